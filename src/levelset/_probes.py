@@ -1,0 +1,163 @@
+"""Probes of a field before it is trusted: is it one, and how much of it fits in memory."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from levelset._tools.checks import check_points, check_positive
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset._typing import Field, Points
+from levelset.errors import FieldError, ShapeError
+
+__all__ = ["FieldCheck", "check_field", "suggest_batch_size"]
+
+
+@dataclass(frozen=True)
+class FieldCheck:
+    """What a probe of a field found.
+
+    Attributes:
+        points: How many points were tried.
+        coupling: Largest difference between a row evaluated alone and among others, relative to
+            the largest value.
+        randomness: Largest difference between two evaluations of the same rows, likewise.
+        non_finite: Points with a NaN or infinite value.
+        zero_gradients: Points whose gradient vanishes or is not finite.
+        problems: What makes the field unfit, in words; empty if nothing does.
+    """
+
+    points: int
+    coupling: float
+    randomness: float
+    non_finite: int
+    zero_gradients: int
+    problems: tuple[str, ...]
+
+    def raise_if_unfit(self) -> "FieldCheck":
+        """Return itself, or raise a `FieldError` with every problem."""
+        if self.problems:
+            raise FieldError("check_field: " + " ".join(self.problems))
+        return self
+
+
+def check_field(field: Field, points: Points, labels: Tensor | None = None) -> FieldCheck:
+    """Try whether a callable is a field: one row, one value, always the same, with a gradient.
+
+    Runs the points together, together again, and each alone, and takes one gradient. The model is
+    held in evaluation mode and left as it was found. Gradients that vanish are counted and not
+    called a problem unless all do: saturated networks have them.
+
+    Cost: `2n` evaluations in batches, `n` one by one, `n` gradients. A handful of points will do.
+
+    Args:
+        field: The callable to try.
+        points: Where to try it, `(n, *d)`.
+        labels: Handed on to the field, `(n, ...)`.
+
+    Returns:
+        Counts and largest differences; `raise_if_unfit()` turns problems into a `FieldError`.
+
+    Raises:
+        FieldError: If the shape of the values is wrong, or they carry no gradient.
+
+    Example:
+        >>> import torch
+        >>> from levelset import check_field
+        >>> check_field(lambda x: x[:, 0] - x.mean(), torch.randn(5, 2)).problems[0][:36]
+        '`field` must map each row on its own'
+    """
+    check_points("check_field", points)
+    with frozen(field):
+        evaluator = Evaluator("check_field", field)
+        together, jacobian = evaluator.value_and_jacobian(points, labels)
+        again = evaluator.values(points, labels)
+        alone = Evaluator("check_field", field, batch_size=1).values(points, labels)
+    finite = together.isfinite().all(1)
+    scale = float(together[finite].abs().max()) if finite.any() else 1.0
+    coupling = _difference(alone, together, finite) / (scale or 1.0)
+    randomness = _difference(again, together, finite) / (scale or 1.0)
+    lengths = jacobian.norm(dim=2).amin(1) if len(points) else together.new_zeros(0)
+    flat = int((~(lengths > 0) | ~lengths.isfinite()).sum())
+    problems = _problems(together, randomness, coupling, int((~finite).sum()), flat)
+    return FieldCheck(
+        len(points), coupling, randomness, int((~finite).sum()), flat, tuple(problems)
+    )
+
+
+def suggest_batch_size(
+    field: Field, points: Points, *, memory: int, labels: Tensor | None = None
+) -> int:
+    """Return how many points an evaluation with gradient may hold within a number of bytes.
+
+    Doubles from one point up, with one probe each, and counts what the probe keeps for its
+    backward pass, twice over, for the gradients of it. Nothing is timed and no device is asked,
+    so the answer is the same everywhere.
+
+    Args:
+        field: The field.
+        points: A sample of the points, `(n, *d)`; repeated as needed.
+        memory: Bytes to stay within.
+        labels: Handed on to the field, `(n, ...)`.
+
+    Returns:
+        A power of two, at least 1 and at most 65,536.
+    """
+    check_points("suggest_batch_size", points)
+    check_positive("suggest_batch_size", "memory", memory)
+    if len(points) == 0:
+        message = "suggest_batch_size: `points` must hold at least one point, got 0."
+        raise ShapeError(message)
+    size = 1
+    with frozen(field):
+        while size < 65_536 and _bytes_kept(field, points, labels, 2 * size) <= memory:
+            size *= 2
+    return size
+
+
+def _bytes_kept(field: Field, points: Tensor, labels: Tensor | None, size: int) -> int:
+    rows = torch.arange(size, device=points.device) % len(points)
+    part = points[rows].detach().requires_grad_()
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        out = field(part) if labels is None else field(part, labels[rows])
+    return 2 * (sum(kept.values()) + part.numel() * part.element_size() + out.numel())
+
+
+def _difference(a: Tensor, b: Tensor, rows: Tensor) -> float:
+    return float((a - b)[rows].abs().nan_to_num(torch.inf).max()) if rows.any() else 0.0
+
+
+def _problems(
+    values: Tensor, randomness: float, coupling: float, non_finite: int, flat: int
+) -> list[str]:
+    slack = torch.finfo(values.dtype).eps ** 0.5
+    found = []
+    if non_finite:
+        found.append(
+            f"`field` must return finite values, got NaN or infinity on {non_finite} of "
+            f"{len(values)} points. Check its weights and the scale of the points."
+        )
+    if randomness > slack:
+        found.append(
+            "`field` must return the same twice, but two evaluations differ by "
+            f"{randomness:.1e}. Does it draw random numbers in evaluation mode?"
+        )
+    elif coupling > slack:
+        found.append(
+            "`field` must map each row on its own, but a row alone and among others differs by "
+            f"{coupling:.1e}. Does it use statistics of the batch?"
+        )
+    if len(values) and flat == len(values):
+        found.append(
+            "`field` must have a gradient somewhere, but it vanishes on all "
+            f"{len(values)} points. Is it piecewise constant, or saturated?"
+        )
+    return found

@@ -1,0 +1,1 @@
+"""What the layers above share: checks, modes, batches, evaluation, norms, results, files."""

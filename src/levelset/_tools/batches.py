@@ -1,0 +1,33 @@
+"""Cutting rows into batches: the caller's, and the size at which a processor runs fastest."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["row_batches", "swift_batch"]
+
+# Elements of the points in one evaluation. Measured on two CPU cores with ConvNet-4a (784 inputs):
+# at 25 to 50 rows a forward and gradient costs 0.16 ms a row, at 100 to 250 rows 0.25 ms, at 1,000
+# rows 0.35 ms, because activations leave the cache and their pages go back to the system after
+# each call. A network without convolutions keeps little, and gains from tall matrices.
+_CONVOLUTION_ELEMENTS = 32_768
+_OTHER_ELEMENTS = 262_144
+_LEAST, _MOST = 8, 16_384
+
+
+def row_batches(n: int, size: int) -> Iterator[slice]:
+    """Yield slices that cover `n` rows, `size` at a time; none for no rows."""
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def swift_batch(field: Any, points: Tensor) -> int:
+    """Return how many rows to evaluate at once for speed: all of them off the CPU."""
+    if points.device.type != "cpu":
+        return max(len(points), 1)
+    modules = field.modules() if isinstance(field, nn.Module) else ()
+    convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in modules)
+    elements = _CONVOLUTION_ELEMENTS if convolves else _OTHER_ELEMENTS
+    width = max(points[0].numel(), 1) if len(points) else 1
+    return min(max(elements // width, _LEAST), _MOST)

@@ -1,0 +1,147 @@
+"""Images in one file of arrays: NumPy's `.npz` and Parquet tables."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelset.datasets._arrays import images_from_arrays, labels_and_classes
+from levelset.datasets._decode import decode_all
+from levelset.datasets._images import Images, Split
+from levelset.errors import DataError
+
+__all__ = ["read_npz", "read_parquet"]
+
+IMAGE_KEYS = ("images", "points", "x")
+LABEL_KEYS = ("labels", "y")
+IMAGE_COLUMNS = ("image", "img")
+LABEL_COLUMN = "label"
+
+
+def read_npz(file: Path, *, split: Split, limit: int | None, name: str) -> Images:
+    """Return the images of a NumPy archive.
+
+    Arrays are `images`, `points` or `x`, with `labels` or `y`; or Keras' `x_train`, `y_train`,
+    `x_test`, `y_test`, of which `split` takes its own (an archive without them serves for
+    either). `classes`, strings, names the classes. Nothing is unpickled.
+
+    Raises:
+        DataError: If an array is missing, damaged, pickled, or not what images are.
+    """
+    arrays = _load_npz(file, split)
+    points, labels = (
+        _first(arrays, (f"{letter}_{split}", *keys), file)
+        for letter, keys in (("x", IMAGE_KEYS), ("y", LABEL_KEYS))
+    )
+    classes = arrays.get("classes")
+    return images_from_arrays(
+        points,
+        labels,
+        source=str(file),
+        name=name,
+        classes=None if classes is None else [str(c) for c in classes.ravel()],
+        limit=limit,
+    )
+
+
+def read_parquet(file: Path, *, limit: int | None, name: str) -> Images:
+    """Return the images of a Parquet table, `(n, c, h, w)`, as the Hugging Face hub writes them.
+
+    The column `image` or `img` holds encoded pictures: their bytes, or structs of `bytes` and
+    `path`; `label` holds integers. Names of classes come from the hub's metadata, if present.
+
+    Raises:
+        DataError: If a column is missing, or the file or one of its pictures damaged.
+    """
+    # pyarrow takes a quarter of a second to import, and most runs read no Parquet.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as table:
+            column = _image_column(table.schema_arrow.names, file)
+            labels = table.read(columns=[LABEL_COLUMN])[LABEL_COLUMN]
+            cells = _first_cells(table, column, limit)
+            classes = _hub_classes(table.schema_arrow.metadata)
+    except (OSError, pa.ArrowException) as error:
+        message = f"read_images: {file} is damaged or no Parquet table ({error})."
+        raise DataError(message) from error
+    if labels.null_count:
+        message = f"read_images: {file} has {labels.null_count} rows without a label."
+        raise DataError(message)
+    kept, names = labels_and_classes(labels.to_numpy(), classes, where=f"read_images: {file}")
+    encoded = ((f"row {row} of {file}", _bytes_of(c, row, file)) for row, c in enumerate(cells))
+    return images_from_arrays(
+        decode_all(encoded), kept[: len(cells)], source=str(file), name=name, classes=names
+    )
+
+
+def _load_npz(file: Path, split: Split) -> dict[str, NDArray[Any]]:
+    wanted = {f"x_{split}", f"y_{split}", "classes", *IMAGE_KEYS, *LABEL_KEYS}
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            found = {key: archive[key] for key in archive.files if key in wanted}
+            # for the message when an array is missing
+            return found | {key: np.empty(0) for key in archive.files if key not in wanted}
+    # ValueError: an array of Python objects, or no NumPy file; AttributeError: one bare array
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        message = (
+            f"read_images: {file} is damaged, or no archive of plain arrays as `np.savez` writes "
+            f"({error}). Pickled objects are refused: unpickling runs code."
+        )
+        raise DataError(message) from error
+
+
+def _first(arrays: dict[str, NDArray[Any]], keys: tuple[str, ...], file: Path) -> NDArray[Any]:
+    for key in keys:
+        if key in arrays:
+            return arrays[key]
+    message = (
+        f"read_images: {file} must hold one of the arrays {', '.join(keys)}, "
+        f"got {', '.join(sorted(arrays)) or 'none'}."
+    )
+    raise DataError(message)
+
+
+def _image_column(names: list[str], file: Path) -> str:
+    column = next((name for name in IMAGE_COLUMNS if name in names), None)
+    if column is None or LABEL_COLUMN not in names:
+        message = (
+            f"read_images: {file} must have the columns `image` (or `img`) and `label`, "
+            f"got {', '.join(names)}."
+        )
+        raise DataError(message)
+    return column
+
+
+def _first_cells(table: Any, column: str, limit: int | None) -> list[Any]:
+    cells: list[Any] = []
+    for batch in table.iter_batches(batch_size=1024, columns=[column]):
+        cells += batch.column(0).to_pylist()
+        if limit is not None and len(cells) >= limit:
+            return cells[:limit]
+    return cells
+
+
+def _bytes_of(cell: object, row: int, file: Path) -> bytes:
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(data, bytes):
+        message = (
+            f"read_images: {file} must hold encoded images as bytes, or as structs with the field "
+            f"`bytes`, got {type(data).__name__} in row {row}."
+        )
+        raise DataError(message)
+    return data
+
+
+def _hub_classes(metadata: dict[bytes, bytes] | None) -> list[str] | None:
+    """Return the names of classes that the hub's `ClassLabel` left in the schema."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return [str(name) for name in features[LABEL_COLUMN]["names"]]
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,7 @@
+"""One self-contained HTML page from results: figures, pictures and a table, offline."""
+
+from levelset.report._audit import audit
+from levelset.report._render import Html
+from levelset.report._write import Section, Table, write
+
+__all__ = ["Html", "Section", "Table", "audit", "write"]

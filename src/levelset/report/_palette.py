@@ -1,0 +1,23 @@
+"""Colours that readers with any colour vision tell apart: Okabe and Ito's, and one ramp.
+
+References:
+    - M. Okabe, K. Ito, "Color Universal Design", 2008.
+"""
+
+__all__ = ["CLASS_COLOURS", "CLASS_SYMBOLS", "MODEL_COLOURS", "RAMP", "model_colours", "translucent"]
+
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+CLASS_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A800")
+CLASS_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
+RAMP = ("#FFFFFF", "#0072B2")
+
+
+def model_colours(count: int) -> list[str]:
+    """Return a colour for each of `count` models, the same for a place wherever it is drawn."""
+    return [MODEL_COLOURS[place % len(MODEL_COLOURS)] for place in range(count)]
+
+
+def translucent(colour: str, opacity: float) -> str:
+    """Return a colour `#RRGGBB` as CSS with the given opacity."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"

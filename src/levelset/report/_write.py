@@ -1,0 +1,120 @@
+"""One self-contained HTML page out of sections: text, figures, tables, fragments."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from levelset._tools.files import make_folder, write_whole
+from levelset.errors import ParameterError, ShapeError
+from levelset.report._render import Html, figure_html, optional, render
+
+__all__ = ["Content", "Section", "Table", "write"]
+
+Table: TypeAlias = Mapping[str, Sequence[object]]
+"""Columns by their headings, all of one length."""
+
+Content: TypeAlias = Any
+"""A plotly figure, a `Table`, an `Html` fragment, or `None`."""
+
+
+class Section(NamedTuple):
+    """A part of the page.
+
+    Attributes:
+        title: Its heading, and its entry in the navigation.
+        text: What the reader should know, plain text; an empty line parts paragraphs.
+        content: A plotly figure, a table as a mapping of headings to columns, a fragment of
+            `Html`, or `None`.
+    """
+
+    title: str
+    text: str = ""
+    content: Content = None
+
+
+def write(
+    path: str | Path,
+    sections: Sequence[Section | tuple[str, str, Content]],
+    *,
+    title: str,
+) -> None:
+    """Write sections to one HTML file that needs no network and no other file.
+
+    Scripts, styles, figures and pictures lie inside the file, plotly's script (4.8 MB) only where
+    a section holds a figure. A content security policy in the page forbids every request. The
+    bytes depend on the arguments (and the version of plotly) alone: no times, no random names.
+    The file is written under another name and renamed, so that it is never seen half-written.
+
+    Args:
+        path: The file; its folder is created where absent.
+        sections: Triples `(title, text, content)`, see [`Section`][levelset.report.Section].
+        title: The heading of the page.
+
+    Raises:
+        MissingExtraError: If jinja2, or plotly for a figure, is not installed.
+        ParameterError: If a content is none of a figure, a table, `Html`, `None`.
+        ShapeError: If the columns of a table differ in length.
+        RunError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from levelset import report
+        >>> page = Path(tempfile.mkdtemp()) / "page.html"
+        >>> report.write(page, [("Results", "One row.", {"norm": [2]})], title="A page")
+        >>> "<h1>A page</h1>" in page.read_text(encoding="utf-8")
+        True
+    """
+    parts = [_part(number, Section(*section)) for number, section in enumerate(sections)]
+    drawn = any("data-figure" in part["content"].markup for part in parts)
+    plotly = Html(optional("plotly.offline").get_plotlyjs()) if drawn else Html("")
+    page = render("page.html.jinja", title=title, parts=parts, plotly=plotly).markup
+    target = Path(path)
+    make_folder(target.parent)
+    write_whole(target, lambda partial: partial.write_text(page, encoding="utf-8", newline="\n"))
+
+
+def _part(number: int, section: Section) -> dict[str, Any]:
+    paragraphs = [text for text in (p.strip() for p in section.text.split("\n\n")) if text]
+    content = _content(number, section.content, section.title)
+    return {
+        "name": f"section-{number + 1}",
+        "title": section.title,
+        "paragraphs": paragraphs,
+        "content": content,
+    }
+
+
+def _content(number: int, content: Content, title: str) -> Html:
+    if content is None:
+        return Html("")
+    if isinstance(content, Html):
+        return content
+    if isinstance(content, Mapping):
+        return _table(number, content)
+    if hasattr(content, "to_json") and hasattr(content, "layout"):
+        return figure_html(content, title)
+    message = (
+        f"report.write: `sections[{number}]` must hold a plotly figure, a table (a mapping of "
+        f"headings to columns), an Html fragment or None, got {type(content).__name__}."
+    )
+    raise ParameterError(message)
+
+
+def _table(number: int, table: Table) -> Html:
+    lengths = {name: len(column) for name, column in table.items()}
+    if len(set(lengths.values())) > 1:
+        message = (
+            f"report.write: the columns of the table in `sections[{number}]` must have one "
+            f"length, got {lengths}."
+        )
+        raise ShapeError(message)
+    rows = [[_cell(value) for value in row] for row in zip(*table.values(), strict=True)]
+    return render("table.html.jinja", columns=list(table), rows=rows)
+
+
+def _cell(value: object) -> tuple[str, bool]:
+    """Return a value as it stands in a table, and whether it is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value), False
+    return (f"{value:.4g}" if isinstance(value, float) else str(value)), True

@@ -1,0 +1,8 @@
+"""Training: the loop, its history, its checkpoints; nothing here knows about level sets."""
+
+from levelset.training._data import Examples
+from levelset.training._history import History
+from levelset.training._randomness import initialise
+from levelset.training._train import cross_entropy, train
+
+__all__ = ["Examples", "History", "cross_entropy", "initialise", "train"]

@@ -1,0 +1,78 @@
+"""What can be trained on, checked before the first step, and recognised when a run is resumed."""
+
+import hashlib
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from levelset._tools.checks import check_finite, check_labels, check_points, check_same_rows
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset.errors import DataError, FieldError, ShapeError
+
+__all__ = ["Examples", "add_tensor", "check_examples", "fingerprint"]
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Points with their labels, as the readers of `levelset.datasets` return them."""
+
+    @property
+    def points(self) -> Tensor:
+        """The inputs, `(n, *d)`, floating point."""
+
+    @property
+    def labels(self) -> Tensor:
+        """The class of each, `(n,)`, integers from 0."""
+
+
+def check_examples(model: nn.Module, data: Examples, name: str) -> None:
+    """Refuse data that the model cannot learn from, naming the argument and the rows.
+
+    Raises:
+        DataError: If the data are empty, or hold NaN or infinity.
+        ShapeError: If points or labels have another shape or dtype, or lie on another device than
+            the model.
+        ParameterError: If labels are outside the model's classes.
+        FieldError: If the model does not map two of the points to `(2, k)`.
+    """
+    points, labels = data.points, data.labels
+    check_points("train", points, f"{name}.points")
+    check_same_rows("train", points, labels, f"{name}.labels")
+    if len(points) == 0:
+        message = f"train: `{name}` must hold at least one point, got none."
+        raise DataError(message)
+    for what, tensor in (("points", points), ("labels", labels)):
+        other = next((p.device for p in model.parameters() if p.device != tensor.device), None)
+        if other is not None:
+            message = (
+                f"train: `{name}.{what}` must be on the device of the model ({other}), got "
+                f"{tensor.device}. Move one of the two."
+            )
+            raise ShapeError(message)
+    check_finite("train", points, f"{name}.points")
+    with frozen(model):
+        logits = Evaluator("train", model).outputs(points[:2])
+    if logits.dim() != 2:
+        message = (
+            "train: `model` must map (n, *d) to logits (n, k), "
+            f"got {tuple(logits.shape)} from points {tuple(points[:2].shape)}."
+        )
+        raise FieldError(message)
+    check_labels("train", labels, points, logits.shape[1])
+
+
+def fingerprint(data: Examples) -> str:
+    """Return 16 hexadecimal digits that change with any point or label, or with their order."""
+    digest = hashlib.sha256()
+    for tensor in (data.points, data.labels):
+        add_tensor(digest, tensor)
+    return digest.hexdigest()[:16]
+
+
+def add_tensor(digest: "hashlib._Hash", tensor: Tensor) -> None:
+    """Add shape, dtype and every byte of a tensor to a digest."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+    digest.update(flat.view(torch.uint8).numpy().data)

@@ -1,0 +1,76 @@
+"""Random numbers of a training: from one seed, apart from torch's global generator."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from levelset.errors import ParameterError
+
+__all__ = ["draw_seed", "initialise", "private_stream"]
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """Return a seed by one draw of `generator`, or of torch's global one."""
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+
+
+@contextmanager
+def private_stream(device: torch.device, seed: int, stream: int) -> Iterator[None]:
+    """Let torch's global generators give a stream of their own meanwhile, then put them back.
+
+    Layers such as Dropout, and torch's initialisations, draw from the global generators and from
+    nothing else. Each (`seed`, `stream`) gives one and the same sequence.
+    """
+    mixed = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(mixed)
+        for one in devices:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(mixed)
+        yield
+
+
+def initialise(model: nn.Module, *, generator: torch.Generator | None = None) -> nn.Module:
+    """Draw the weights of a model anew, in place, and return it.
+
+    Each layer's own `reset_parameters` does it, in the order of `model.modules()`: torch's default
+    initialisation, and BatchNorm's running statistics reset. The same state of `generator` gives
+    the same weights, whatever torch's global generator has been used for; it is left alone.
+
+    Args:
+        model: The model. Changed in place.
+        generator: Draws one number, the seed of all; `None` for torch's global generator.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        ParameterError: If a layer holds parameters and has no `reset_parameters`.
+
+    Example:
+        >>> import torch
+        >>> from levelset.networks import fc
+        >>> from levelset.training import initialise
+        >>> one = initialise(fc(2, 3), generator=torch.Generator().manual_seed(0))
+        >>> two = initialise(fc(2, 3), generator=torch.Generator().manual_seed(0))
+        >>> bool((one.fc1.weight == two.fc1.weight).all())
+        True
+    """
+    own = {name: m for name, m in model.named_modules() if any(True for _ in m.parameters(False))}
+    for name, module in own.items():
+        if not callable(getattr(module, "reset_parameters", None)):
+            message = (
+                f"initialise: every layer of `model` that holds parameters must have a method "
+                f"`reset_parameters`, got none in {type(module).__name__} {name or '(the model)'}."
+            )
+            raise ParameterError(message)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with private_stream(device, draw_seed(generator), 0):
+        for module in own.values():
+            module.reset_parameters()
+    return model

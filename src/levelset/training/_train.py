@@ -1,0 +1,195 @@
+"""Training a classifier: what a user calls."""
+
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn, optim
+from torch.nn import functional
+
+from levelset._tools.checks import check_batch_size, check_positive
+from levelset._typing import Progress
+from levelset.errors import ParameterError
+from levelset.training._checkpoint import Epoch, Settings
+from levelset.training._data import Examples, check_examples, fingerprint
+from levelset.training._history import History
+from levelset.training._loop import Loop, Loss, in_training, share_right
+from levelset.training._randomness import draw_seed, private_stream
+from levelset.training._schedule import Schedule, check_schedule
+from levelset.training._store import Store, describe_loss, describe_model
+
+__all__ = ["cross_entropy", "train"]
+
+
+def cross_entropy(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the model's logits, a scalar.
+
+    Args:
+        model: Maps `(n, *d)` to logits `(n, k)`.
+        points: The inputs, `(n, *d)`.
+        labels: The class of each, `(n,)`.
+    """
+    return functional.cross_entropy(model(points), labels)
+
+
+def train(  # noqa: PLR0913  # the options of one training, each used, none a family of its own
+    model: nn.Module,
+    data: Examples,
+    *,
+    loss: Loss = cross_entropy,
+    epochs: int,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    schedule: Schedule = "cosine",
+    batch_size: int = 128,
+    held_out: Examples | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> History:
+    r"""Train a classifier in place, by AdamW on shuffled batches.
+
+    The one function that changes the model it is given: parameters that require a gradient, and
+    buffers such as BatchNorm's. Training flags, `requires_grad` and `.grad` come back as they were
+    found. It does not draw initial weights: [`initialise`][levelset.training.initialise] does.
+
+    All randomness, the shuffling and what layers such as Dropout draw, follows from one draw of
+    `generator`; torch's global generator is left alone if one is given. The same seed on the same
+    machine with the same number of threads gives the same weights bit for bit, and so does a run
+    that was stopped anywhere and resumed.
+
+    With `out`, a folder, `checkpoint.safetensors` is written before the first epoch and after
+    each, whole or not at all; at the end `weights.safetensors`, the state of the model, and
+    `history.json`. A run in progress is not overwritten: it is resumed, or refused.
+
+    Cost: one forward and backward pass of `loss` a step, and a forward pass of the model where
+    `loss` never asks it about the batch as it is. Each checkpoint writes three times the model.
+
+    Args:
+        model: Maps `(n, *d)` to logits `(n, k)`.
+        data: Points `(n, *d)` and labels `(n,)`, on the device of the model.
+        loss: Maps `(model, points, labels)` of one batch to a scalar with a gradient.
+        epochs: How often each point is seen.
+        learning_rate: Of AdamW, before the schedule.
+        weight_decay: Of AdamW, on all parameters.
+        schedule: `"cosine"`: a linear rise over a 20th of the steps, then half a cosine to 0; or
+            `"constant"`.
+        batch_size: Most points a step.
+        held_out: Classified after each epoch; never trained on.
+        out: Folder for checkpoints and weights; `None` keeps all in memory.
+        resume: Go on from the checkpoint in `out`; from the start if there is none. A generator
+            that is given must be seeded as before; `None` takes the run's own seed.
+        generator: Draws one number, the seed of all; `None` for torch's global generator.
+        progress: Called as `progress(steps, all_steps)` after each step.
+
+    Returns:
+        Loss, accuracies and time of every epoch, those before a resume included.
+
+    Raises:
+        DataError: If the data are empty, or hold NaN or infinity.
+        ShapeError: If points or labels have another shape or dtype, or lie on another device.
+        ParameterError: If an option is out of range, or a label outside the model's classes.
+        FieldError: If the model returns something else than `(n, k)`, or `loss` than a scalar with
+            a gradient.
+        NotConvergedError: If the loss or a parameter is no longer finite. The model keeps what
+            the steps so far made of it, the last checkpoint stays.
+        RunError: If `out` cannot be written, holds a run already, or one of other settings, or a
+            damaged checkpoint.
+
+    Example:
+        >>> import torch
+        >>> from levelset.datasets import Images
+        >>> from levelset.networks import fc
+        >>> from levelset.training import initialise, train
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> points = torch.rand(100, 2, generator=generator)
+        >>> data = Images(points, (points[:, 0] > 0.5).long(), ("left", "right"), "halves")
+        >>> network = initialise(fc(2, 2), generator=generator)
+        >>> history = train(network, data, epochs=20, learning_rate=0.1, generator=generator)
+        >>> len(history), bool(history.accuracy[-1] > 0.9)
+        (20, True)
+
+    References:
+        - I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019: AdamW.
+    """
+    options: Settings = {
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "batch_size": batch_size,
+    }
+    _check_options(epochs, learning_rate, weight_decay, schedule, batch_size)
+    if resume and out is None:
+        message = "train: `resume` needs the folder of the run, got out=None. Give `out`."
+        raise ParameterError(message)
+    parameters = _trainable(model)
+    for name, examples in (("data", data), ("held_out", held_out)):
+        if examples is not None:
+            check_examples(model, examples, name)
+    optimizer = optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    loop = Loop(model, data, loss, optimizer, learning_rate, schedule, batch_size, epochs, progress)
+    if out is None:
+        return _run(loop, held_out, None, draw_seed(generator), ())
+    store = Store(Path(out), options | _identity(model, loss, data, held_out), model, optimizer)
+    history = _run(loop, held_out, store, *store.begin(generator, resume=resume))
+    store.finish(history)
+    return history
+
+
+def _run(
+    loop: Loop,
+    held_out: Examples | None,
+    store: Store | None,
+    seed: int,
+    epochs: tuple[Epoch, ...],
+) -> History:
+    """Go on after the `epochs` done, to the last, keeping each in the store."""
+    device = loop.data.points.device
+    with in_training(loop.model):
+        for index in range(len(epochs), loop.epochs):
+            start = time.perf_counter()
+            with private_stream(device, seed, index):
+                loss, accuracy = loop.epoch(index)
+            score = None if held_out is None else share_right(loop.model, held_out)
+            epochs = (*epochs, (loss, accuracy, score, time.perf_counter() - start))
+            if store is not None:
+                store.keep(seed, epochs)
+    return History.of(epochs)
+
+
+def _trainable(model: nn.Module) -> list[nn.Parameter]:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        message = (
+            "train: `model` must have a parameter that requires a gradient, got none. "
+            "Thaw it with `model.requires_grad_()`."
+        )
+        raise ParameterError(message)
+    return parameters
+
+
+def _identity(model: nn.Module, loss: Loss, data: Examples, held_out: Examples | None) -> Settings:
+    """Return what tells one training from another, beside its options."""
+    return {
+        "loss": describe_loss(loss),
+        "model": describe_model(model),
+        "data": fingerprint(data),
+        "held_out": None if held_out is None else fingerprint(held_out),
+    }
+
+
+def _check_options(
+    epochs: int, learning_rate: float, weight_decay: float, schedule: str, batch_size: int
+) -> None:
+    if epochs < 1:
+        message = f"train: `epochs` must be at least 1, got {epochs}."
+        raise ParameterError(message)
+    check_positive("train", "learning_rate", learning_rate)
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        message = f"train: `weight_decay` must be 0 or positive, got {weight_decay}."
+        raise ParameterError(message)
+    check_schedule(schedule)
+    check_batch_size("train", batch_size)
