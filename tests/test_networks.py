@@ -159,15 +159,12 @@ def test_a_linear_fc_is_one_matrix() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: networks.convnet_4a("linear"), "`head` must be 'affine' or 'relu', got 'linear'"),
         (lambda: networks.convnet_4a(size=12), "`size` must leave at least one pixel .* got 12"),
         (lambda: networks.convnet_2a(size=1), "convnet_2a: `size` must leave"),
         (lambda: networks.convnet_2b(size=3), "convnet_2b: `size` must leave"),
         (lambda: networks.convnet_4b(size=1), "convnet_4b: `size` must leave"),
         (lambda: networks.fc(3), r"`widths` must be two or more positive numbers, got \(3,\)"),
         (lambda: networks.fc(3, 0, 1), "`widths` must be two or more positive"),
-        (lambda: networks.fc(3, 2, activation="swish"), "fc: `activation` must be one of relu,"),
-        (lambda: networks.lenet(activation="swish"), "lenet: `activation` must be one of relu,"),
         (lambda: networks.bell_cnn(0), "`channels` must be at least 1, got 0"),
         (lambda: networks.fc_1(0), "fc_1: `inputs` must lie in 1 to 511, got 0"),
         (lambda: networks.fc_2(512), "fc_2: `inputs` must lie in 1 to 511, got 512"),
@@ -175,6 +172,23 @@ def test_a_linear_fc_is_one_matrix() -> None:
     ],
 )
 def test_bad_options_are_named(make: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        make()
+
+
+@pytest.mark.skipif(
+    hasattr(networks.fc, "__wrapped__"),
+    reason="under the type checker's hook, the hook speaks first",
+)
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: networks.convnet_4a("linear"), "`head` must be 'affine' or 'relu', got 'linear'"),
+        (lambda: networks.fc(3, 2, activation="swish"), "fc: `activation` must be one of relu,"),
+        (lambda: networks.lenet(activation="swish"), "lenet: .* sigmoid, got 'swish'"),
+    ],
+)
+def test_other_words_are_named(make: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ParameterError, match=message):
         make()
 
@@ -200,7 +214,6 @@ def _in_order(rows: Tensor) -> Tensor:
 
 
 @pytest.mark.data
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "right"), [("xent", 9934), ("madry-eps0.3", 9935), ("ours-eps0.4", 9935)]
 )
@@ -231,7 +244,7 @@ def test_squeezenet_loads_and_names_what_it_sees() -> None:
     labels = torch.tensor([wnids.index(file.name.split("_")[0]) for file in files])
     assert len(files) == 100
     ranked = logits.argsort(1, descending=True)[:, :5]
-    # Measured by others on the same files: 61 and 81, to one image for another JPEG decoder.
+    # 61 and 81 were measured on these files; another JPEG decoder may move one image.
     assert int((ranked[:, 0] == labels).sum()) == pytest.approx(61, abs=1)
     assert int((ranked == labels[:, None]).sum()) == pytest.approx(81, abs=1)
 

@@ -122,7 +122,7 @@ def test_what_goes_wrong_is_told(module, name, message):
 
 
 def test_our_own_errors_pass_as_they_are(module):
-    with pytest.raises(ShapeError, match="our own words"):
+    with pytest.raises(ShapeError, match=r"our own words"):
         read_images(f"{module}:ours")
 
 
@@ -135,8 +135,16 @@ def test_a_module_that_is_not_there(text):
 def test_a_module_that_fails_as_it_is_imported(tmp_path, monkeypatch):
     (tmp_path / "userdata_failing.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="'userdata_failing' .*ZeroDivisionError"):
+    with pytest.raises(DataError, match=r"'userdata_failing' .*ZeroDivisionError"):
         call("load_model", "userdata_failing:f")
+
+
+def test_a_module_may_tidy_the_path_itself(tmp_path, monkeypatch):
+    (tmp_path / "userdata_tidy.py").write_text("import sys; sys.path.pop(0)\ndef f(): return 3")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert call("load_model", "userdata_tidy:f") == 3
+    assert sys.path == before
 
 
 def test_builtins_without_a_signature_get_no_options():

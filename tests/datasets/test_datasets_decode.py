@@ -51,13 +51,13 @@ def test_sizes_that_differ_are_named_with_their_files():
 
 @pytest.mark.parametrize("cut", [0, 3, 20, 45, -40])
 def test_a_truncated_picture_is_named(cut):
-    with pytest.raises(DataError, match="cat.png does not decode as an image"):
+    with pytest.raises(DataError, match=r"cat.png does not decode as an image"):
         decode_all([("cat.png", encode(COLOUR)[:cut])])
 
 
 def test_a_truncated_jpeg_is_named(noise):
     data = encode(noise.integers(0, 256, (32, 32, 3), dtype=np.uint8), kind="JPEG")
-    with pytest.raises(DataError, match="cat.jpg does not decode as an image"):
+    with pytest.raises(DataError, match=r"cat.jpg does not decode as an image"):
         decode_all([("cat.jpg", data[: len(data) // 2])])
 
 

@@ -13,7 +13,8 @@ def test_the_parts_are_disjoint_and_complete():
     data = load_digits()
     assert train.points.shape[1:] == (1, 8, 8)
     both = torch.cat([train.points, test.points]) * 16
-    rows = np.concatenate([both.view(-1, 64).numpy(), torch.cat([train.labels, test.labels])[:, None]], 1)
+    labels = torch.cat([train.labels, test.labels])
+    rows = np.concatenate([both.view(-1, 64).numpy(), labels[:, None]], 1)
     known = np.concatenate([data.data, data.target[:, None]], 1)
     assert np.array_equal(rows[np.lexsort(rows.T)], known[np.lexsort(known.T)])
 

@@ -73,6 +73,7 @@ def test_the_fingerprint_sees_every_part(images):
     assert all(len(p) == 16 and int(p, 16) >= 0 for p in prints)
 
 
+@pytest.mark.slow
 def test_the_import_brings_no_heavy_package():
     code = (
         "import sys, levelset.datasets; "

@@ -48,7 +48,7 @@ def test_without_the_variable_the_message_says_so(monkeypatch, value):
     monkeypatch.delenv("LEVELSET_DATA", raising=False)
     if value is not None:
         monkeypatch.setenv("LEVELSET_DATA", value)
-    with pytest.raises(DataError, match="not set, or no folder"):
+    with pytest.raises(DataError, match=r"not set, or no folder"):
         read_images("mnist")
 
 
@@ -59,7 +59,7 @@ def test_a_path_that_is_not_there_is_named(text):
 
 
 def test_an_empty_spec_is_refused():
-    with pytest.raises(DataError, match="'' is no data set"):
+    with pytest.raises(DataError, match=r"'' is no data set"):
         read_images("")
 
 
@@ -75,7 +75,7 @@ def test_one_idx_file_points_to_its_folder(home):
 
 
 def test_the_split_is_checked():
-    with pytest.raises(ParameterError, match="`split` must be 'train' or 'test', got 'valid'"):
+    with pytest.raises(ParameterError, match=r"`split` must be 'train' or 'test', got 'valid'"):
         read_images("digits", split="valid")
 
 

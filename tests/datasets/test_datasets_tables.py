@@ -64,7 +64,7 @@ def test_npz_out_of_bounds_names_the_range(tmp_path, noise):
 
 def test_npz_without_labels_lists_what_it_holds(tmp_path):
     np.savez(tmp_path / "p.npz", x=np.zeros((2, 2)), target=np.zeros(2))
-    with pytest.raises(DataError, match="y_test, labels, y, got target, x"):
+    with pytest.raises(DataError, match=r"y_test, labels, y, got target, x"):
         read_images(tmp_path / "p.npz")
 
 
@@ -108,7 +108,7 @@ def test_npz_with_a_flipped_byte_is_refused(tmp_path, pictures):
     data = bytearray(file.read_bytes())
     data[500] ^= 0xFF
     file.write_bytes(bytes(data))
-    with pytest.raises(DataError, match="damaged.*CRC"):
+    with pytest.raises(DataError, match=r"damaged.*CRC"):
         read_images(file)
 
 

@@ -122,21 +122,32 @@ class Problem:
         """Return the rows that were not on the other side to begin with."""
         return (self.distance > 0).nonzero().flatten()
 
-    def result(self) -> Attack:
-        """Evaluate the best points once more and return what holds."""
-        classes = Evaluator(self.function, self.model, self.batch_size).values(self.best)
+    def result(self, radius: float | None = None) -> Attack:
+        """Evaluate the best points once more and return what holds.
+
+        With a `radius`, a point further away than it is no success, and where the attack failed
+        its last attempt is returned instead of the input.
+        """
+        logits = Evaluator(self.function, self.model, self.batch_size).values(self.best)
         self.forwards += 1
-        success = self.reached(classes.argmax(1) if classes.shape[1] else self.predictions)
+        success = self.reached(logits.argmax(1) if logits.shape[1] else self.predictions)
         inside = (self.clip(self.best) == self.best).flatten(1).all(1)
-        success = success & inside
-        shape = (-1, *[1] * (self.points.dim() - 1))
+        success = success & inside & logits.isfinite().all(1)
+        points, distance = self.best, self.distance
+        if radius is None:
+            shape = (-1, *[1] * (self.points.dim() - 1))
+            points = torch.where(success.view(shape), self.best, self.points)
+        else:
+            distance = norm_of(self.best - self.points, self.norm)
+            success = success & (distance <= radius)
         return Attack(
-            points=torch.where(success.view(shape), self.best, self.points),
+            points=points,
             success=success,
-            distance=torch.where(success, self.distance, torch.inf),
+            distance=torch.where(success, distance, torch.inf),
             evaluations=self.forwards,
             gradients=self.gradients,
             norm=self.norm,
+            inputs=self.points,
         )
 
     def anchors(self, rows: Tensor) -> Tensor:

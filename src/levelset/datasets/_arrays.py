@@ -84,7 +84,8 @@ def _points(array: NDArray[Any], where: str) -> NDArray[np.float32]:
         )
         raise DataError(message)
     if array.dtype == np.uint8:
-        return _channels_first(array).astype(np.float32, order="C") / np.float32(255)
+        pixels = _channels_first(array)
+        return np.divide(pixels, np.float32(255), dtype=np.float32, order="C")
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what overflows float32 is refused as infinite
             return array.astype(np.float32, order="C")

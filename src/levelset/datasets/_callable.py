@@ -4,8 +4,8 @@ import importlib
 import inspect
 import operator
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from levelset.datasets._arrays import as_array, images_from_arrays
@@ -108,11 +108,12 @@ def _takes(target: Callable[..., object], name: str) -> bool:
 
 
 @contextmanager
-def _directory_importable() -> Iterator[None]:
+def _directory_importable() -> Generator[None, None, None]:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(here)
+        with suppress(ValueError):  # the module may have tidied up itself
+            sys.path.remove(here)

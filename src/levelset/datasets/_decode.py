@@ -1,8 +1,6 @@
 """Encoded pictures (PNG, JPEG, ...) to one array."""
 
 import io
-import struct
-import zlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,15 +18,6 @@ SUFFIXES = frozenset(
 GREY = frozenset({"1", "L"})
 # Pillow clips these to 8 bits without a word.
 DEEP = ("I", "F")
-UNREADABLE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def decode_all(encoded: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
@@ -73,7 +62,7 @@ def _decode(name: str, data: bytes) -> NDArray[Any]:
             return np.asarray(picture.convert("L" if picture.mode in GREY else "RGB"))
     except DataError:
         raise
-    except UNREADABLE as error:
+    except Exception as error:  # Pillow raises whatever the damaged bytes lead to
         message = (
             f"read_images: {name} does not decode as an image ({error}). "
             "The file is damaged or is no image: replace or remove it."

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +49,7 @@ def read_zip(file: Path, *, split: Split, limit: int | None, name: str) -> Image
     """Return the images of a zip of such a folder; nothing is unpacked to disk.
 
     Raises:
-        DataError: As [`read_folder`][levelset.datasets.read_images], or if the zip is damaged.
+        DataError: As for folders, or if the zip is damaged.
     """
     try:
         archive = zipfile.ZipFile(file)
@@ -84,8 +83,7 @@ def _read_members(
         name = "/".join(member)
         try:
             data = archive.read(name)
-        # RuntimeError: a member that needs a password
-        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except Exception as error:  # wrong checksum, password, and what decompressors raise
             message = f"read_images: cannot read {name} in {file} ({error}). Fetch the zip again."
             raise DataError(message) from error
         yield f"{name} in {file}", data

@@ -62,7 +62,7 @@ def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module
             raise ParameterError(message)
         return _load_file(path).eval()
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global one
-        model, default = _build(text, path)
+        model, default = _build(text)
     if weights is None and default is None and ":" not in text:
         message = (
             f"load_model: `weights` must be given for the network {text}, which is untrained. "
@@ -75,7 +75,7 @@ def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module
     return model.eval()
 
 
-def _build(text: str, path: Path) -> tuple[nn.Module, Path | None]:
+def _build(text: str) -> tuple[nn.Module, Path | None]:
     """Return the network that is asked for, and the weights that come with the package."""
     if ":" in text:
         model = call("load_model", text)
@@ -85,7 +85,7 @@ def _build(text: str, path: Path) -> tuple[nn.Module, Path | None]:
         return model, None
     if is_network_name(text):
         return build_network(text), EMBEDDED.get(text)
-    raise DataError(_unknown(path))
+    raise DataError(_unknown(text))
 
 
 def _load_file(path: Path) -> nn.Module:
@@ -108,7 +108,7 @@ def _load_file(path: Path) -> nn.Module:
     elif head == ZIP or not head or path.suffix == ".pt2":
         raise DataError(f"load_model: {path} is damaged or truncated. Fetch it again.")
     elif not head.startswith(PICKLE) and path.suffix not in SUFFIXES:
-        raise DataError(_unknown(path))
+        raise DataError(_unknown(str(path)))
     unpickle_safely(path)  # refuses what is unsafe or damaged: what is left is tensors
     raise DataError(_weights_alone(path))
 
@@ -129,10 +129,14 @@ def _weights_alone(path: Path) -> str:
     )
 
 
-def _unknown(path: Path) -> str:
-    what = "no model file" if path.exists() else "no file, and no network known here"
+def _unknown(text: str) -> str:
+    path = Path(text).expanduser()
+    if text and path.is_dir():
+        what = "a folder: give the file in it that holds the model"
+    else:
+        what = "no model file" if path.is_file() else "no file, and no network known here"
     return (
-        f"load_model: {path} is {what}. Understood are: a .pt2 file (torch.export), a TorchScript "
-        "file, module:callable, the name of a network with `weights` "
+        f"load_model: {text!r} is {what}. Understood are: a .pt2 file (torch.export), a "
+        "TorchScript file, module:callable, the name of a network with `weights` "
         f"({', '.join(network_names())})."
     )

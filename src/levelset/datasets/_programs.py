@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveReader
+from torch.fx import GraphModule
 
 from levelset.datasets._weights import check_archive
 from levelset.errors import DataError
@@ -18,8 +19,7 @@ from levelset.errors import DataError
 __all__ = ["load_exported", "load_torchscript"]
 
 PAYLOADS = ("data/weights/", "data/constants/")
-OBJECTS = ("custom_obj_", "opaque_obj_")
-COMPILED = "data/aotinductor/"
+OBJECTS = ("data/constants/custom_obj_", "data/constants/opaque_obj_", "data/aotinductor/")
 
 
 def load_exported(file: Path) -> nn.Module:
@@ -39,7 +39,7 @@ def load_exported(file: Path) -> nn.Module:
     try:
         data = file.read_bytes()
         _refuse_code(file, data)
-        program = torch.export.load(io.BytesIO(data))  # type: ignore[no-untyped-call]
+        program = torch.export.load(io.BytesIO(data))
         module = program.module()
     except DataError:
         raise
@@ -67,7 +67,7 @@ def load_torchscript(file: Path) -> nn.Module:
         with warnings.catch_warnings():
             # PyTorch 2.13 recommends torch.export; people's files stay what they are.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
-            return torch.jit.load(str(file), map_location="cpu")
+            return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().partition("\n")[0]
         message = f"load_model: {file} is damaged, or no TorchScript module ({first})."
@@ -82,14 +82,18 @@ def _refuse_code(file: Path, data: bytes) -> None:
         if any("/" not in name for name in archive.namelist()):
             message = f"load_model: {file} is of an older format of torch.export: export it again."
             raise DataError(message)
-    for name in reader.get_file_names():
-        folder, _, base = name.rpartition("/")
-        live = name.startswith(COMPILED) or base.startswith(OBJECTS)
-        if base.endswith(".pt"):  # sample inputs, and weights of an older format
-            live = _is_live(reader.read_bytes(name))
-        elif f"{folder}/" in PAYLOADS and base.endswith(".json"):
+    names = reader.get_file_names()
+    lower = [name.lower() for name in names]  # PyTorch finds members in either case
+    if len(set(lower)) != len(names):
+        message = f"load_model: {file} is refused: it has members of the same name."
+        raise DataError(message)
+    for name, known in zip(names, lower, strict=True):
+        live = known.startswith(OBJECTS)
+        if known.endswith(".pt"):  # sample inputs, and weights of an older format
+            live = live or _is_live(reader.read_bytes(name))
+        elif known.startswith(PAYLOADS) and known.endswith(".json"):
             config = json.loads(reader.read_string(name))["config"]
-            live = any(entry["use_pickle"] for entry in config.values())
+            live = live or any(entry["use_pickle"] for entry in config.values())
         if live:
             message = (
                 f"load_model: {file} is refused: its member {name} holds pickled objects or "
@@ -108,7 +112,8 @@ def _is_live(data: bytes) -> bool:
 
 
 def _refuse_training(file: Path, program: ExportedProgram) -> None:
-    for node in program.graph.nodes:
+    graphs = [m.graph for m in program.graph_module.modules() if isinstance(m, GraphModule)]
+    for node in (node for graph in graphs for node in graph.nodes):
         if not isinstance(node.target, torch._ops.OpOverload):
             continue
         for argument, value in zip(node.target._schema.arguments, node.args, strict=False):

@@ -81,8 +81,10 @@ def read_images(spec: str | Path, *, split: Split = "test", limit: int | None = 
 
 def _locate(text: str) -> Path | None:
     """Return the path that is meant, looking in the folder of data sets for bare names."""
+    if not text:
+        return None
     path = Path(text).expanduser()
-    if text and path.exists():
+    if path.exists():
         return path
     home = os.environ.get(VARIABLE)
     if home and text == path.name:

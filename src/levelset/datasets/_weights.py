@@ -1,10 +1,11 @@
 """Weights from safetensors and state dicts into a network, and the refusal of live pickles."""
 
+import io
 import pickle
 import pickletools
+import warnings
 import zipfile
 from pathlib import Path
-from typing import IO
 
 import torch
 from safetensors import SafetensorError
@@ -50,7 +51,10 @@ def unpickle_safely(file: Path) -> object:
     if zipfile.is_zipfile(file):
         check_archive(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # a remark on newer protocols that the result, or the refusal, makes idle
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _names_code(file):
             raise _damaged(file, "no tensors of PyTorch") from error
@@ -130,21 +134,18 @@ def _misfit(model: nn.Module, state: dict[str, Tensor]) -> str:
 def _names_code(file: Path) -> bool:
     """Tell whether a pickle, read without running it, would call anything."""
     if not zipfile.is_zipfile(file):
-        with file.open("rb") as stream:
-            return _calls(stream)
+        return _calls(file.read_bytes())
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith(".pkl")]
-        for name in pickles:
-            with archive.open(name) as stream:
-                if _calls(stream):
-                    return True
-    return False
+        return any(_calls(archive.read(name)) for name in pickles)
 
 
-def _calls(stream: IO[bytes]) -> bool:
+def _calls(data: bytes) -> bool:
+    stream = io.BytesIO(data)
     try:
         while True:  # PyTorch's older format is several pickles in a row
-            if any(op.name in CODE for op, _, _ in pickletools.genops(stream)):
+            # each read to its end, so that a truncated one counts as damaged
+            if not CODE.isdisjoint([op.name for op, _, _ in pickletools.genops(stream)]):
                 return True
     except Exception:  # the end, or no pickle: genops raises whatever the bytes lead to
         return False

@@ -1,6 +1,5 @@
 """The sections of a page about one audit, or about several side by side."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -201,13 +200,11 @@ def _closest(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
     return Section("Closest inputs", text, content)
 
 
-def _gallery(
-    audits: Sequence[Audit], audit: Audit, norm: float, pictures: Pictures | None
-) -> Html:
+def _gallery(audits: Sequence[Audit], audit: Audit, norm: float, pictures: Pictures | None) -> Html:
     distance = audit.distance(norm).double().cpu()
     right = audit.columns["correct"].bool().cpu() & distance.isfinite()
-    rows = right.nonzero().flatten()
-    rows = rows[distance[rows].argsort(stable=True)][:GALLERY].tolist()
+    found = right.nonzero().flatten()
+    rows: list[int] = found[distance[found].argsort(stable=True)][:GALLERY].tolist()
     pictured = set() if pictures is None else set(pictures.rows.tolist())
     cells = [
         {
@@ -222,15 +219,14 @@ def _gallery(
     ]
     place = audits.index(audit)
     words = _figures.norm_words(norm)
-    return render(
-        "gallery.html.jinja", cells=cells, audit=place, norm=norm_name(norm), words=words
-    )
+    return render("gallery.html.jinja", cells=cells, audit=place, norm=norm_name(norm), words=words)
 
 
 def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
     text = (
         "Every input, a row each. Search by any words, or by column: label:3, correct:false, "
-        "distance_2<0.5; several conditions must all hold. Click a heading to sort."
+        f"distance_{norm_name(audits[0].norms[0])}<0.5; "
+        "several conditions must all hold. Click a heading to sort."
     )
     if pictures is None:
         text += " The inputs are no pictures of one or three channels, so none are shown."
@@ -243,7 +239,6 @@ def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
         text += " Pictures are shown smaller than the inputs are."
     book = {
         "classes": list(audits[0].classes),
-        "bounds": [bound if math.isfinite(bound) else None for bound in audits[0].bounds],
         "audits": [_book(audit) for audit in audits],
         "pictures": None if pictures is None else pictures.content,
     }

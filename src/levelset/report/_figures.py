@@ -26,6 +26,7 @@ __all__ = ["borders", "distances", "norm_words", "robustness", "scatter"]
 
 BINS = 40
 LEGEND_CLASSES = 20
+LONGEST_NAME = 18
 MATRIX_CLASSES = 40
 MANY_POINTS = 3000
 
@@ -47,12 +48,23 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
         low, high = curve.low.tolist(), curve.high.tolist()
         name = html.escape(audit.name)
         figure.add_scatter(
-            x=x + x[::-1], y=high + low[::-1], fill="toself", mode="none", hoverinfo="skip",
-            fillcolor=translucent(colour, 0.18), showlegend=False, legendgroup=name,
+            x=x + x[::-1],
+            y=high + low[::-1],
+            fill="toself",
+            mode="none",
+            hoverinfo="skip",
+            fillcolor=translucent(colour, 0.18),
+            showlegend=False,
+            legendgroup=name,
         )
         figure.add_scatter(
-            x=x, y=curve.accuracy.tolist(), mode="lines", name=name, legendgroup=name,
-            line={"color": colour, "width": 2.5}, customdata=list(zip(low, high, strict=True)),
+            x=x,
+            y=curve.accuracy.tolist(),
+            mode="lines",
+            name=name,
+            legendgroup=name,
+            line={"color": colour, "width": 2.5},
+            customdata=list(zip(low, high, strict=True)),
             hovertemplate="%{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})",
         )
     figure.update_layout(hovermode="x unified", showlegend=len(audits) > 1)
@@ -65,14 +77,20 @@ def distances(audits: Sequence[Audit], norm: float) -> "Figure":
     """Draw how many inputs classified right lie how far from a border, one colour a model."""
     figure = _figure(f"Distance to the witness, {norm_words(norm)}", "Inputs")
     models = _measured(audits, norm)
-    found = [audit.distance(norm)[_drawn(audit, norm)].double().cpu().numpy() for audit, _ in models]
+    found = [
+        audit.distance(norm)[_drawn(audit, norm)].double().cpu().numpy() for audit, _ in models
+    ]
     top = max((float(distance.max()) for distance in found if len(distance)), default=1.0)
     edges = np.linspace(0.0, top or 1.0, BINS + 1)
     for (audit, colour), distance in zip(models, found, strict=True):
         counts = np.histogram(distance, edges)[0].tolist()
         figure.add_scatter(
-            x=edges.tolist(), y=[*counts, counts[-1]], mode="lines", fill="tozeroy",
-            name=html.escape(audit.name), fillcolor=translucent(colour, 0.25),
+            x=edges.tolist(),
+            y=[*counts, counts[-1]],
+            mode="lines",
+            fill="tozeroy",
+            name=html.escape(audit.name),
+            fillcolor=translucent(colour, 0.25),
             line={"color": colour, "width": 2, "shape": "hv"},
             customdata=[*edges[1:].tolist(), float(edges[-1])],
             hovertemplate="%{x:.3~g} to %{customdata:.3~g}: %{y} inputs",
@@ -96,21 +114,35 @@ def scatter(audit: Audit, norm: float) -> "Figure":
     kind = figure.add_scattergl if int(drawn.sum()) > MANY_POINTS else figure.add_scatter
     for place, (name, members) in enumerate(_groups(audit, prediction)):
         rows = (members & drawn).nonzero().flatten()
+        rows = rows[correct[rows].int().argsort(descending=True, stable=True)]  # legend: the first
         colour = CLASS_COLOURS[place % len(CLASS_COLOURS)]
         symbol = CLASS_SYMBOLS[place // len(CLASS_COLOURS) % len(CLASS_SYMBOLS)]
         kind(
-            x=margin[rows].numpy(), y=distance[rows].numpy(), mode="markers", name=name,
-            customdata=rows.numpy().astype(np.int32), hoverinfo="none",
+            x=margin[rows].numpy(),
+            y=distance[rows].numpy(),
+            mode="markers",
+            name=name,
+            customdata=rows.numpy().astype(np.int32),
+            hoverinfo="none",
             marker={
-                "size": 7, "opacity": 0.8, "color": colour,
+                "size": 7,
+                "opacity": 0.8,
+                "color": colour,
                 "symbol": [symbol if right else f"{symbol}-open" for right in correct[rows]],
             },
         )
     kind(
-        x=[], y=[], mode="markers", hoverinfo="skip", showlegend=False,
-        marker={"size": 16, "symbol": "circle-open", "line": {"width": 3}}, meta="pin",
+        x=[],
+        y=[],
+        mode="markers",
+        hoverinfo="skip",
+        showlegend=False,
+        marker={"size": 16, "symbol": "circle-open", "line": {"width": 3}},
+        meta="pin",
     )
     figure.update_layout(hovermode="closest", height=480, meta={"hover": "row"})
+    top = _largest(distance) or 1.0
+    figure.update_yaxes(range=[-0.04 * top, 1.05 * top])
     figure.update_layout(legend={"title": {"text": "predicted"}, "itemsizing": "constant"})
     return figure
 
@@ -124,15 +156,22 @@ def borders(audit: Audit, norm: float) -> "Figure":
     busiest = (counts.sum(0) + counts.sum(1)).argsort(descending=True, stable=True)
     shown = busiest[:MATRIX_CLASSES].sort().values
     counts = counts[shown][:, shown]
-    names = [html.escape(audit.classes[int(i)]) for i in shown]
+    names = [_short(audit.classes[int(i)]) for i in shown]
     z = [[int(v) if v else None for v in row] for row in counts.tolist()]
     figure = _figure("Class of the nearest witness", "Predicted class")
     few = len(names) <= LEGEND_CLASSES
     figure.add_heatmap(
-        z=z, customdata=[[[int(i), int(j)] for j in shown] for i in shown],
+        z=z,
+        customdata=[[[int(i), int(j)] for j in shown] for i in shown],
         text=[[f"{a} → {b}" for b in names] for a in names],
-        texttemplate="%{z}" if few else None, xgap=1.5, ygap=1.5, zmin=0,
-        colorscale=[[0.0, RAMP[0]], [1.0, RAMP[1]]], meta="ramp", hoverongaps=False,
+        texttemplate="%{z}" if few else None,
+        xgap=1.5,
+        ygap=1.5,
+        zmin=0,
+        zmax=max(int(counts.max()), 1),
+        colorscale=[[0.0, RAMP[0]], [1.0, RAMP[1]]],
+        meta="ramp",
+        hoverongaps=False,
         hovertemplate="%{text}: %{z} inputs<extra></extra>",
         colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": "inputs"}},
     )
@@ -147,7 +186,9 @@ def borders(audit: Audit, norm: float) -> "Figure":
 def _figure(x: str, y: str) -> "Figure":
     figure = optional("plotly.graph_objects").Figure()
     figure.update_layout(
-        template=None, height=400, margin={"l": 64, "r": 16, "t": 40, "b": 56},
+        template=None,
+        height=400,
+        margin={"l": 64, "r": 16, "t": 40, "b": 56},
         legend={"orientation": "h", "x": 0.0, "y": 1.02, "yanchor": "bottom"},
     )
     figure.update_xaxes(title={"text": x}, automargin=True, zeroline=False)
@@ -160,11 +201,16 @@ def _groups(audit: Audit, prediction: Tensor) -> list[tuple[str, Tensor]]:
     counts = torch.bincount(prediction.long(), minlength=len(audit.classes))
     largest = counts.argsort(descending=True, stable=True)[:LEGEND_CLASSES]
     named = [int(i) for i in largest.sort().values if counts[i]]
-    groups = [(html.escape(audit.classes[i]), prediction == i) for i in named]
+    groups = [(_short(audit.classes[i]), prediction == i) for i in named]
     rest = ~torch.isin(prediction, torch.tensor(named, dtype=prediction.dtype))
     if rest.any():
         groups.append(("other classes", rest))
     return groups
+
+
+def _short(name: str) -> str:
+    """Return a name of a class as figures can bear it: cut where long, its markup as text."""
+    return html.escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
 
 
 def _drawn(audit: Audit, norm: float) -> Tensor:

@@ -77,16 +77,17 @@ def pack(audits: Sequence[Audit], *, budget: int = BUDGET) -> Pictures | None:
     rows = _closest(audits)[:most]
     inputs = _thumbnails(audits[0].points, rows, size)
     columns = max(1, math.ceil(math.sqrt(len(rows))))
+    low, high = _range(inputs, audits[0].bounds)
     content = {
         "rows": encode(rows),
         "height": size[0],
         "width": size[1],
         "channels": points.shape[1],
         "columns": columns,
-        "inputs": _sheet(_bytes_within(inputs, audits[0].bounds), columns),
+        "range": [low, high],
+        "inputs": _sheet(_bytes_within(inputs, low, high), columns),
         "steps": [
-            [_steps(audit, norm, inputs, rows, columns) for norm in audit.norms]
-            for audit in audits
+            [_steps(audit, norm, inputs, rows, columns) for norm in audit.norms] for audit in audits
         ],
     }
     return Pictures(rows, size != tuple(points.shape[-2:]), content)
@@ -133,13 +134,18 @@ def _thumbnails(points: Tensor, rows: NDArray[np.int32], size: tuple[int, int]) 
     return functional.interpolate(images, size, mode="area")
 
 
-def _bytes_within(images: Tensor, bounds: tuple[float, float]) -> NDArray[np.uint8]:
+def _range(images: Tensor, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the values shown as black and white: the bounds, or the data's where they are open."""
     low, high = (float(bound) for bound in bounds)
     if not math.isfinite(low):
         low = float(images.min()) if images.numel() else 0.0
     if not math.isfinite(high):
         high = float(images.max()) if images.numel() else 1.0
-    shares = ((images - low) / ((high - low) or 1.0)).nan_to_num().clamp(0.0, 1.0)
+    return low, high if high > low else low + 1.0
+
+
+def _bytes_within(images: Tensor, low: float, high: float) -> NDArray[np.uint8]:
+    shares = ((images - low) / (high - low)).nan_to_num().clamp(0.0, 1.0)
     values: NDArray[np.uint8] = (shares * 255.0).round().to(torch.uint8).numpy()
     return values
 

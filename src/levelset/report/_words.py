@@ -13,8 +13,8 @@ __all__ = ["cards", "comparison", "differences", "norms_of", "outside", "sentenc
 
 
 def share(value: float) -> str:
-    """Return a share in percent, such as `98.2 %`."""
-    return f"{100.0 * value:.1f} %"
+    """Return a share in percent, such as `98.2 %`, that no line break parts."""
+    return f"{100.0 * value:.1f}\u00a0%"
 
 
 def norms_of(audits: Sequence[Audit]) -> list[float]:
@@ -132,7 +132,7 @@ def _robust_row(audits: Sequence[Audit], norm: float, radius: float) -> dict[str
         share,
     )
     for cell, curve in zip(row["cells"], curves, strict=True):
-        cell["note"] = f"{share(float(curve.low[0]))} to {share(float(curve.high[0]))}"
+        cell["note"] = f"{100.0 * float(curve.low[0]):.1f} to {share(float(curve.high[0]))}"
     return row
 
 
@@ -141,9 +141,7 @@ def _row(name: str, values: Sequence[float | None], form: Any) -> dict[str, Any]
     shown = ["none" if value is None else form(value) for value in values]
     best = max((value for value in values if value is not None), default=None)
     apart = len(set(shown)) > 1
-    cells = [
-        {"value": text, "note": "", "best": apart and text == form(best)} for text in shown
-    ]
+    cells = [{"value": text, "note": "", "best": apart and text == form(best)} for text in shown]
     return {"name": name, "cells": cells}
 
 
@@ -172,4 +170,4 @@ def _inputs(count: int) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+    return f"{value:+.1f}".replace("-", "\u2212")

@@ -1,6 +1,5 @@
 """A training on disk: one file an epoch, whole or absent, and checked before it is believed."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor, nn, optim
 
 from levelset._tools.files import write_whole
 from levelset.errors import RunError
-from levelset.training._data import add_tensor
+from levelset.training._data import checksum
 
 __all__ = [
     "Checkpoint",
@@ -53,7 +52,7 @@ class Checkpoint:
         """Write the checkpoint as one safetensors file, in place of the one before."""
         head = {k: v for k, v in vars(self).items() if k != "tensors"} | {"format": _FORMAT}
         text = json.dumps(head, allow_nan=False)
-        metadata = {"training": text, "sha256": _digest(text, self.tensors)}
+        metadata = {"training": text, "sha256": checksum(text, self.tensors)}
         _write(path, self.tensors, metadata)
 
 
@@ -99,7 +98,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (OSError, SafetensorError) as error:
         raise _damaged(path, str(error)) from error
     text = metadata.get("training", "")
-    if metadata.get("sha256") != _digest(text, tensors):
+    if metadata.get("sha256") != checksum(text, tensors):
         raise _damaged(path, "its content does not match its own checksum")
     head = json.loads(text)
     if head.pop("format") != _FORMAT:
@@ -117,14 +116,6 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | No
 
 def _copied(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-
-
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        add_tensor(digest, tensors[name])
-    return digest.hexdigest()
 
 
 def _damaged(path: Path, reason: str) -> RunError:

@@ -11,7 +11,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset.errors import DataError, FieldError, ShapeError
 
-__all__ = ["Examples", "add_tensor", "check_examples", "fingerprint"]
+__all__ = ["Examples", "check_examples", "checksum", "fingerprint"]
 
 
 @runtime_checkable
@@ -65,14 +65,15 @@ def check_examples(model: nn.Module, data: Examples, name: str) -> None:
 
 def fingerprint(data: Examples) -> str:
     """Return 16 hexadecimal digits that change with any point or label, or with their order."""
-    digest = hashlib.sha256()
-    for tensor in (data.points, data.labels):
-        add_tensor(digest, tensor)
-    return digest.hexdigest()[:16]
+    return checksum("", {"points": data.points, "labels": data.labels})[:16]
 
 
-def add_tensor(digest: "hashlib._Hash", tensor: Tensor) -> None:
-    """Add shape, dtype and every byte of a tensor to a digest."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-    digest.update(flat.view(torch.uint8).numpy().data)
+def checksum(text: str, tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of a text and of name, shape, dtype and every byte of the tensors."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -50,7 +49,7 @@ class History(Rows):
         }
 
     @classmethod
-    def of(cls, epochs: Sequence[tuple[float, float, float | None, float]]) -> Self:
+    def of(cls, epochs: Sequence[tuple[float, float, float | None, float]]) -> "History":
         """Return the history of epochs, each as (loss, accuracy, held out or none, seconds)."""
         table = [[math.nan if x is None else x for x in row] for row in epochs]
         columns = torch.tensor(table, dtype=torch.float64).reshape(len(epochs), 4)

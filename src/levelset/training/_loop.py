@@ -74,8 +74,8 @@ class Loop:
         optimizer: Takes the steps.
         learning_rate: Before the schedule.
         schedule: See `rate_factor`.
-        batch_size: Most points a step. Batches are of equal size, or differ by one, so that none
-            is too small for BatchNorm.
+        batch_size: Most points a step. Sizes differ by one at most: no epoch ends on a batch of a
+            point or two, from which BatchNorm learns nothing.
         epochs: How many there will be.
         progress: Told the steps done and the steps of all epochs, after each.
     """
@@ -134,7 +134,7 @@ class Loop:
         self.optimizer.step()
         return number, answer
 
-    def _checked(self, value: Tensor, step: int) -> float:
+    def _checked(self, value: Any, step: int) -> float:
         if not isinstance(value, Tensor) or value.dim() != 0:
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             message = f"train: `loss` must return a tensor with one number, shape (), got {got}."

@@ -99,7 +99,7 @@ function paintDifference(data, step) {
 }
 
 function paintWitness(data, step, scale) {
-  const [low, high] = book.bounds.map((bound, end) => bound ?? end);
+  const [low, high] = pictures.range;
   for (let i = 0; i < data.length; i += 1) {
     if (i % 4 === 3) continue;
     data[i] += (((step[i] - 127) / 127) * scale * 255) / (high - low);
@@ -236,5 +236,10 @@ listeners.click.push((row, view, place) => {
   mark(place, row);
   inspect(row, view);
 });
-listeners.choice.push(unpin);
+listeners.choice.push(() => {
+  unpin();
+  if (!pointed) return;
+  pointed[1] = pointed[1].parentNode.querySelector(".view:not([hidden])");
+  inspect(...pointed);
+});
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") unpin(); });

@@ -46,7 +46,17 @@ function compares(column, sign, word) {
   return (row) => values[row] === number || shown(column, row) === word;
 }
 
+// The place of each class in the order of their names, "9" before "10".
+function namePlaces() {
+  const { compare } = new Intl.Collator("en", { numeric: true });
+  const order = book.classes.map((_, i) => i).sort((i, j) => compare(book.classes[i], book.classes[j]));
+  const places = [];
+  order.forEach((number, place) => { places[number] = place; });
+  return places;
+}
+
 function startTable() {
+  const places = namePlaces();
   const search = table.querySelector("[data-search]");
   const state = table.querySelector("[data-state]");
   const head = table.querySelector("[data-head]");
@@ -81,10 +91,8 @@ function startTable() {
     const last = (value) => Number.isNaN(value);
     if (column) {
       const { values, kind } = column;
-      const key = kind === "class" ? (row) => className(values[row]) : null;
-      const compared = (a, b) => (key
-        ? key(a).localeCompare(key(b), "en", { numeric: true })
-        : last(values[a]) - last(values[b]) || (values[a] > values[b]) - (values[a] < values[b]));
+      const key = kind === "class" ? (row) => places[values[row]] ?? -1 : (row) => values[row];
+      const compared = (a, b) => last(key(a)) - last(key(b)) || (key(a) > key(b)) - (key(a) < key(b));
       rows.sort((a, b) => (sort.down ? -1 : 1) * compared(a, b) || a - b);
     }
     fill();

@@ -1,0 +1,45 @@
+"""One random stream a point: what a point draws depends on the seed and its number, no more."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Streams", "draw_seed"]
+
+
+def draw_seed(generator: torch.Generator | None) -> int:
+    """Return a seed by one draw of `generator`, or of torch's global one."""
+    device = "cpu" if generator is None else generator.device
+    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+
+
+class Streams:
+    """Random numbers by the number of the point and the number of the draw.
+
+    One draw of the generator makes the seed of all. Point `i` gets the same numbers in draw
+    `index` whatever the batch, the other points, and the draws before; on every device too, as
+    they are made by a counter-based generator (Philox) on the processor, and then moved.
+    """
+
+    def __init__(self, generator: torch.Generator | None, points: Tensor) -> None:
+        self.seed = draw_seed(generator)
+        self.dtype, self.device = points.dtype, points.device
+
+    def uniform(self, rows: Tensor, shape: tuple[int, ...], index: int = 0) -> Tensor:
+        """Return uniform numbers from 0 to 1, `(m, *shape)`, for the points `rows`, `(m,)`."""
+        return self._filled([self._of(row, index).random(shape) for row in rows.tolist()], shape)
+
+    def normal(self, rows: Tensor, shape: tuple[int, ...], index: int = 0) -> Tensor:
+        """Return standard normal numbers, `(m, *shape)`, for the points `rows`, `(m,)`."""
+        drawn = [self._of(row, index).standard_normal(shape) for row in rows.tolist()]
+        return self._filled(drawn, shape)
+
+    def _of(self, row: int, index: int) -> np.random.Generator:
+        # The draw stands in the highest word of the counter, so that no two draws overlap.
+        key = np.array([self.seed, row], dtype=np.uint64)
+        counter = np.array([0, 0, 0, index], dtype=np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+    def _filled(self, drawn: list[np.ndarray], shape: tuple[int, ...]) -> Tensor:
+        array = np.stack(drawn) if drawn else np.empty((0, *shape))
+        return torch.from_numpy(array).to(self.device, self.dtype)

@@ -1,0 +1,92 @@
+"""What an attack of fixed radius raises: cross-entropy, margin, or the ratio of logit differences."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from levelset.errors import FieldError, ParameterError
+
+__all__ = ["AttackLoss", "LossName"]
+
+LossName = Literal["cross_entropy", "margin", "ratio"]
+
+
+class AttackLoss(nn.Module):
+    r"""One number a point, the larger the nearer an attack is to its end.
+
+    With y the label, t the target and $\pi$ the order of the logits from the largest down:
+
+    - `cross_entropy`: $-\log p_y$, or $\log p_t$. Saturates: where the softmax is 1 to the last
+      bit its gradient vanishes, though the boundary may be near.
+    - `margin`: $\max_{j \ne y} f_j - f_y$, or $f_t - \max_{j \ne t} f_j$. Never saturates.
+    - `ratio`: $-(f_y - \max_{j \ne y} f_j) / (f_{\pi_1} - f_{\pi_3})$, or
+      $-(f_y - f_t) / (f_{\pi_1} - (f_{\pi_3} + f_{\pi_4}) / 2)$: the same whatever the scale and
+      shift of the logits (Croce & Hein 2020).
+
+    The margins of the points evaluated last are kept beside it, so that success needs no forward
+    pass of its own.
+
+    Args:
+        function: Name of the public function at work, for messages.
+        model: Maps `(n, *d)` to logits `(n, k)`.
+        loss: Which of the three.
+        targeted: Whether the labels are `(n, 2)`, label and target, rather than `(n,)`.
+        classes: The number k of logits.
+    """
+
+    def __init__(
+        self, function: str, model: nn.Module, loss: LossName, *, targeted: bool, classes: int
+    ) -> None:
+        super().__init__()
+        if loss not in get_args(LossName):
+            names = ", ".join(get_args(LossName))
+            message = f"{function}: `loss` must be one of {names}, got {loss!r}."
+            raise ParameterError(message)
+        least = 4 if targeted else 3
+        if loss == "ratio" and 0 < classes < least:
+            message = (
+                f"{function}: `loss` 'ratio' needs at least {least} classes"
+                f"{' with targets' if targeted else ''}, got {classes}. Take 'margin'."
+            )
+            raise FieldError(message)
+        self.model, self.loss, self.targeted = model, loss, targeted
+        self._margins: list[Tensor] = []
+
+    def forward(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss `(n,)` of points with labels `(n,)`, or `(n, 2)` if targeted."""
+        logits = self.model(points)
+        own, target = (labels[:, 0], labels[:, 1]) if self.targeted else (labels, None)
+        wanted = own if target is None else target
+        lead = _lead(logits, wanted) if target is None else -_lead(logits, wanted)
+        self._margins.append(lead.detach())
+        if self.loss == "margin":
+            return -lead
+        if self.loss == "cross_entropy":
+            loss = nn.functional.cross_entropy(logits, wanted, reduction="none")
+            return loss if target is None else -loss
+        ordered = logits.sort(1, descending=True).values
+        if target is None:
+            return -lead / _positive(ordered[:, 0] - ordered[:, 2])
+        spread = ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2
+        return (_of(logits, target) - _of(logits, own)) / _positive(spread)
+
+    def take_margins(self) -> Tensor:
+        """Return the margins since the last call, `(n,)`; negative where the attack is through."""
+        margins = torch.cat(self._margins)
+        self._margins.clear()
+        return margins
+
+
+def _of(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.gather(1, classes.unsqueeze(1)).squeeze(1)
+
+
+def _lead(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return by how much the logit of a class is above the largest of the others."""
+    others = logits.scatter(1, classes.unsqueeze(1), -torch.inf)
+    return _of(logits, classes) - others.amax(1)
+
+
+def _positive(values: Tensor) -> Tensor:
+    return values.clamp(min=torch.finfo(values.dtype).tiny)

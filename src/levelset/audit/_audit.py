@@ -1,0 +1,227 @@
+"""Every measurement over a whole data set, in parts that survive an interruption."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from levelset._probes import check_field
+from levelset._tools.batches import row_batches
+from levelset._tools.checks import (
+    check_batch_size,
+    check_finite,
+    check_labels,
+    check_points,
+    first_rows,
+)
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.files import write_json
+from levelset._tools.modes import frozen
+from levelset._tools.norms import check_norm, norm_name
+from levelset._typing import Labels, Points, Progress
+from levelset.attacks._problem import Bounds, box_of
+from levelset.audit._manifest import manifest, start_run
+from levelset.audit._measures import MEASURES, Measured, Policy, answers
+from levelset.audit._parts import read_part, write_part
+from levelset.audit._result import Audit
+from levelset.boundary._distance import Effort
+from levelset.errors import DataError, FieldError, ParameterError
+from levelset.fields import Classifier
+
+__all__ = ["audit"]
+
+# Numbers in the inputs of one part: 250 images of MNIST, and what a killed run may lose.
+_PART_ELEMENTS = 200_000
+_PROBED = 4
+
+
+def audit(
+    model: nn.Module,
+    points: Points,
+    labels: Labels,
+    *,
+    measures: Sequence[str] = ("distance",),
+    norms: Sequence[float] = (2.0, math.inf),
+    bounds: Bounds | None = None,
+    effort: Effort = "standard",
+    classes: Sequence[str] | None = None,
+    name: str = "model",
+    out: str | Path | None = None,
+    resume: bool = False,
+    engine: Literal["local"] = "local",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Audit:
+    """Measure a classifier's decision boundary around each input of a data set.
+
+    A row an input: what the model answers, by what margin, and for each norm how far the nearest
+    point of another class is, with that point. Distances are upper bounds with a witness (see
+    [`distance`][levelset.boundary.distance]).
+
+    With `out`, the rows are written as they are found: `manifest.json` (what was run),
+    `measurements/part-*.parquet` (the rows), `witnesses/part-*.safetensors` (inputs and
+    witnesses), `summary.json` (at the end). Every file is written whole and renamed into place;
+    an interrupted run goes on with `resume=True` and ends with the same rows as an unbroken one.
+
+    Args:
+        model: Maps `(n, *d)` to logits `(n, k)`; held in evaluation mode, left as found.
+        points: The inputs, `(n, *d)`, in the data's own units.
+        labels: Their classes, `(n,)`.
+        measures: What to measure: `distance`.
+        norms: In which norms, 2 and infinity.
+        bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
+        effort: How long to search: `quick`, `standard` or `thorough`.
+        classes: Names of the classes; `None` for the classifier's own, or their numbers.
+        name: What reports call this model.
+        out: A folder for the results; `None` to keep them in memory only.
+        resume: Go on with the run that `out` holds, if it holds one.
+        engine: Where to run: `local`.
+        batch_size: Most points an evaluation; `None` for the number that runs fastest.
+        progress: Called as `progress(done, total)` in inputs.
+
+    Returns:
+        The rows and the witnesses.
+
+    Raises:
+        DataError: If there are no inputs, or NaN or infinite values among them.
+        ParameterError: If inputs lie outside the bounds, or labels out of range.
+        FieldError: If the model returns another shape, NaN, or rows that depend on each other.
+        RunError: If the folder cannot be written, or holds another run.
+    """
+    _check(points, measures, engine, batch_size)
+    with frozen(model):
+        box = box_of("audit", model, points, bounds)
+        logits = _logits(model, points, labels, batch_size)
+        names = _class_names(model, classes, logits.shape[1])
+        policy = Policy(
+            tuple(check_norm("audit", norm) for norm in norms), box, effort, batch_size
+        )
+        folder = None if out is None else Path(out)
+        if folder is not None:
+            options = _options(measures, policy, names)
+            start_run(folder, manifest(model, points, labels, options), resume=resume)
+        parts = []
+        size = max(_PART_ELEMENTS // points[0].numel(), 1)
+        for number, rows in enumerate(row_batches(len(points), size)):
+            part = read_part(folder, number, points[rows], policy.norms) if folder else None
+            if part is None:
+                part = _measure(model, points, labels, logits, rows, measures, policy)
+                if folder is not None:
+                    write_part(folder, number, points[rows], part)
+            parts.append(part)
+            if progress is not None:
+                progress(rows.stop, len(points))
+    found = _join(points, parts, policy, names, name)
+    if folder is not None:
+        write_json(folder / "summary.json", found.summary())
+    return found
+
+
+def _measure(
+    model: nn.Module,
+    points: Tensor,
+    labels: Tensor,
+    logits: Tensor,
+    rows: slice,
+    measures: Sequence[str],
+    policy: Policy,
+) -> Measured:
+    index = torch.arange(rows.start, rows.stop, device=points.device)
+    columns = answers(logits[rows], labels[rows], index)
+    witnesses: dict[float, Tensor] = {}
+    for measure in measures:
+        found = MEASURES[measure](model, points[rows], labels[rows], policy)
+        columns.update(found.columns)
+        witnesses.update(found.witnesses)
+    return Measured(columns, witnesses)
+
+
+def _join(
+    points: Tensor, parts: list[Measured], policy: Policy, classes: tuple[str, ...], name: str
+) -> Audit:
+    columns = {
+        k: torch.cat([part.columns[k].to(points.device) for part in parts])
+        for k in parts[0].columns
+    }
+    witnesses = {
+        norm: torch.cat([part.witnesses[norm].to(points.device) for part in parts])
+        for norm in parts[0].witnesses
+    }
+    low, high = (float(b.min()) if i == 0 else float(b.max()) for i, b in enumerate(policy.bounds))
+    return Audit(
+        points=points.detach(),
+        columns=columns,
+        witnesses=witnesses,
+        norms=policy.norms,
+        classes=classes,
+        name=name,
+        bounds=(low, high),
+    )
+
+
+def _check(
+    points: Tensor, measures: Sequence[str], engine: str, batch_size: int | None
+) -> None:
+    check_points("audit", points)
+    if len(points) == 0:
+        message = "audit: `points` must hold at least one input, got an empty data set."
+        raise DataError(message)
+    check_finite("audit", points)
+    check_batch_size("audit", batch_size)
+    unknown = [measure for measure in measures if measure not in MEASURES]
+    if unknown or not measures:
+        message = f"audit: `measures` must be among {', '.join(MEASURES)}, got {list(measures)}."
+        raise ParameterError(message)
+    if engine != "local":
+        message = f"audit: `engine` must be 'local', got {engine!r}."
+        raise ParameterError(message)
+
+
+def _logits(
+    model: nn.Module, points: Tensor, labels: Tensor, batch_size: int | None
+) -> Tensor:
+    """Return the model's answers on all inputs, once they and it are known to be sound."""
+    logits = Evaluator("audit", model, batch_size).values(points)
+    bad = ~logits.isfinite().all(1)
+    if bad.any():
+        message = (
+            f"audit: `model` must return finite logits, got NaN or infinity for "
+            f"{int(bad.sum())} of {len(bad)} inputs (first: {first_rows(bad)}). "
+            "Check its weights and the scale of the inputs."
+        )
+        raise FieldError(message)
+    if logits.shape[1] < 2:
+        message = f"audit: `model` must return (n, k) logits with k >= 2, got k = {logits.shape[1]}."
+        raise FieldError(message)
+    check_labels("audit", labels, points, logits.shape[1])
+    check_field(model, points[:_PROBED]).raise_if_unfit()
+    return logits
+
+
+def _class_names(
+    model: nn.Module, classes: Sequence[str] | None, count: int
+) -> tuple[str, ...]:
+    if classes is None and isinstance(model, Classifier):
+        classes = model.classes
+    if classes is None:
+        return tuple(str(k) for k in range(count))
+    if len(classes) != count:
+        message = f"audit: `classes` must name all {count} logits, got {len(classes)} names."
+        raise ParameterError(message)
+    return tuple(classes)
+
+
+def _options(
+    measures: Sequence[str], policy: Policy, classes: tuple[str, ...]
+) -> dict[str, object]:
+    low, high = policy.bounds
+    return {
+        "measures": list(measures),
+        "norms": [norm_name(norm) for norm in policy.norms],
+        "effort": policy.effort,
+        "bounds": [torch.as_tensor(low).tolist(), torch.as_tensor(high).tolist()],
+        "classes": list(classes),
+    }

@@ -1,0 +1,106 @@
+"""What a run was made of, so that a resume goes on with the same, and a reader can repeat it."""
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from levelset._tools.files import make_folder, write_json
+from levelset.errors import RunError
+
+__all__ = ["fingerprint", "manifest", "model_fingerprint", "start_run"]
+
+# What may differ between a run and its resumption without changing the rows.
+_FREE = {"versions", "device", "machine"}
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Return a short hash of values, shapes and dtypes."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+        content = tensor.detach().cpu().contiguous()
+        digest.update(np.ascontiguousarray(content.view(torch.uint8).numpy()).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def model_fingerprint(model: nn.Module) -> str:
+    """Return a short hash of a model's weights and buffers, and of what its modules are."""
+    digest = hashlib.sha256()
+    for name, module in model.named_modules():
+        digest.update(f"{name}:{type(module).__name__}:{module.extra_repr()};".encode())
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name in sorted(tensors):
+        digest.update(f"{name}:{fingerprint(tensors[name].flatten())};".encode())
+    return digest.hexdigest()[:16]
+
+
+def manifest(
+    model: nn.Module, points: Tensor, labels: Tensor, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return versions, device, options and hashes, ready for JSON."""
+    return {
+        "model": model_fingerprint(model),
+        "data": fingerprint(points.flatten(1), labels),
+        "options": options,
+        "device": str(points.device),
+        "machine": platform.machine(),
+        "versions": {
+            "levelset": version("levelset"),
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+        },
+    }
+
+
+def start_run(out: Path, content: dict[str, Any], *, resume: bool) -> None:
+    """Make the folder of a run and write its manifest, or see that it is the same run."""
+    path = out / "manifest.json"
+    if path.exists():
+        if not resume:
+            message = (
+                f"audit: the folder {out} already holds an audit. Give `resume=True` (--resume) "
+                "to go on with it, or another `out`."
+            )
+            raise RunError(message)
+        _check_same(out, _read(path), content)
+        return
+    make_folder(out / "measurements")
+    make_folder(out / "witnesses")
+    write_json(path, content)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"audit: cannot read {path}: {error}. Choose another `out`."
+        raise RunError(message) from error
+    return content
+
+
+def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    flat_found, flat_wanted = _flat(found), _flat(wanted)
+    keys = sorted(flat_found.keys() | flat_wanted.keys())
+    different = [
+        f"{key} was {flat_found.get(key)}, is {flat_wanted.get(key)}"
+        for key in keys
+        if flat_found.get(key) != flat_wanted.get(key)
+    ]
+    if different:
+        message = (
+            f"audit: cannot resume in {out}, for this is another run: {'; '.join(different)}. "
+            "Give the same model, data and options, or another `out`."
+        )
+        raise RunError(message)
+
+
+def _flat(content: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in content.items() if k not in _FREE | {"options"}}
+    return {**kept, **json.loads(json.dumps(content.get("options", {})))}

@@ -1,0 +1,68 @@
+"""The measurements an audit can make, by name: each turns a part of the inputs into columns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from levelset._tools.norms import norm_name
+from levelset.attacks._problem import Bounds
+from levelset.boundary import distance
+from levelset.boundary._distance import Effort
+
+__all__ = ["MEASURES", "Measured", "Policy"]
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """How to measure: the same for every part."""
+
+    norms: tuple[float, ...]
+    bounds: Bounds
+    effort: Effort
+    batch_size: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Columns `(n,)` by name, and witnesses `(n, *d)` by norm."""
+
+    columns: dict[str, Tensor]
+    witnesses: dict[float, Tensor]
+
+
+def _distance(model: nn.Module, points: Tensor, labels: Tensor, policy: Policy) -> Measured:
+    columns: dict[str, Tensor] = {}
+    witnesses: dict[float, Tensor] = {}
+    for norm in policy.norms:
+        found = distance(
+            model, points, labels, norm=norm, bounds=policy.bounds, effort=policy.effort,
+            batch_size=policy.batch_size,
+        )  # fmt: skip
+        name = norm_name(norm)
+        columns[f"distance_{name}"] = found.distance
+        columns[f"nearest_class_{name}"] = found.classes
+        columns[f"iterations_{name}"] = found.iterations
+        columns[f"converged_{name}"] = found.converged
+        witnesses[norm] = found.points
+    return Measured(columns, witnesses)
+
+
+def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
+    """Return the columns that every audit has: what the model answers, and by what margin."""
+    prediction = logits.argmax(1)
+    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    rival = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
+    return {
+        "index": index,
+        "label": labels,
+        "prediction": prediction,
+        "correct": prediction == labels,
+        "margin": own - rival,
+    }
+
+
+MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy], Measured]] = {
+    "distance": _distance,
+}

@@ -1,0 +1,60 @@
+"""The rows of an audit on disk, a part at a time: each part whole, or not there."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from levelset._tools.files import write_whole
+from levelset._tools.norms import norm_name
+from levelset.audit._measures import Measured
+
+__all__ = ["part_path", "read_part", "write_part"]
+
+
+def part_path(out: Path, number: int) -> Path:
+    """Return where the table of a part lies."""
+    return out / "measurements" / f"part-{number:05d}.parquet"
+
+
+def write_part(out: Path, number: int, points: Tensor, measured: Measured) -> None:
+    """Write inputs and witnesses, then the table; the table is what says the part is done."""
+    table = part_path(out, number)
+    tensors = {"inputs": points.cpu().contiguous()}
+    for norm, witness in measured.witnesses.items():
+        tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
+    write_whole(_pictures_path(out, number), lambda partial: save_file(tensors, partial))
+    rows = pa.table({k: pa.array(v.cpu().numpy()) for k, v in measured.columns.items()})
+    write_whole(table, lambda partial: pq.write_table(rows, partial))
+
+
+def read_part(
+    out: Path, number: int, points: Tensor, norms: tuple[float, ...]
+) -> Measured | None:
+    """Return a part if it is there, whole, and of these inputs; `None` to measure it again."""
+    try:
+        table = pq.read_table(part_path(out, number))
+        tensors = load_file(_pictures_path(out, number))
+    except (OSError, pa.ArrowException, SafetensorError):
+        return None
+    names = {norm: f"witness_{norm_name(norm)}" for norm in norms}
+    whole = (
+        table.num_rows == len(points)
+        and torch.equal(tensors.get("inputs", torch.empty(0)), points.cpu())
+        and all(name in tensors for name in names.values())
+    )
+    if not whole:
+        return None
+    columns = {
+        name: torch.from_numpy(table[name].to_numpy(zero_copy_only=False).copy())
+        for name in table.column_names
+    }
+    return Measured(columns, {norm: tensors[name] for norm, name in names.items()})
+
+
+def _pictures_path(out: Path, number: int) -> Path:
+    return out / "witnesses" / f"part-{number:05d}.safetensors"

@@ -1,0 +1,254 @@
+"""Figures for papers, in matplotlib: each takes results, draws on axes and returns them.
+
+Nothing is shown and no file is written: call `ax.figure.savefig` for that. Colours go by the place
+of a result in the list, as in the report.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from levelset._tools.norms import norm_name
+from levelset.audit._result import Audit
+from levelset.errors import MissingExtraError, ParameterError, ShapeError
+from levelset.report._palette import RAMP, model_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["borders", "distances", "robustness", "witnesses"]
+
+
+def robustness(
+    results: Audit | Sequence[Audit], ax: "Axes | None" = None, *, norm: float | None = None
+) -> "Axes":
+    """Draw accuracy against the size of the perturbation, with exact 95 % bands.
+
+    Args:
+        results: One audit or several, a line each.
+        ax: Where to draw; `None` for new axes.
+        norm: One of the norms of the results; `None` for the first.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+        ParameterError: If there is no result, or `norm` was not measured.
+    """
+    audits, p = _held("robustness", results), _norm(results, norm)
+    axes = _axes(ax)
+    for audit, colour in zip(audits, model_colours(len(audits)), strict=True):
+        curve = audit.robustness(p)
+        x = curve.radius.numpy()
+        axes.fill_between(x, curve.low.numpy(), curve.high.numpy(), color=colour, alpha=0.2, lw=0)
+        axes.plot(x, curve.accuracy.numpy(), color=colour, label=audit.name)
+    axes.set(xlabel=f"size of the perturbation, {_words(p)}", ylabel="accuracy", ylim=(0.0, 1.02))
+    axes.set_xlim(left=0.0)
+    if len(audits) > 1:
+        axes.legend(frameon=False)
+    return axes
+
+
+def distances(
+    results: Audit | Sequence[Audit],
+    ax: "Axes | None" = None,
+    *,
+    norm: float | None = None,
+    bins: int = 40,
+) -> "Axes":
+    """Draw the histogram of the distances of the inputs that are classified right.
+
+    Inputs classified wrong, and those without a witness, are left out.
+
+    Args:
+        results: One audit or several, an outline each over the same bins.
+        ax: Where to draw; `None` for new axes.
+        norm: One of the norms of the results; `None` for the first.
+        bins: Number of bins from 0 to the largest distance.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+        ParameterError: If there is no result, `norm` was not measured, or `bins` is below 1.
+    """
+    if bins < 1:
+        message = f"plots.distances: `bins` must be at least 1, got {bins}."
+        raise ParameterError(message)
+    audits, p = _held("distances", results), _norm(results, norm)
+    axes = _axes(ax)
+    found = [_finite(audit, p) for audit in audits]
+    top = max((float(distance.max()) for distance in found if len(distance)), default=1.0)
+    edges = np.linspace(0.0, top or 1.0, bins + 1)
+    for audit, distance, colour in zip(audits, found, model_colours(len(audits)), strict=True):
+        counts, _ = np.histogram(distance, edges)
+        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.25)
+        axes.stairs(counts, edges, color=colour, label=audit.name)
+    axes.set(xlabel=f"distance to the witness, {_words(p)}", ylabel="inputs")
+    axes.set_xlim(left=0.0)
+    if len(audits) > 1:
+        axes.legend(frameon=False)
+    return axes
+
+
+def borders(result: Audit, ax: "Axes | None" = None, *, norm: float | None = None) -> "Axes":
+    """Draw how many inputs of each predicted class (row) border each class (column).
+
+    Args:
+        result: One audit; inputs classified wrong are left out.
+        ax: Where to draw; `None` for new axes.
+        norm: One of the norms of the result; `None` for the first.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ParameterError: If `norm` was not measured.
+    """
+    p = _norm(result, norm)
+    axes = _axes(ax)
+    counts = result.borders(p).cpu().numpy()
+    ramp = _matplotlib("matplotlib.colors").LinearSegmentedColormap.from_list("levelset", RAMP)
+    axes.imshow(counts, cmap=ramp, vmin=0)
+    if len(counts) <= 20:
+        for i, j in np.argwhere(counts):
+            dark = counts[i, j] > 0.6 * counts.max()
+            colour = "white" if dark else "black"
+            axes.text(int(j), int(i), str(counts[i, j]), ha="center", va="center", color=colour)
+        places = range(len(counts))
+        axes.set_xticks(places, result.classes, rotation=45 if _long(result) else 0)
+        axes.set_yticks(places, result.classes)
+    axes.set(xlabel=f"class of the nearest witness, {_words(p)}", ylabel="predicted class")
+    return axes
+
+
+def witnesses(
+    result: Audit,
+    ax: "Axes | None" = None,
+    *,
+    norm: float | None = None,
+    count: int = 5,
+) -> "Axes":
+    """Draw the closest inputs classified right above their witnesses and the differences.
+
+    Each difference has its own scale: white at zero, blue below, red above, full colour at its
+    largest absolute value. Of a coloured picture the difference is the mean over the channels.
+
+    Args:
+        result: One audit of pictures: `(n, h, w)`, `(n, 1, h, w)` or `(n, 3, h, w)`.
+        ax: Where to draw; `None` for new axes.
+        norm: One of the norms of the result; `None` for the first.
+        count: Most inputs to draw, closest first.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ParameterError: If `norm` was not measured, `count` is below 1, or no input has a witness.
+        ShapeError: If the inputs are no pictures.
+    """
+    p = _norm(result, norm)
+    rows = _closest(result, p, count)
+    inputs, ends = (_pictures(points[rows]) for points in (result.points, result.witnesses[p]))
+    axes = _axes(ax)
+    ramp = _matplotlib("matplotlib").colormaps["RdBu_r"]
+    change = (ends - inputs).mean(axis=-1)
+    scale = np.abs(change).max(axis=(1, 2), keepdims=True)
+    shares = change / np.where(scale > 0, scale, 1.0)
+    colours = ramp(shares / 2.0 + 0.5)[..., :3]
+    low, high = result.bounds
+    shown = [np.clip((part - low) / (high - low), 0.0, 1.0) for part in (inputs, ends)]
+    lines = [_line(np.broadcast_to(part, colours.shape)) for part in (*shown, colours)]
+    axes.imshow(np.concatenate(lines), extent=(0.0, len(rows), 3.0, 0.0), interpolation="nearest")
+    axes.set_aspect(inputs.shape[1] / inputs.shape[2])
+    axes.set_yticks((0.5, 1.5, 2.5), ("input", "witness", "difference"))
+    axes.set_xticks(np.arange(len(rows)) + 0.5, [_caption(result, p, row) for row in rows])
+    axes.tick_params(length=0)
+    return axes
+
+
+def _line(pictures: Any) -> Any:
+    return np.concatenate(list(pictures), axis=1)
+
+
+def _caption(audit: Audit, norm: float, row: int) -> str:
+    label = audit.classes[int(audit.columns["label"][row])]
+    nearest = audit.classes[int(audit.nearest_class(norm)[row])]
+    return f"{label} → {nearest}\n{float(audit.distance(norm)[row]):.3g}"
+
+
+def _pictures(points: torch.Tensor) -> Any:
+    """Return `(m, h, w, 1 or 3)` for pictures in any of their shapes."""
+    images = points[:, None] if points.dim() == 3 else points
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        message = (
+            "plots.witnesses: the inputs must be pictures, (n, h, w), (n, 1, h, w) or "
+            f"(n, 3, h, w), got {tuple(points.shape)}. Draw `distances` or `robustness` instead."
+        )
+        raise ShapeError(message)
+    return images.detach().cpu().double().permute(0, 2, 3, 1).numpy()
+
+
+def _closest(audit: Audit, norm: float, count: int) -> list[int]:
+    if count < 1:
+        message = f"plots.witnesses: `count` must be at least 1, got {count}."
+        raise ParameterError(message)
+    distance = audit.distance(norm).double().cpu()
+    rows = (audit.columns["correct"].bool().cpu() & distance.isfinite()).nonzero().flatten()
+    if not len(rows):
+        message = (
+            "plots.witnesses: `result` must hold at least one input that is classified right and "
+            f"has a witness, got none of {len(audit)}."
+        )
+        raise ParameterError(message)
+    closest: list[int] = rows[distance[rows].argsort(stable=True)][:count].tolist()
+    return closest
+
+
+def _finite(audit: Audit, norm: float) -> Any:
+    distance = audit.distance(norm).double().cpu()
+    return distance[audit.columns["correct"].bool().cpu() & distance.isfinite()].numpy()
+
+
+def _held(function: str, results: Audit | Sequence[Audit]) -> list[Audit]:
+    audits = [results] if isinstance(results, Audit) else list(results)
+    if not audits:
+        message = f"plots.{function}: `results` must hold at least one audit, got none."
+        raise ParameterError(message)
+    return audits
+
+
+def _norm(results: Audit | Sequence[Audit], norm: float | None) -> float:
+    first = results if isinstance(results, Audit) else results[0]
+    return first.norms[0] if norm is None else norm
+
+
+def _words(norm: float) -> str:
+    return {"2": "$L_2$", "inf": r"$L_\infty$"}.get(norm_name(norm), f"$L_{{{norm:g}}}$")
+
+
+def _long(audit: Audit) -> bool:
+    return max(len(name) for name in audit.classes) > 3
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    figure = _matplotlib("matplotlib.figure").Figure(layout="constrained")
+    axes: Axes = figure.subplots()
+    return axes
+
+
+def _matplotlib(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = "plots: matplotlib is not installed. Run `pip install 'levelset[plot]'`."
+        raise MissingExtraError(message) from error
