@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from levelset import plots
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.errors import MissingExtraError, ParameterError, ShapeError
 
 
@@ -38,7 +38,8 @@ def test_robustness_draws_the_curve_and_its_band() -> None:
     audit = make()
     ax = plots.robustness(audit)
     (line,) = ax.get_lines()
-    curve = audit.robustness(math.inf)
+    curve = audit.robustness(math.inf, torch.tensor(line.get_xdata()))
+    assert line.get_xdata()[-1] == pytest.approx(0.11)
     np.testing.assert_array_equal(line.get_xdata(), curve.radius)
     np.testing.assert_array_equal(line.get_ydata(), curve.accuracy)
     (band,) = ax.collections
@@ -55,6 +56,7 @@ def test_several_results_share_axes_in_colours_of_their_own() -> None:
     assert ax is given
     first, second = ax.get_lines()
     assert first.get_color() != second.get_color()
+    np.testing.assert_array_equal(first.get_xdata(), second.get_xdata())
     legend = ax.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["s1", "s2"]

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class Projection(Rows):
     labels: Tensor | None = None
 
     @classmethod
-    def at(cls, field: Field, points: Points, labels: Tensor | None = None) -> Self:
+    def at(cls, field: Field, points: Points, labels: Tensor | None = None) -> "Projection":
         """Return points taken each on its own level of the field: zero steps, zero residual.
 
         Args:
@@ -135,7 +135,7 @@ class Projection(Rows):
             "iterations_max": int(self.iterations.max()) if some else 0,
         }
 
-    def raise_if_unconverged(self) -> Self:
+    def raise_if_unconverged(self) -> "Projection":
         """Return itself if every point converged; raise `NotConvergedError` otherwise."""
         missed = ~self.converged
         if missed.any():
@@ -266,7 +266,7 @@ def _iterate(
         values, jacobian = evaluator.value_and_jacobian(
             here,
             None if labels is None else labels[rows],
-            wanted=lambda v, last=last: _away(v, level, tol) & (not last),
+            wanted=_nobody if last else partial(_away, level=level, tol=tol),
         )
         size = (values - level).abs().amax(1) if values.shape[1] else values.new_zeros(len(values))
         # A NaN compares false, so it never replaces a finite best.
@@ -288,3 +288,7 @@ def _iterate(
 
 def _away(values: Tensor, level: float, tol: float) -> Tensor:
     return ((values - level).abs() > tol).any(1)
+
+
+def _nobody(values: Tensor) -> Tensor:
+    return torch.zeros(len(values), dtype=torch.bool, device=values.device)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from levelset._tools.norms import norm_name
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.errors import MissingExtraError, ParameterError, ShapeError
 from levelset.report._palette import RAMP, model_colours
 
@@ -41,8 +41,10 @@ def robustness(
     """
     audits, p = _held("robustness", results), _norm(results, norm)
     axes = _axes(ax)
+    top = max(float(audit.robustness(p).radius[-1]) for audit in audits)
+    radius = torch.linspace(0.0, top, 201, dtype=torch.float64)
     for audit, colour in zip(audits, model_colours(len(audits)), strict=True):
-        curve = audit.robustness(p)
+        curve = audit.robustness(p, radius)
         x = curve.radius.numpy()
         axes.fill_between(x, curve.low.numpy(), curve.high.numpy(), color=colour, alpha=0.2, lw=0)
         axes.plot(x, curve.accuracy.numpy(), color=colour, label=audit.name)
@@ -167,6 +169,8 @@ def witnesses(
     shown = [np.clip((part - low) / (high - low), 0.0, 1.0) for part in (inputs, ends)]
     lines = [_line(np.broadcast_to(part, colours.shape)) for part in (*shown, colours)]
     axes.imshow(np.concatenate(lines), extent=(0.0, len(rows), 3.0, 0.0), interpolation="nearest")
+    axes.vlines(range(1, len(rows)), 0.0, 3.0, color="white", lw=3)
+    axes.hlines((1.0, 2.0), 0.0, len(rows), color="white", lw=3)
     axes.set_aspect(inputs.shape[1] / inputs.shape[2])
     axes.set_yticks((0.5, 1.5, 2.5), ("input", "witness", "difference"))
     axes.set_xticks(np.arange(len(rows)) + 0.5, [_caption(result, p, row) for row in rows])

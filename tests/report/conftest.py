@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from levelset._tools.norms import norm_name
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 
 
 def build(

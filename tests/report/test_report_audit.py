@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from levelset import report
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.errors import DataError, ParameterError
 from levelset.report import Html, Section
 
@@ -233,7 +233,6 @@ def test_audits_of_other_classes_are_refused(make_audit: Make) -> None:
         report.audit([make_audit(), make_audit(classes=("x", "y", "z"))])
 
 
-@pytest.mark.slow
 def test_ten_thousand_rows_stay_small(make_audit: Make, tmp_path: Path) -> None:
     audit = make_audit(n=10_000, shape=(1, 8, 8), k=10)
     report.write(tmp_path / "page.html", report.audit(audit), title="t")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.report import _figures
 from levelset.report._palette import model_colours
 

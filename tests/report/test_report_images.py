@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.report._images import LARGEST_SIDE, encode, pack
 
 Make = Callable[..., Audit]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.report import _words
 
 Make = Callable[..., Audit]

@@ -1,5 +1,6 @@
 """Exact confidence intervals of proportions."""
 
+import numpy as np
 import torch
 from scipy.special import betaincinv
 from torch import Tensor
@@ -20,6 +21,7 @@ def clopper_pearson(hits: Tensor, total: int, confidence: float = 0.95) -> tuple
     """
     k = hits.detach().cpu().to(torch.float64)
     tail = (1.0 - confidence) / 2.0
-    low = torch.as_tensor(betaincinv(k.clamp(min=1.0), total - k + 1.0, tail))
-    high = torch.as_tensor(betaincinv(k + 1.0, (total - k).clamp(min=1.0), 1.0 - tail))
+    successes, failures = k.numpy(), (total - k).numpy()
+    low = torch.from_numpy(betaincinv(np.maximum(successes, 1.0), failures + 1.0, tail))
+    high = torch.from_numpy(betaincinv(successes + 1.0, np.maximum(failures, 1.0), 1.0 - tail))
     return torch.where(k == 0, 0.0, low), torch.where(k == total, 1.0, high)

@@ -1,7 +1,7 @@
 """The parent of row-wise results: one tensor entry a point, cut by masks, one line to print."""
 
 import dataclasses
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ class Rows:
         """Return the number of points."""
         return next(len(v) for v in vars(self).values() if isinstance(v, Tensor))
 
-    def __getitem__(self, rows: Tensor | slice | list[int]) -> Self:
+    def __getitem__(self: T, rows: Tensor | slice | list[int]) -> T:
         """Return the same result for a mask, slice or list of rows."""
         if isinstance(rows, int):
             message = "index a result with a mask, a slice or a list of rows, not one integer"

@@ -2,5 +2,18 @@
 
 from levelset.attacks._attack import Attack
 from levelset.attacks._direct_boundary import direct_boundary
+from levelset.attacks._distortion import distortion
+from levelset.attacks._fgsm import fgsm, r_fgsm
+from levelset.attacks._igsm import igsm, mi_fgsm
+from levelset.attacks._pgd import pgd
 
-__all__ = ["Attack", "direct_boundary"]
+__all__ = [
+    "Attack",
+    "direct_boundary",
+    "distortion",
+    "fgsm",
+    "igsm",
+    "mi_fgsm",
+    "pgd",
+    "r_fgsm",
+]

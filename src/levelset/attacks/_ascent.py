@@ -13,9 +13,9 @@ from levelset.attacks._attack import Attack
 from levelset.attacks._ball import Ball
 from levelset.attacks._losses import AttackLoss, LossName
 from levelset.attacks._problem import Problem
-from levelset.errors import FieldError, ParameterError
+from levelset.errors import ParameterError
 
-__all__ = ["Advance", "Ascent", "Keep", "check_steps"]
+__all__ = ["Advance", "Ascent", "Keep", "check_steps", "straight"]
 
 Keep = Literal["first", "best", "last"]
 
@@ -71,15 +71,8 @@ class Ascent:
     ) -> None:
         """Take `steps` from the points `here` of the inputs `rows`, and keep what they reach."""
         for step in range(steps):
-            if len(rows) == 0:
-                break
-            loss, gradient, reached = self._evaluate(rows, here, check=step == 0)
-            if self.keep != "last":
-                self._offer(rows, here, loss, reached)
-            if self.keep == "first":
-                stay = ~reached
-                rows, here, loss, gradient = rows[stay], here[stay], loss[stay], gradient[stay]
-            here = advance(rows, here, loss, gradient)
+            if len(rows):
+                rows, here = self._step(rows, here, advance, check=step == 0)
             if progress is not None:
                 progress(step + 1, steps)
         if len(rows):
@@ -91,6 +84,18 @@ class Ascent:
         """Return the points kept, judged anew."""
         return self.problem.result(self.radius)
 
+    def _step(
+        self, rows: Tensor, here: Tensor, advance: Advance, *, check: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate the points, keep what is to be kept, and move the rows that stay."""
+        loss, gradient, reached = self._evaluate(rows, here, check=check)
+        if self.keep != "last":
+            self._offer(rows, here, loss, reached)
+        if self.keep == "first":
+            stay = ~reached
+            rows, here, loss, gradient = rows[stay], here[stay], loss[stay], gradient[stay]
+        return rows, advance(rows, here, loss, gradient)
+
     def _evaluate(self, rows: Tensor, here: Tensor, *, check: bool) -> tuple[Tensor, ...]:
         self.problem.forwards[rows] += 1
         self.problem.gradients[rows] += 1
@@ -100,19 +105,9 @@ class Ascent:
         sound = jacobian.isfinite().all(2)
         gradient = torch.where(sound.unsqueeze(2), jacobian, 0.0).view_as(here)
         if check and not gradient.any():
-            self._refuse_flat(rows, here, reached)
+            # It may be only the loss that is saturated, which is no fault of the model's.
+            self.problem.refuse_flat(rows[~reached], here[~reached])
         return values.squeeze(1), gradient, reached
-
-    def _refuse_flat(self, rows: Tensor, here: Tensor, reached: Tensor) -> None:
-        """Raise if it is the model that is flat, not only a saturated loss."""
-        if reached.all() or self.problem.margin_and_gradient(rows, here)[1].any():
-            return
-        message = (
-            f"{self.problem.function}: `model` must have a gradient to climb, but it is zero for "
-            f"all {len(rows)} inputs. Does it round its input, or return labels? "
-            "Attack it with the gradient-free `square`."
-        )
-        raise FieldError(message)
 
     def _offer(self, rows: Tensor, here: Tensor, loss: Tensor, reached: Tensor) -> None:
         if self.keep == "best":
@@ -126,6 +121,16 @@ class Ascent:
         taken = rows[take]
         self.problem.best[taken] = here[take]
         self.highest[taken] = loss[take]
+
+
+def straight(ball: Ball, step_size: float) -> Advance:
+    """Return the rule of a fixed step along the steepest direction, back into the ball."""
+
+    def advance(rows: Tensor, here: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+        del loss
+        return ball.project(rows, here + step_size * ball.steepest(rows, here, gradient))
+
+    return advance
 
 
 def check_steps(function: str, steps: int, name: str = "steps") -> None:

@@ -9,7 +9,7 @@ from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset.attacks._problem import Problem
 
-__all__ = ["Ball"]
+__all__ = ["Ball", "column"]
 
 # Of the entries, the share that one L1 step changes: Tramer & Boneh 2019 take 1 %, Croce & Hein
 # 2021 start from 20 %; in between, more entries a step reach the boundary in fewer steps.
@@ -67,7 +67,7 @@ class Ball:
             return gradient.sign()
         if self.norm == 2.0:
             length = norm_of(gradient, self.norm)
-            return gradient / _column(torch.where(length > 0, length, 1.0), gradient)
+            return gradient / column(torch.where(length > 0, length, 1.0), gradient)
         ends = torch.where(gradient > 0, self.problem.high, self.problem.low)
         size = torch.where(here != ends, gradient.abs(), 0.0).flatten(1)
         e = size.shape[1]
@@ -97,14 +97,14 @@ class Ball:
             delta = delta.sign() * (delta.square() + other.square())
         length = streams.uniform(rows, (1,), index + 2 * _OTHER_DRAW).squeeze(1)
         length = length ** (1.0 / max(math.prod(shape), 1)) / norm_of(delta, self.norm)
-        return delta * _column(length, delta)
+        return delta * column(length, delta)
 
     def _shrunk(self, points: Tensor, centres: Tensor, radius: float) -> Tensor:
         delta = points - centres
         length = norm_of(delta, self.norm)
         over = length > radius
         factor = torch.where(over, radius / torch.where(over, length, 1.0), 1.0)
-        return torch.where(_column(over, delta), centres + delta * _column(factor, delta), points)
+        return torch.where(column(over, delta), centres + delta * column(factor, delta), points)
 
     def _onto_cross_polytope(self, rows: Tensor, points: Tensor) -> Tensor:
         r"""Return the nearest points within the L1 ball and the box (Croce & Hein 2021, prop. 2.1).
@@ -141,5 +141,6 @@ def _next(values: Tensor, towards: float) -> Tensor:
     return torch.nextafter(values, torch.full_like(values, towards))
 
 
-def _column(values: Tensor, points: Tensor) -> Tensor:
+def column(values: Tensor, points: Tensor) -> Tensor:
+    """Return one number a point, `(n,)`, in a shape that broadcasts against the points."""
     return values.view(-1, *[1] * (points.dim() - 1))

@@ -106,6 +106,17 @@ class Problem:
         values, jacobian = field.value_and_jacobian(points, pairs)
         return values.squeeze(1), jacobian.view_as(points)
 
+    def refuse_flat(self, rows: Tensor, points: Tensor) -> None:
+        """Raise if the margin has no gradient at any of the points, for an attack that met none."""
+        if len(rows) == 0 or self.margin_and_gradient(rows, points)[1].any():
+            return
+        message = (
+            f"{self.function}: `model` must have a gradient to follow, but it is zero for all "
+            f"{len(rows)} inputs. Does it round its input, or return labels? Attack it with the "
+            "gradient-free `square`."
+        )
+        raise FieldError(message)
+
     def clip(self, points: Tensor) -> Tensor:
         """Return the points moved into the box."""
         return torch.minimum(torch.maximum(points, self.low), self.high)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from levelset.attacks import Attack, direct_boundary
 from levelset.attacks._problem import Bounds, box_of
 from levelset.errors import ParameterError
 
-__all__ = ["Distance", "distance"]
+__all__ = ["Distance", "Effort", "distance"]
 
 Effort = Literal["quick", "standard", "thorough"]
 ExtraAttack = Callable[..., Attack]
@@ -84,6 +84,7 @@ def distance(
     effort: Effort = "standard",
     extra_attacks: Sequence[ExtraAttack] = (),
     batch_size: int | None = None,
+    generator: torch.Generator | None = None,
     progress: Progress | None = None,
 ) -> Distance:
     r"""Find for each input the nearest point that the model gives another class.
@@ -110,8 +111,9 @@ def distance(
             for the classifier's own, or 0 to 1. `(-inf, inf)` for none.
         effort: How long to search: `quick`, `standard` or `thorough`.
         extra_attacks: More attacks to try, called as `attack(model, points, labels, norm=...,
-            bounds=..., batch_size=...)`.
+            bounds=..., batch_size=...)`, and with `generator=...` if one is given.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
+        generator: For the extra attacks; the search itself draws nothing.
         progress: Called as `progress(done, total)` in steps of the search.
 
     Returns:
@@ -149,10 +151,10 @@ def distance(
                 batch_size=batch_size, progress=progress,
             )
         ]  # fmt: skip
-        found += [
-            attack(model, points, labels, norm=norm, bounds=box, batch_size=batch_size)
-            for attack in extra_attacks
-        ]
+        shared: dict[str, Any] = {"norm": norm, "bounds": box, "batch_size": batch_size}
+        if generator is not None:
+            shared["generator"] = generator
+        found += [attack(model, points, labels, **shared) for attack in extra_attacks]
         names = ("direct_boundary", *(_name(attack) for attack in extra_attacks))
         return _nearest(evaluator, points, labels, found, norm, names)
 

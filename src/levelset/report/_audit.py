@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from levelset._tools.norms import norm_name
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.errors import DataError, ParameterError
 from levelset.report import _figures, _words
 from levelset.report._images import Pictures, encode, pack
@@ -46,7 +46,7 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     Example:
         >>> import torch
         >>> from levelset import report
-        >>> from levelset.audit import Audit
+        >>> from levelset.auditing import Audit
         >>> columns = {
         ...     "index": torch.arange(2),
         ...     "label": torch.tensor([0, 1]),

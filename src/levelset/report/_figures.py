@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.norms import norm_name
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.report._palette import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
@@ -128,6 +128,7 @@ def scatter(audit: Audit, norm: float) -> "Figure":
                 "size": 7,
                 "opacity": 0.8,
                 "color": colour,
+                "line": {"color": colour, "width": 1.5},
                 "symbol": [symbol if right else f"{symbol}-open" for right in correct[rows]],
             },
         )

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 
 __all__ = ["Pictures", "encode", "pack"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from levelset._tools.norms import norm_name
-from levelset.audit._result import Audit
+from levelset.auditing._result import Audit
 from levelset.report._figures import norm_words
 
 __all__ = ["cards", "comparison", "differences", "norms_of", "outside", "sentence", "share"]

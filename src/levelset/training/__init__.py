@@ -3,6 +3,7 @@
 from levelset.training._data import Examples
 from levelset.training._history import History
 from levelset.training._randomness import initialise
+from levelset.training._schedule import Schedule
 from levelset.training._train import cross_entropy, train
 
-__all__ = ["Examples", "History", "cross_entropy", "initialise", "train"]
+__all__ = ["Examples", "History", "Schedule", "cross_entropy", "initialise", "train"]

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
 from levelset.attacks._problem import Bounds
-from levelset.boundary import distance
-from levelset.boundary._distance import Effort
+from levelset.boundary import Effort, distance
 
-__all__ = ["MEASURES", "Measured", "Policy"]
+__all__ = ["MEASURES", "Measured", "Policy", "answers"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,11 +23,11 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Labels, Points, Progress
 from levelset.attacks._problem import Bounds, box_of
-from levelset.audit._manifest import manifest, start_run
-from levelset.audit._measures import MEASURES, Measured, Policy, answers
-from levelset.audit._parts import read_part, write_part
-from levelset.audit._result import Audit
-from levelset.boundary._distance import Effort
+from levelset.auditing._manifest import manifest, start_run
+from levelset.auditing._measures import MEASURES, Measured, Policy, answers
+from levelset.auditing._parts import read_part, write_part
+from levelset.auditing._result import Audit
+from levelset.boundary import Effort
 from levelset.errors import DataError, FieldError, ParameterError
 from levelset.fields import Classifier
 
@@ -53,6 +53,7 @@ def audit(
     resume: bool = False,
     engine: Literal["local"] = "local",
     batch_size: int | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
     """Measure a classifier's decision boundary around each input of a data set.
@@ -80,6 +81,7 @@ def audit(
         resume: Go on with the run that `out` holds, if it holds one.
         engine: Where to run: `local`.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
+        seed: Of everything random; the global random state is neither used nor moved.
         progress: Called as `progress(done, total)` in inputs.
 
     Returns:

@@ -1,6 +1,6 @@
 """Every measurement over a data set, with tables on disk that survive an interruption."""
 
-from levelset.audit._audit import audit
-from levelset.audit._result import Audit, RobustnessCurve
+from levelset.auditing._audit import audit
+from levelset.auditing._result import Audit, RobustnessCurve
 
 __all__ = ["Audit", "RobustnessCurve", "audit"]

@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from levelset._tools.files import write_whole
 from levelset._tools.norms import norm_name
-from levelset.audit._measures import Measured
+from levelset.auditing._measures import Measured
 
 __all__ = ["part_path", "read_part", "write_part"]
 
@@ -27,7 +27,7 @@ def write_part(out: Path, number: int, points: Tensor, measured: Measured) -> No
     tensors = {"inputs": points.cpu().contiguous()}
     for norm, witness in measured.witnesses.items():
         tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
-    write_whole(_pictures_path(out, number), lambda partial: save_file(tensors, partial))
+    write_whole(_pictures_path(out, number), lambda partial: partial.write_bytes(save(tensors)))
     rows = pa.table({k: pa.array(v.cpu().numpy()) for k, v in measured.columns.items()})
     write_whole(table, lambda partial: pq.write_table(rows, partial))
 

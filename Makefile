@@ -1,0 +1,94 @@
+# Everything the project does, and what CI runs. Each target installs what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(VENV)/installed-demo
+DEV := $(VENV)/installed-dev
+PYTEST := $(BIN)/python -m pytest
+# One thread a worker: the tests run side by side, and threads of several processes on the same
+# cores wait for one another.
+SERIAL := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+
+# torch comes first and by its exact version: anything that asks for a range of it would bring the
+# newest build, with several gigabytes of CUDA.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(shell grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[report]'
+	@touch $@
+
+$(DEV): $(DEMO)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(DEV) ## Install everything for development into .venv
+
+.PHONY: demo
+demo: $(DEMO) ## Train two networks on real digits, measure both, write demo/report.html
+	$(BIN)/levelset demo --out demo
+
+.PHONY: test
+test: $(DEV) ## Run the fast tests
+	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'not slow and not gpu'
+
+.PHONY: test-slow
+test-slow: $(DEV) ## Run the slow tests
+	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'slow and not gpu'
+
+.PHONY: test-gpu
+test-gpu: $(DEV) ## Run the tests that need a CUDA device
+	$(PYTEST) -m gpu
+
+.PHONY: shapes
+shapes: $(DEV) ## Run the fast tests with the shapes in signatures checked
+	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'not slow and not gpu and not data and not messages' \
+		--jaxtyping-packages=levelset,beartype.beartype
+
+.PHONY: doctest
+doctest: $(DEV) ## Run the examples in docstrings, README and docs
+	$(SERIAL) $(PYTEST) -n $(WORKERS) --doctest-modules --doctest-glob='*.md' src README.md docs
+
+.PHONY: lint
+lint: $(DEV) ## Check style, and that layers import downwards only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: types
+types: $(DEV) ## Check types
+	$(BIN)/mypy
+
+.PHONY: docs
+docs: $(DEV) ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: smoke
+smoke: $(DEV) ## Run every experiment in its quick form
+	@for script in experiments/[a-z]*.py; do echo "$$script"; $(BIN)/python $$script --quick || exit 1; done
+
+.PHONY: check
+check: lint types shapes doctest docs ## Everything CI checks beside the tests
+
+.PHONY: bench
+bench: $(DEV) ## Run the benchmarks
+	@for script in benchmarks/[a-z]*.py; do echo "$$script"; $(BIN)/python $$script || exit 1; done
+
+.PHONY: format
+format: $(DEV) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: clean
+clean: ## Remove what was made, the environment included
+	rm -rf $(VENV) site dist build demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

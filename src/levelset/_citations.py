@@ -1,0 +1,85 @@
+"""What to cite for what was used."""
+
+from levelset.errors import ParameterError
+
+__all__ = ["cite"]
+
+_ENTRIES = {
+    "levelset": """@software{levelset,
+  title = {levelset: sample, steer and measure the level sets of neural networks},
+  author = {{The levelset developers}},
+  year = {2026},
+}""",
+    "atzmon2019": """@inproceedings{atzmon2019,
+  title = {Controlling Neural Level Sets},
+  author = {Atzmon, Matan and Haim, Niv and Yariv, Lior and Israelov, Ofer and Maron, Haggai
+            and Lipman, Yaron},
+  booktitle = {Advances in Neural Information Processing Systems 32},
+  year = {2019},
+}""",
+    "benisrael1966": """@article{benisrael1966,
+  title = {A Newton-Raphson Method for the Solution of Systems of Equations},
+  author = {Ben-Israel, Adi},
+  journal = {Journal of Mathematical Analysis and Applications},
+  volume = {15},
+  pages = {243--252},
+  year = {1966},
+}""",
+    "oliveira2020": """@article{oliveira2020,
+  title = {An Enhancement of the Bisection Method Average Performance Preserving Minmax
+           Optimality},
+  author = {Oliveira, I. F. D. and Takahashi, R. H. C.},
+  journal = {ACM Transactions on Mathematical Software},
+  volume = {47},
+  number = {1},
+  year = {2020},
+}""",
+    "moosavi2016": """@inproceedings{moosavi2016,
+  title = {{DeepFool}: A Simple and Accurate Method to Fool Deep Neural Networks},
+  author = {Moosavi-Dezfooli, Seyed-Mohsen and Fawzi, Alhussein and Frossard, Pascal},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2016},
+}""",
+    "rony2019": """@inproceedings{rony2019,
+  title = {Decoupling Direction and Norm for Efficient Gradient-Based {L2} Adversarial Attacks
+           and Defenses},
+  author = {Rony, J{\\'e}r{\\^o}me and Hafemann, Luiz G. and Oliveira, Luiz S. and Ben Ayed, Ismail
+            and Sabourin, Robert and Granger, Eric},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2019},
+}""",
+}
+
+_USED = {
+    "project": ("atzmon2019", "benisrael1966"),
+    "attach": ("atzmon2019",),
+    "intersect": ("atzmon2019", "oliveira2020"),
+    "direct_boundary": ("atzmon2019", "moosavi2016", "rony2019"),
+    "distance": ("atzmon2019", "moosavi2016", "rony2019"),
+    "audit": ("atzmon2019", "moosavi2016", "rony2019"),
+}
+
+
+def cite(*names: str) -> str:
+    """Return the BibTeX of this library and of the works behind the functions named.
+
+    Args:
+        names: Names of public functions, such as `project`; none for the library alone.
+
+    Returns:
+        Entries for a `.bib` file, each once.
+
+    Raises:
+        ParameterError: If a name is not known.
+
+    Example:
+        >>> from levelset import cite
+        >>> cite("attach").count("@")
+        2
+    """
+    unknown = [name for name in names if name not in _USED]
+    if unknown:
+        message = f"cite: `names` must be among {', '.join(sorted(_USED))}, got {unknown[0]!r}."
+        raise ParameterError(message)
+    keys = dict.fromkeys(["levelset", *(key for name in names for key in _USED[name])])
+    return "\n\n".join(_ENTRIES[key] for key in keys) + "\n"

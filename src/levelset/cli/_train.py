@@ -1,0 +1,67 @@
+"""`levelset train`: a classifier from labelled images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from levelset.cli._options import Common, bar, moved, show
+from levelset.datasets import build_network, read_images
+from levelset.fields import Classifier
+from levelset.training import Schedule, cross_entropy, initialise, train
+
+__all__ = ["Train"]
+
+LOSSES = {"cross_entropy": cross_entropy}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Common):
+    """Train a classifier on labelled images.
+
+    Writes to OUT: weights.safetensors, history.json, and a checkpoint after each epoch. Press
+    Ctrl-C at any time; --resume goes on, and ends with the same weights as an unbroken run.
+    """
+
+    data: str
+    """A folder (IDX files, or a folder of images a class), a zip of one, .npz, .parquet,
+    module:callable, or a name: digits, or a folder of LEVELSET_DATA."""
+    network: str
+    """A network of levelset.networks, with its arguments if it takes any: digits, lenet,
+    convnet_4a, 'fc(784, 100, 10)', ..."""
+    out: Path
+    """Folder for checkpoints and weights."""
+    loss: str = "cross_entropy"
+    """What to minimise: cross_entropy."""
+    epochs: int = 30
+    """How often each input is seen."""
+    learning_rate: float = 3e-3
+    """Of AdamW, before the schedule."""
+    weight_decay: float = 1e-4
+    """Of AdamW."""
+    schedule: Schedule = "cosine"
+    """How the learning rate goes: a short rise and half a cosine to 0, or constant."""
+    batch_size: int | None = 64
+    """Inputs a step."""
+    limit: int | None = None
+    """Most inputs to train on, the first of them."""
+    resume: bool = False
+    """Go on with the run that OUT holds."""
+
+    def run(self) -> None:
+        """Load, train, write."""
+        device = self.place()
+        data, held_out = (
+            moved(read_images(self.data, split=split, limit=limit), device)
+            for split, limit in (("train", self.limit), ("test", None))
+        )
+        generator = self.generator()
+        network = initialise(build_network(self.network), generator=generator).to(device)
+        with bar("Training") as progress:
+            history = train(
+                network, data, loss=LOSSES[self.loss], epochs=self.epochs,
+                learning_rate=self.learning_rate, weight_decay=self.weight_decay,
+                schedule=self.schedule, batch_size=self.batch_size or 64, held_out=held_out,
+                out=self.out, resume=self.resume, generator=generator, progress=progress,
+            )  # fmt: skip
+        show(
+            {**history.summary(), "weights": str(self.out / "weights.safetensors")}, json=self.json
+        )
