@@ -8,7 +8,13 @@ from torch import Tensor
 
 from levelset._projection import Projection, check_tolerance
 from levelset._tools.batches import row_batches
-from levelset._tools.checks import check_batch_size, check_points, check_same_rows, first_rows
+from levelset._tools.checks import (
+    check_batch_size,
+    check_level,
+    check_points,
+    check_same_rows,
+    first_rows,
+)
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import concatenate
@@ -76,6 +82,7 @@ def intersect(
         - Atzmon et al. 2019, section 3.2 and supplement 2.3: false position between an input and
           an attack, 40 steps for the whole batch; here each segment stops alone.
     """
+    check_level("intersect", level)
     _check(start, end, labels, tol, max_iter, batch_size)
     evaluator = Evaluator("intersect", field, batch_size)
     parts = []
@@ -149,7 +156,7 @@ def close_bracket(
     a_value = _one_equation(evaluator.values(start, labels)) - level
     b_value = _one_equation(evaluator.values(end, labels)) - level
     _check_sides(a_value, b_value)
-    search = _Search(a_value.double(), b_value.double(), max_iter, torch.finfo(start.dtype).eps)
+    search = _Search(a_value.double(), b_value.double(), torch.finfo(start.dtype).eps)
     near, far = start.clone(), end.clone()
     iterations = torch.zeros(len(start), dtype=torch.int64, device=start.device)
     rows = search.open(tol)
@@ -173,14 +180,11 @@ def close_bracket(
 class _Search:
     """The state of ITP on [0, 1], one row a segment, in float64."""
 
-    def __init__(self, fa: Tensor, fb: Tensor, max_iter: int, eps: float) -> None:
+    def __init__(self, fa: Tensor, fb: Tensor, eps: float) -> None:
         self.a, self.b = torch.zeros_like(fa), torch.ones_like(fa)
         self.fa, self.fb = fa.clone(), fb.clone()
         self.sign = torch.where(fa != 0, fa.sign(), -fb.sign())
         self.eps = eps
-        # Bisection needs one step less than this to close [0, 1] to the dtype's resolution; the
-        # one step of slack is what ITP spends on being faster. Past it, bisection takes over.
-        self.budget = min(max_iter, 2 - round(math.log2(eps)))
         self.steps = 0
 
     def open(self, tol: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -188,8 +192,10 @@ class _Search:
         if rows is None:
             rows = torch.arange(len(self.a), device=self.a.device)
         residual = torch.fmin(self.fa[rows].abs(), self.fb[rows].abs())
-        width = self.b[rows] - self.a[rows]
-        return rows[(residual > tol[rows]) & (width > 0.5 * self.eps * self.b[rows])]
+        a, b = self.a[rows], self.b[rows]
+        middle = (a + b) / 2
+        divisible = (b - a > 0.5 * self.eps * b) & (a < middle) & (middle < b)
+        return rows[(residual > tol[rows]) & divisible]
 
     def propose(self, rows: Tensor) -> Tensor:
         """Return where to evaluate next: interpolate, truncate, project."""

@@ -73,7 +73,7 @@ def check_field(field: Field, points: Points, labels: Tensor | None = None) -> F
         evaluator = Evaluator("check_field", field)
         together, jacobian = evaluator.value_and_jacobian(points, labels)
         again = evaluator.values(points, labels)
-        alone = Evaluator("check_field", field, batch_size=1).values(points, labels)
+        alone = _alone(field, points, labels, together)
     finite = together.isfinite().all(1)
     scale = float(together[finite].abs().max()) if finite.any() else 1.0
     coupling = _difference(alone, together, finite) / (scale or 1.0)
@@ -129,6 +129,14 @@ def _bytes_kept(field: Field, points: Tensor, labels: Tensor | None, size: int) 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         out = field(part) if labels is None else field(part, labels[rows])
     return 2 * (sum(kept.values()) + part.numel() * part.element_size() + out.numel())
+
+
+def _alone(field: Field, points: Tensor, labels: Tensor | None, together: Tensor) -> Tensor:
+    """Return the values of each row alone; NaN if the field refuses to take one row."""
+    try:
+        return Evaluator("check_field", field, batch_size=1).values(points, labels)
+    except ValueError:  # BatchNorm's way to say that it needs several rows
+        return torch.full_like(together, torch.nan)
 
 
 def _difference(a: Tensor, b: Tensor, rows: Tensor) -> float:

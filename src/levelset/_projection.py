@@ -10,6 +10,7 @@ from torch import Tensor
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
+    check_level,
     check_points,
     check_positive,
     check_same_rows,
@@ -52,7 +53,7 @@ class Newton:
 
     def move(self, jacobian: Tensor, residual: Tensor) -> Tensor:
         """Return the step `(n, e)` from derivatives `(n, l, e)` and residuals `(n, l)`."""
-        step = -self.damping * least_norm(jacobian, residual)
+        step = least_norm(jacobian, -self.damping * residual)
         if self.max_step is not None:
             length = step.norm(dim=1, keepdim=True)
             step = step * (self.max_step / length.clamp(min=self.max_step))
@@ -199,7 +200,7 @@ def project(
     Raises:
         ShapeError: If `points` is not floating point, or `labels` is of another length.
         FieldError: If the field returns another shape, or is not differentiable.
-        ParameterError: If `tol` or `batch_size` is not positive.
+        ParameterError: If `tol` or `batch_size` is not positive, or `level` is not finite.
 
     Example:
         >>> import torch
@@ -221,6 +222,7 @@ def project(
     """
     check_points("project", points)
     check_same_rows("project", points, labels, "labels")
+    check_level("project", level)
     check_batch_size("project", batch_size)
     check_tolerance("project", tol, points)
     evaluator = Evaluator("project", field, batch_size)
@@ -271,17 +273,19 @@ def _iterate(
         size = (values - level).abs().amax(1) if values.shape[1] else values.new_zeros(len(values))
         # A NaN compares false, so it never replaces a finite best.
         better = size < residual[rows]
-        best[rows[better]] = here[better]
+        better = better.nonzero().flatten()
+        best.index_copy_(0, rows[better], here.index_select(0, better))
         residual[rows[better]] = size[better]
         move = method.move(jacobian, values - level)
-        moving = (size > tol) & (move.abs().amax(1) > 0) & move.isfinite().all(1)
+        length = torch.linalg.vector_norm(move, dim=1)
+        moving = (size > tol) & (length > 0) & length.isfinite()
         if last or not bool(moving.any()):
             break
         # Nearly converged points side by side let whole batches skip their last backward pass.
         kept = moving.nonzero().flatten()
         kept = kept[size[kept].argsort()]
         rows = rows[kept]
-        here = here[kept] + move[kept].view_as(here[kept])
+        here = (here + move.view_as(here)).index_select(0, kept)
         iterations[rows] += 1
     return Projection(best, residual, residual <= tol, iterations, labels)
 

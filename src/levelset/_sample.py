@@ -26,7 +26,8 @@ def attach(field: Field, projection: Projection) -> Tensor:
     its distance from data, its smoothness, its place.
 
     A point that missed the level set is served all the same: it rides on the level it has. A
-    point where the gradient in x vanishes gets no gradient.
+    point where the gradient in x vanishes, or the field or its gradient is not finite, stays in
+    place and gets no gradient.
 
     It runs in the mode the field is in. Under dropout the one forward pass is the one that is
     drawn; the values do not depend on it. It is *not* twice differentiable: the Jacobian in x is
@@ -91,6 +92,7 @@ def attach(field: Field, projection: Projection) -> Tensor:
             ],
             dim=1,
         ).flatten(2)
-        change = values - values.detach()  # zero; its gradient is that of the field
+        # Zero; its gradient is that of the field.
+        change = torch.where(values.isfinite(), values - values.detach(), 0.0)
         move = least_norm(jacobian, change).view_as(points)
     return points - (move + 0.0)  # adding zero turns -0 into 0, and 0 leaves every bit

@@ -66,9 +66,9 @@ class Classifier(nn.Module):
         """Return the logits of points in the data's own units."""
         normal = points
         if self.mean is not None:
-            normal = normal - _align(self.mean, points)
+            normal = normal - _align("mean", self.mean, points)
         if self.std is not None:
-            normal = normal / _align(self.std, points)
+            normal = normal / _align("std", self.std, points)
         logits: Tensor = self.model(normal)
         return logits
 
@@ -93,10 +93,16 @@ class Margin(nn.Module):
             message = "Margin: `labels` must be given, one class per point, got None."
             raise ParameterError(message)
         logits = _logits("Margin", self.model, points)
+        if logits.shape[1] < 2:
+            message = (
+                f"Margin: `model` must return at least two logits a point, got {logits.shape[1]}. "
+                "Turn one logit f into (0, f)."
+            )
+            raise FieldError(message)
         check_labels("Margin", labels, points, logits.shape[1])
-        own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-        rivals = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-        return own - rivals.amax(1)
+        column = labels.long().unsqueeze(1)
+        rivals = logits.scatter(1, column, -torch.inf)
+        return logits.gather(1, column).squeeze(1) - rivals.amax(1)
 
 
 class LogitDifference(nn.Module):
@@ -137,14 +143,17 @@ class LogitDifference(nn.Module):
             got = None if labels is None else tuple(labels.shape)
             message = f"LogitDifference: `labels` must have the shape {shape}, got {got}."
             raise ShapeError(message)
-        columns = [] if labels is None or open_ends == 0 else list(labels.view(len(points), -1).T)
+        columns = [] if labels is None or open_ends == 0 else _columns(labels)
         pair = []
-        for fixed in (self.i, self.j):
+        for name, fixed in (("i", self.i), ("j", self.j)):
             if fixed is None:
-                pair.append(columns.pop(0))
-            else:
+                check_labels("LogitDifference", columns[0], points, k)
+                pair.append(columns.pop(0).long())
+            elif 0 <= fixed < k:
                 pair.append(torch.full((len(points),), fixed, device=points.device))
-            check_labels("LogitDifference", pair[-1], points, k)
+            else:
+                message = f"LogitDifference: `{name}` must lie in 0 to {k - 1}, got {fixed}."
+                raise ParameterError(message)
         return pair[0], pair[1]
 
 
@@ -182,6 +191,10 @@ def _logits(function: str, model: Any, points: Tensor) -> Tensor:
     return out
 
 
+def _columns(labels: Tensor) -> list[Tensor]:
+    return [labels] if labels.dim() == 1 else list(labels.unbind(1))
+
+
 def _per_channel(name: str, value: Bound | None) -> Tensor | None:
     if value is None:
         return None
@@ -192,6 +205,12 @@ def _per_channel(name: str, value: Bound | None) -> Tensor | None:
     return tensor
 
 
-def _align(value: Tensor, points: Tensor) -> Tensor:
+def _align(name: str, value: Tensor, points: Tensor) -> Tensor:
+    if value.numel() not in (1, points.shape[1]):
+        message = (
+            f"Classifier: `{name}` must have one number a channel, got {value.numel()} for points "
+            f"{tuple(points.shape)}."
+        )
+        raise ShapeError(message)
     value = value.to(points.dtype)
     return value.view(-1, *[1] * (points.dim() - 2)) if value.dim() == 1 else value

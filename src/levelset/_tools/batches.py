@@ -11,7 +11,7 @@ __all__ = ["row_batches", "swift_batch"]
 # at 25 to 50 rows a forward and gradient costs 0.16 ms a row, at 100 to 250 rows 0.25 ms, at 1,000
 # rows 0.35 ms, because activations leave the cache and their pages go back to the system after
 # each call. A network without convolutions keeps little, and gains from tall matrices.
-_CONVOLUTION_ELEMENTS = 32_768
+_CONVOLUTION_ELEMENTS = 39_200
 _OTHER_ELEMENTS = 262_144
 _LEAST, _MOST = 8, 16_384
 

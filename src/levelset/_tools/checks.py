@@ -12,6 +12,7 @@ __all__ = [
     "check_bounds",
     "check_finite",
     "check_labels",
+    "check_level",
     "check_points",
     "check_positive",
     "check_same_rows",
@@ -86,6 +87,13 @@ def check_positive(function: str, name: str, value: float) -> None:
     """Refuse an option that is not a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
         message = f"{function}: `{name}` must be positive, got {value}."
+        raise ParameterError(message)
+
+
+def check_level(function: str, level: float) -> None:
+    """Refuse a level that is not a finite number."""
+    if not math.isfinite(level):
+        message = f"{function}: `level` must be finite, got {level}."
         raise ParameterError(message)
 
 

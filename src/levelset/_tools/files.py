@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from levelset.errors import RunError
@@ -38,7 +39,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         )
         raise RunError(message) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the reason given above is worth more than this one
+            partial.unlink()
 
 
 def write_json(path: Path, content: object) -> None:

@@ -45,9 +45,9 @@ def frozen(*fields: Any) -> Iterator[None]:
             parameter.requires_grad_(False)
         yield
     finally:
-        _restore(fields, modes)
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
+        _restore(modes)
 
 
 def _switch(module: nn.Module, *, training: bool) -> None:
@@ -60,12 +60,11 @@ def _switch(module: nn.Module, *, training: bool) -> None:
         return
 
 
-def _restore(fields: tuple[Any, ...], modes: list[tuple[nn.Module, bool]]) -> None:
-    """Give every module its mode back, the roots by their own method first."""
-    found = {id(module): mode for module, mode in modes}
-    for field in fields:
-        if isinstance(field, nn.Module) and field.training != found[id(field)]:
-            _switch(field, training=found[id(field)])
+def _restore(modes: list[tuple[nn.Module, bool]]) -> None:
+    """Give every module its mode back, by its own method first, parents before children."""
+    for module, mode in modes:
+        if module.training != mode:
+            _switch(module, training=mode)
     for module, mode in modes:
         if module.training != mode:
             module.training = mode

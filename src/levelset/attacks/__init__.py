@@ -3,17 +3,21 @@
 from levelset.attacks._attack import Attack
 from levelset.attacks._direct_boundary import direct_boundary
 from levelset.attacks._distortion import distortion
+from levelset.attacks._fab import fab
 from levelset.attacks._fgsm import fgsm, r_fgsm
 from levelset.attacks._igsm import igsm, mi_fgsm
 from levelset.attacks._pgd import pgd
+from levelset.attacks._square import square
 
 __all__ = [
     "Attack",
     "direct_boundary",
     "distortion",
+    "fab",
     "fgsm",
     "igsm",
     "mi_fgsm",
     "pgd",
     "r_fgsm",
+    "square",
 ]

@@ -59,5 +59,3 @@ class Attack(Rows):
             found["distortion_median"] = float(distortion(inputs, points).median())
             found[f"distance_{norm_name(self.norm)}_max"] = float(self.distance[moved].max())
         return found
-
-

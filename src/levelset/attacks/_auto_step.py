@@ -107,4 +107,3 @@ class AutoStep:
 
     def _first_interval(self) -> int:
         return max(int((_L1_CHECK if self.sparse else _FIRST_CHECK) * self.steps), 1)
-

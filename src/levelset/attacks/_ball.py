@@ -9,7 +9,7 @@ from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset.attacks._problem import Problem
 
-__all__ = ["Ball", "column"]
+__all__ = ["Ball", "column", "uniform_in_ball"]
 
 # Of the entries, the share that one L1 step changes: Tramer & Boneh 2019 take 1 %, Croce & Hein
 # 2021 start from 20 %; in between, more entries a step reach the boundary in fewer steps.
@@ -81,23 +81,8 @@ class Ball:
     def start(self, rows: Tensor, streams: Streams, index: int) -> Tensor:
         """Return points drawn uniformly from the ball, then clipped to the box."""
         shape = tuple(self.centres.shape[1:])
-        if math.isinf(self.norm):
-            delta = 2.0 * streams.uniform(rows, shape, index) - 1.0
-        else:
-            delta = self._uniform(rows, streams, index)
+        delta = uniform_in_ball(rows, shape, self.norm, streams, index)
         return self.project(rows, self.centres[rows] + self.radius * delta)
-
-    def _uniform(self, rows: Tensor, streams: Streams, index: int) -> Tensor:
-        """Return points of the unit ball: a direction, and a length that fills the volume."""
-        shape = tuple(self.centres.shape[1:])
-        delta = streams.normal(rows, shape, index)
-        if self.norm == 1.0:
-            # Half the sum of two squares is exponential; normalised, it is uniform on the sphere.
-            other = streams.normal(rows, shape, index + _OTHER_DRAW)
-            delta = delta.sign() * (delta.square() + other.square())
-        length = streams.uniform(rows, (1,), index + 2 * _OTHER_DRAW).squeeze(1)
-        length = length ** (1.0 / max(math.prod(shape), 1)) / norm_of(delta, self.norm)
-        return delta * column(length, delta)
 
     def _shrunk(self, points: Tensor, centres: Tensor, radius: float) -> Tensor:
         delta = points - centres
@@ -129,6 +114,22 @@ class Ball:
         cut = cut.clamp(min=0.0)
         moved = torch.minimum((size - cut).clamp(min=0.0), room) * delta.sign()
         return centres + moved.view_as(points)
+
+
+def uniform_in_ball(
+    rows: Tensor, shape: tuple[int, ...], norm: float, streams: Streams, index: int
+) -> Tensor:
+    """Return points drawn uniformly from the unit ball of a norm, `(m, *shape)`."""
+    if math.isinf(norm):
+        return 2.0 * streams.uniform(rows, shape, index) - 1.0
+    delta = streams.normal(rows, shape, index)
+    if norm == 1.0:
+        # Half the sum of two squares is exponential; normalised, it is uniform on the sphere.
+        other = streams.normal(rows, shape, index + _OTHER_DRAW)
+        delta = delta.sign() * (delta.square() + other.square())
+    length = streams.uniform(rows, (1,), index + 2 * _OTHER_DRAW).squeeze(1)
+    length = length ** (1.0 / max(math.prod(shape), 1)) / norm_of(delta, norm)
+    return delta * column(length, delta)
 
 
 def _below(radius: float, points: Tensor) -> float:

@@ -87,9 +87,14 @@ def direct_boundary(
         raise ParameterError(message)
     with frozen(model):
         problem = Problem(
-            "direct_boundary", model, points, labels, norm=norm, bounds=bounds,
+            "direct_boundary",
+            model,
+            points,
+            labels,
+            norm=norm,
+            bounds=bounds,
             batch_size=batch_size,
-        )  # fmt: skip
+        )
         rows = problem.open()
         if len(rows):
             here = _project(problem, rows)
@@ -107,9 +112,7 @@ def _project(problem: Problem, rows: Tensor) -> Tensor:
         here = problem.points[rows].clone()
         left = torch.arange(len(rows), device=rows.device)
         for _ in range(_NEWTON_STEPS):
-            value, gradient = problem.difference_and_gradient(
-                rows[left], here[left], rivals[left]
-            )
+            value, gradient = problem.difference_and_gradient(rows[left], here[left], rivals[left])
             here[left] = problem.clip(
                 here[left] - _OVERSHOOT * _shortest(gradient, value, problem.norm)
             )

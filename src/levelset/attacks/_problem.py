@@ -88,9 +88,9 @@ class Problem:
 
     def logits_and_jacobian(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits `(m, k)` of the inputs themselves and `(m, k, e)` derivatives."""
-        values, jacobian = Evaluator(
-            self.function, self.model, self.batch_size
-        ).value_and_jacobian(self.points[rows])
+        values, jacobian = Evaluator(self.function, self.model, self.batch_size).value_and_jacobian(
+            self.points[rows]
+        )
         self.forwards[rows] += 1
         self.gradients[rows] += values.shape[1]
         return values, jacobian
@@ -128,6 +128,11 @@ class Problem:
         self.best[rows[better]] = points[better]
         self.distance[rows[better]] = lengths[better]
         return better
+
+    def forget(self, rows: Tensor) -> None:
+        """Take back the points kept for `rows`, a mask `(n,)`, as if nothing had been found."""
+        self.best[rows] = self.points[rows]
+        self.distance[rows] = torch.inf
 
     def open(self) -> Tensor:
         """Return the rows that were not on the other side to begin with."""

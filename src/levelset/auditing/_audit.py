@@ -98,9 +98,7 @@ def audit(
         box = box_of("audit", model, points, bounds)
         logits = _logits(model, points, labels, batch_size)
         names = _class_names(model, classes, logits.shape[1])
-        policy = Policy(
-            tuple(check_norm("audit", norm) for norm in norms), box, effort, batch_size
-        )
+        policy = Policy(tuple(check_norm("audit", norm) for norm in norms), box, effort, batch_size)
         folder = None if out is None else Path(out)
         if folder is not None:
             options = _options(measures, policy, names)
@@ -152,7 +150,7 @@ def _join(
         norm: torch.cat([part.witnesses[norm].to(points.device) for part in parts])
         for norm in parts[0].witnesses
     }
-    low, high = (float(b.min()) if i == 0 else float(b.max()) for i, b in enumerate(policy.bounds))
+    low, high = policy.bounds
     return Audit(
         points=points.detach(),
         columns=columns,
@@ -160,13 +158,11 @@ def _join(
         norms=policy.norms,
         classes=classes,
         name=name,
-        bounds=(low, high),
+        bounds=(float(torch.as_tensor(low).min()), float(torch.as_tensor(high).max())),
     )
 
 
-def _check(
-    points: Tensor, measures: Sequence[str], engine: str, batch_size: int | None
-) -> None:
+def _check(points: Tensor, measures: Sequence[str], engine: str, batch_size: int | None) -> None:
     check_points("audit", points)
     if len(points) == 0:
         message = "audit: `points` must hold at least one input, got an empty data set."
@@ -182,9 +178,7 @@ def _check(
         raise ParameterError(message)
 
 
-def _logits(
-    model: nn.Module, points: Tensor, labels: Tensor, batch_size: int | None
-) -> Tensor:
+def _logits(model: nn.Module, points: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:
     """Return the model's answers on all inputs, once they and it are known to be sound."""
     logits = Evaluator("audit", model, batch_size).values(points)
     bad = ~logits.isfinite().all(1)
@@ -196,16 +190,16 @@ def _logits(
         )
         raise FieldError(message)
     if logits.shape[1] < 2:
-        message = f"audit: `model` must return (n, k) logits with k >= 2, got k = {logits.shape[1]}."
+        message = (
+            f"audit: `model` must return (n, k) logits with k >= 2, got k = {logits.shape[1]}."
+        )
         raise FieldError(message)
     check_labels("audit", labels, points, logits.shape[1])
     check_field(model, points[:_PROBED]).raise_if_unfit()
     return logits
 
 
-def _class_names(
-    model: nn.Module, classes: Sequence[str] | None, count: int
-) -> tuple[str, ...]:
+def _class_names(model: nn.Module, classes: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if classes is None and isinstance(model, Classifier):
         classes = model.classes
     if classes is None:

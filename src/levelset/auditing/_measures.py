@@ -36,9 +36,14 @@ def _distance(model: nn.Module, points: Tensor, labels: Tensor, policy: Policy) 
     witnesses: dict[float, Tensor] = {}
     for norm in policy.norms:
         found = distance(
-            model, points, labels, norm=norm, bounds=policy.bounds, effort=policy.effort,
+            model,
+            points,
+            labels,
+            norm=norm,
+            bounds=policy.bounds,
+            effort=policy.effort,
             batch_size=policy.batch_size,
-        )  # fmt: skip
+        )
         name = norm_name(norm)
         columns[f"distance_{name}"] = found.distance
         columns[f"nearest_class_{name}"] = found.classes

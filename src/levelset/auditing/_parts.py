@@ -32,9 +32,7 @@ def write_part(out: Path, number: int, points: Tensor, measured: Measured) -> No
     write_whole(table, lambda partial: pq.write_table(rows, partial))
 
 
-def read_part(
-    out: Path, number: int, points: Tensor, norms: tuple[float, ...]
-) -> Measured | None:
+def read_part(out: Path, number: int, points: Tensor, norms: tuple[float, ...]) -> Measured | None:
     """Return a part if it is there, whole, and of these inputs; `None` to measure it again."""
     try:
         table = pq.read_table(part_path(out, number))

@@ -147,10 +147,16 @@ def distance(
             labels = logits.argmax(1) if logits.shape[1] else logits.new_zeros(0).long()
         found = [
             direct_boundary(
-                model, points, labels, norm=norm, bounds=box, steps=_STEPS[effort],
-                batch_size=batch_size, progress=progress,
+                model,
+                points,
+                labels,
+                norm=norm,
+                bounds=box,
+                steps=_STEPS[effort],
+                batch_size=batch_size,
+                progress=progress,
             )
-        ]  # fmt: skip
+        ]
         shared: dict[str, Any] = {"norm": norm, "bounds": box, "batch_size": batch_size}
         if generator is not None:
             shared["generator"] = generator

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors exit with 2.
     """
     command = tyro.cli(
-        Command,  # type: ignore[arg-type]  # a union of annotated dataclasses
+        Command,
         prog="levelset",
         description="Sample, steer and measure the level sets of neural networks.",
         args=arguments,

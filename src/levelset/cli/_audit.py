@@ -56,17 +56,28 @@ class Audit(Common):
         device = self.place()
         data = read_images(self.data, split=self.split, limit=self.limit)
         model = Classifier(
-            load_model(self.model, self.weights), bounds=data.bounds, mean=self.mean,
-            std=self.std, classes=data.classes,
-        ).to(device)  # fmt: skip
+            load_model(self.model, self.weights),
+            bounds=data.bounds,
+            mean=self.mean,
+            std=self.std,
+            classes=data.classes,
+        ).to(device)
         name = f"{Path(self.weights or self.model).stem} on {data.name}"
         with bar("Measuring") as progress:
             found = audit(
-                model, data.points.to(device), data.labels.to(device), measures=self.measure,
-                norms=[NORMS[norm] for norm in self.norms], effort=self.effort, name=name,
-                out=self.out, resume=self.resume, batch_size=self.batch_size,
-                seed=self.seed, progress=progress,
-            )  # fmt: skip
+                model,
+                data.points.to(device),
+                data.labels.to(device),
+                measures=self.measure,
+                norms=[NORMS[norm] for norm in self.norms],
+                effort=self.effort,
+                name=name,
+                out=self.out,
+                resume=self.resume,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                progress=progress,
+            )
         page = self.out / "report.html"
         report.write(page, report.audit(found), title=f"Decision boundary: {name}")
         show({**found.summary(), "report": str(page)}, json=self.json)

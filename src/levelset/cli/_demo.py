@@ -64,9 +64,15 @@ class Demo(Common):
             network = initialise(digits(), generator=generator).to(device)
             with bar(f"Training, {name}") as progress:
                 train(
-                    network, moved(seen, device), loss=loss, epochs=EPOCHS, learning_rate=3e-3,
-                    batch_size=64, generator=generator, progress=progress,
-                )  # fmt: skip
+                    network,
+                    moved(seen, device),
+                    loss=loss,
+                    epochs=EPOCHS,
+                    learning_rate=3e-3,
+                    batch_size=64,
+                    generator=generator,
+                    progress=progress,
+                )
             folder = self.out / name.replace(" ", "-")
             if (folder / "manifest.json").exists():
                 shutil.rmtree(folder)
@@ -74,9 +80,14 @@ class Demo(Common):
                 audits.append(
                     audit(
                         Classifier(network, bounds=unseen.bounds, classes=unseen.classes),
-                        unseen.points.to(device), unseen.labels.to(device), name=name, out=folder,
-                        batch_size=self.batch_size, seed=self.seed, progress=progress,
-                    )  # fmt: skip
+                        unseen.points.to(device),
+                        unseen.labels.to(device),
+                        name=name,
+                        out=folder,
+                        batch_size=self.batch_size,
+                        seed=self.seed,
+                        progress=progress,
+                    )
                 )
         page = self.out / "report.html"
         title = "Where two networks' decision boundaries lie around handwritten digits"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from levelset.cli._options import Common, bar, moved, show
 from levelset.datasets import build_network, read_images
-from levelset.fields import Classifier
 from levelset.training import Schedule, cross_entropy, initialise, train
 
 __all__ = ["Train"]
@@ -49,19 +48,26 @@ class Train(Common):
     def run(self) -> None:
         """Load, train, write."""
         device = self.place()
-        data, held_out = (
-            moved(read_images(self.data, split=split, limit=limit), device)
-            for split, limit in (("train", self.limit), ("test", None))
-        )
+        data = moved(read_images(self.data, split="train", limit=self.limit), device)
+        held_out = moved(read_images(self.data, split="test"), device)
         generator = self.generator()
         network = initialise(build_network(self.network), generator=generator).to(device)
         with bar("Training") as progress:
             history = train(
-                network, data, loss=LOSSES[self.loss], epochs=self.epochs,
-                learning_rate=self.learning_rate, weight_decay=self.weight_decay,
-                schedule=self.schedule, batch_size=self.batch_size or 64, held_out=held_out,
-                out=self.out, resume=self.resume, generator=generator, progress=progress,
-            )  # fmt: skip
+                network,
+                data,
+                loss=LOSSES[self.loss],
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                schedule=self.schedule,
+                batch_size=self.batch_size or 64,
+                held_out=held_out,
+                out=self.out,
+                resume=self.resume,
+                generator=generator,
+                progress=progress,
+            )
         show(
             {**history.summary(), "weights": str(self.out / "weights.safetensors")}, json=self.json
         )
