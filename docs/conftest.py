@@ -1,4 +1,4 @@
-"""Where the examples of the documentation run: in an empty folder, with the files that they show."""
+"""Where the examples of the pages run: in an empty folder, with the files that they show."""
 
 import re
 from pathlib import Path

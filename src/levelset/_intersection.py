@@ -41,8 +41,8 @@ def intersect(
     The field minus the level must have opposite signs at the two ends of each segment. Each
     bracket then closes by ITP: the point of false position, pushed towards the middle and kept
     within a distance of it that shrinks as bisection's would. It is superlinear on smooth fields,
-    exact in a step or two on piecewise linear ones, and at worst one evaluation behind bisection;
-    plain false position stalls with one end fixed on convex fields.
+    and its bracket is at worst two evaluations behind bisection's; plain false position stalls
+    with one end fixed on convex fields.
 
     The end of the bracket with the smaller residual is returned. It is *a* crossing: of several,
     which one is not said, nor is it the nearest point of the level set to either end.
@@ -56,7 +56,7 @@ def intersect(
         level: The level c, in units of the field.
         labels: Handed on to the field, `(n, ...)`.
         tol: Largest |F - c| that counts as on the level set, in units of the field.
-        max_iter: Most steps a segment; 54 close any bracket to float64's last bit.
+        max_iter: Most steps a segment; 55 close any bracket to float64's last bit.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         progress: Called as `progress(done, total)` after each batch.
 
@@ -82,8 +82,9 @@ def intersect(
         - Atzmon et al. 2019, section 3.2 and supplement 2.3: false position between an input and
           an attack, 40 steps for the whole batch; here each segment stops alone.
     """
+    _check(start, end, labels, max_iter, batch_size)
     check_level("intersect", level)
-    _check(start, end, labels, tol, max_iter, batch_size)
+    check_tolerance("intersect", tol, start)
     evaluator = Evaluator("intersect", field, batch_size)
     parts = []
     with frozen(field):
@@ -207,7 +208,9 @@ class _Search:
         side = (middle - false).sign()
         push = 0.2 * (b - a).square()
         truncated = torch.where(push <= (middle - false).abs(), false + side * push, middle)
-        reach = 2.0**-self.steps - half
+        # Two steps of slack behind bisection. With one, a field that bends strongly spends it at
+        # once and is bisected for the rest: 15 instead of 9 steps on exp(5x) = c.
+        reach = 2.0 ** (1 - self.steps) - half
         inside = (truncated - middle).abs() <= reach
         projected = torch.where(inside, truncated, middle - side * reach.clamp(min=0.0))
         # A proposal on an end of its bracket would make no progress.
@@ -256,7 +259,6 @@ def _check(
     start: Tensor,
     end: Tensor,
     labels: Tensor | None,
-    tol: float,
     max_iter: int,
     batch_size: int | None,
 ) -> None:
@@ -269,7 +271,6 @@ def _check(
         )
         raise ShapeError(message)
     check_same_rows("intersect", start, labels, "labels")
-    check_tolerance("intersect", tol, start)
     check_batch_size("intersect", batch_size)
     if max_iter < 1 or not math.isfinite(max_iter):
         message = f"intersect: `max_iter` must be at least 1, got {max_iter}."

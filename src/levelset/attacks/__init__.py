@@ -7,10 +7,16 @@ from levelset.attacks._fab import fab
 from levelset.attacks._fgsm import fgsm, r_fgsm
 from levelset.attacks._igsm import igsm, mi_fgsm
 from levelset.attacks._pgd import pgd
+from levelset.attacks._random_direction import RandomDirections, random_direction
 from levelset.attacks._square import square
+from levelset.attacks._transfer import Transfer, transfer
+from levelset.attacks._universal import Universal, universal
 
 __all__ = [
     "Attack",
+    "RandomDirections",
+    "Transfer",
+    "Universal",
     "direct_boundary",
     "distortion",
     "fab",
@@ -19,5 +25,8 @@ __all__ = [
     "mi_fgsm",
     "pgd",
     "r_fgsm",
+    "random_direction",
     "square",
+    "transfer",
+    "universal",
 ]

@@ -22,7 +22,7 @@ __all__ = ["igsm", "mi_fgsm"]
 _REACH = 1.25
 
 
-def igsm(  # noqa: PLR0913  # the problem, the ball, the steps and the resources of one attack
+def igsm(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
@@ -92,7 +92,7 @@ def igsm(  # noqa: PLR0913  # the problem, the ball, the steps and the resources
         return ascent.result()
 
 
-def mi_fgsm(  # noqa: PLR0913  # the problem, the ball, the steps and the resources of one attack
+def mi_fgsm(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,

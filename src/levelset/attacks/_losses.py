@@ -1,4 +1,4 @@
-"""What an attack of fixed radius raises: cross-entropy, margin, or the ratio of logit differences."""
+"""What an attack of fixed radius raises: cross-entropy, margin, or ratio of logit differences."""
 
 from typing import Literal, get_args
 

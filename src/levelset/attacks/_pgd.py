@@ -19,7 +19,7 @@ from levelset.attacks._problem import Bounds, Problem
 __all__ = ["pgd"]
 
 
-def pgd(  # noqa: PLR0913  # the problem, the ball, the steps and the resources of one attack
+def pgd(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,

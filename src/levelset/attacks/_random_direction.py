@@ -132,7 +132,7 @@ def random_direction(
         along = points.new_zeros(len(points), draws)
         rows = problem.open()
         size = max(_ELEMENTS // (2 * draws * max(points[0:1].numel(), 1)), 1)
-        for part in rows.split(size):
+        for part in torch.split(rows, size):
             along[part] = rays.follow(part, streams, draws)
             if progress is not None:
                 progress(int((rows <= part[-1]).sum()), len(rows))

@@ -98,7 +98,9 @@ def audit(
         box = box_of("audit", model, points, bounds)
         logits = _logits(model, points, labels, batch_size)
         names = _class_names(model, classes, logits.shape[1])
-        policy = Policy(tuple(check_norm("audit", norm) for norm in norms), box, effort, batch_size)
+        policy = Policy(
+            tuple(check_norm("audit", norm) for norm in norms), box, effort, batch_size, seed
+        )
         folder = None if out is None else Path(out)
         if folder is not None:
             options = _options(measures, policy, names)
@@ -108,7 +110,7 @@ def audit(
         for number, rows in enumerate(row_batches(len(points), size)):
             part = read_part(folder, number, points[rows], policy.norms) if folder else None
             if part is None:
-                part = _measure(model, points, labels, logits, rows, measures, policy)
+                part = _measure(model, points, labels, logits, (number, rows), measures, policy)
                 if folder is not None:
                     write_part(folder, number, points[rows], part)
             parts.append(part)
@@ -125,15 +127,17 @@ def _measure(
     points: Tensor,
     labels: Tensor,
     logits: Tensor,
-    rows: slice,
+    part: tuple[int, slice],
     measures: Sequence[str],
     policy: Policy,
 ) -> Measured:
+    number, rows = part
+    generator = policy.generator(number)
     index = torch.arange(rows.start, rows.stop, device=points.device)
     columns = answers(logits[rows], labels[rows], index)
     witnesses: dict[float, Tensor] = {}
     for measure in measures:
-        found = MEASURES[measure](model, points[rows], labels[rows], policy)
+        found = MEASURES[measure](model, points[rows], labels[rows], policy, generator)
         columns.update(found.columns)
         witnesses.update(found.witnesses)
     return Measured(columns, witnesses)
@@ -218,6 +222,7 @@ def _options(
         "measures": list(measures),
         "norms": [norm_name(norm) for norm in policy.norms],
         "effort": policy.effort,
+        "seed": policy.seed,
         "bounds": [torch.as_tensor(low).tolist(), torch.as_tensor(high).tolist()],
         "classes": list(classes),
     }

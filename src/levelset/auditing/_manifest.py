@@ -16,8 +16,8 @@ from levelset.errors import RunError
 
 __all__ = ["fingerprint", "manifest", "model_fingerprint", "start_run"]
 
-# What may differ between a run and its resumption without changing the rows.
-_FREE = {"versions", "device", "machine"}
+# What may differ between a run and its resumption: the rows then differ by rounding at most.
+_FREE = {"device", "machine", "torch", "python"}
 
 
 def fingerprint(*tensors: Tensor) -> str:
@@ -49,13 +49,11 @@ def manifest(
         "model": model_fingerprint(model),
         "data": fingerprint(points.flatten(1), labels),
         "options": options,
+        "levelset": version("levelset"),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
         "device": str(points.device),
         "machine": platform.machine(),
-        "versions": {
-            "levelset": version("levelset"),
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-        },
     }
 
 
@@ -70,6 +68,8 @@ def start_run(out: Path, content: dict[str, Any], *, resume: bool) -> None:
             )
             raise RunError(message)
         _check_same(out, _read(path), content)
+        for leftover in out.rglob(".*.part"):  # of a run that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         return
     make_folder(out / "measurements")
     make_folder(out / "witnesses")

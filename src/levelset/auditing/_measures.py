@@ -1,5 +1,6 @@
 """The measurements an audit can make, by name: each turns a part of the inputs into columns."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,12 @@ class Policy:
     bounds: Bounds
     effort: Effort
     batch_size: int | None
+    seed: int
+
+    def generator(self, part: int) -> torch.Generator:
+        """Return the generator of one part, so that a part does not depend on those before."""
+        mixed = hashlib.sha256(f"{self.seed}:{part}".encode()).digest()[:8]
+        return torch.Generator().manual_seed(int.from_bytes(mixed, "little") >> 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +38,9 @@ class Measured:
     witnesses: dict[float, Tensor]
 
 
-def _distance(model: nn.Module, points: Tensor, labels: Tensor, policy: Policy) -> Measured:
+def _distance(
+    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, generator: torch.Generator
+) -> Measured:
     columns: dict[str, Tensor] = {}
     witnesses: dict[float, Tensor] = {}
     for norm in policy.norms:
@@ -43,6 +52,7 @@ def _distance(model: nn.Module, points: Tensor, labels: Tensor, policy: Policy) 
             bounds=policy.bounds,
             effort=policy.effort,
             batch_size=policy.batch_size,
+            generator=generator,
         )
         name = norm_name(norm)
         columns[f"distance_{name}"] = found.distance
@@ -67,6 +77,6 @@ def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
     }
 
 
-MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy], Measured]] = {
+MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy, torch.Generator], Measured]] = {
     "distance": _distance,
 }

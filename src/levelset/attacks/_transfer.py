@@ -1,0 +1,123 @@
+"""Attacks made on one model, tried on all: the tables of black-box robustness."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from levelset._tools.checks import check_labels
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset._typing import Labels, Points, Progress
+from levelset.attacks._attack import Attack
+from levelset.errors import ParameterError
+
+__all__ = ["Transfer", "transfer"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Transfer:
+    """Accuracies of every model under attacks made on every model.
+
+    Attributes:
+        names: The models, in the order of rows and columns.
+        accuracy: Share of the inputs that the model of the column gets right after the attack on
+            the model of the row, `(sources, targets)`; the diagonal is the white box.
+        clean: Share that each gets right before any attack, `(targets,)`.
+    """
+
+    names: tuple[str, ...]
+    accuracy: Float[Tensor, "sources targets"]
+    clean: Float[Tensor, " targets"]
+
+    def __repr__(self) -> str:
+        """Return the numbers on one line."""
+        inside = ", ".join(f"{name}: {value:.4g}" for name, value in self.summary().items())
+        return f"Transfer({inside})"
+
+    def summary(self) -> dict[str, int | float]:
+        """Return every accuracy as `source -> target`, and the clean ones, ready for JSON."""
+        found: dict[str, int | float] = {}
+        for name, share in zip(self.names, self.clean.tolist(), strict=True):
+            found[f"clean -> {name}"] = share
+        for source, row in zip(self.names, self.accuracy.tolist(), strict=True):
+            for target, share in zip(self.names, row, strict=True):
+                found[f"{source} -> {target}"] = share
+        return found
+
+
+def transfer(
+    models: Mapping[str, nn.Module],
+    points: Points,
+    labels: Labels,
+    *,
+    attack: Callable[..., Attack],
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Transfer:
+    """Attack every model, and evaluate every model on what came out.
+
+    The points of an attack are used whether or not it succeeded on its own model; give methods of
+    fixed radius, and `keep="last"` or `keep="best"`, as a point that has only just crossed one
+    model's boundary rarely crosses another's. An input that its source gets wrong is not moved.
+
+    Cost: one attack a model, and one forward pass an input for every pair of models.
+
+    Args:
+        models: The models by name, all on the same inputs and classes.
+        points: The inputs, `(n, *d)`.
+        labels: Their classes, `(n,)`.
+        attack: Called as `attack(model, points, labels)`; `functools.partial` fixes its options.
+        batch_size: Most points an evaluation of a target; `None` for the number that runs
+            fastest.
+        progress: Called as `progress(done, total)` after each attack.
+
+    Returns:
+        The table of accuracies, one row a source and one column a target.
+
+    Raises:
+        ParameterError: If there is no model, no input, or a label out of range.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from levelset.attacks import fgsm, transfer
+        >>> one = torch.nn.Linear(2, 2)
+        >>> _ = one.weight.data.copy_(torch.eye(2))
+        >>> _ = one.bias.data.zero_()
+        >>> points, labels = torch.tensor([[0.7, 0.5], [1.0, 0.0]]), torch.tensor([0, 0])
+        >>> transfer({"one": one}, points, labels, attack=partial(fgsm, radius=0.25))
+        Transfer(clean -> one: 1, one -> one: 0.5)
+
+    References:
+        - Atzmon et al. 2019, supplement, Tables A3 and A4.
+    """
+    if not models or len(points) == 0:
+        message = (
+            f"transfer: `models` and `points` must hold one at least, got {len(models)} models "
+            f"and {len(points)} inputs."
+        )
+        raise ParameterError(message)
+    rows = []
+    clean = _accuracies(models, points, labels, batch_size)
+    for done, source in enumerate(models.values()):
+        found = attack(source, points, labels)
+        rows.append(_accuracies(models, found.points, labels, batch_size))
+        if progress is not None:
+            progress(done + 1, len(models))
+    return Transfer(tuple(models), torch.stack(rows), clean)
+
+
+def _accuracies(
+    models: Mapping[str, nn.Module], points: Tensor, labels: Tensor, batch_size: int | None
+) -> Tensor:
+    """Return the share of the points that each model gets right."""
+    shares = []
+    for model in models.values():
+        with frozen(model):
+            logits = Evaluator("transfer", model, batch_size).values(points)
+        check_labels("transfer", labels, points, logits.shape[1])
+        shares.append((logits.argmax(1) == labels).double().mean())
+    return torch.stack(shares)

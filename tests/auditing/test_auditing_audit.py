@@ -1,0 +1,250 @@
+"""Audits: rows that agree with the parts they are made of, on disk as in memory."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import Tensor, nn
+
+from levelset import Classifier, audit
+from levelset.auditing import _parts
+from levelset.boundary import distance
+from levelset.errors import DataError, FieldError, ParameterError, RunError, ShapeError
+from levelset.networks import fc
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    generator = torch.Generator().manual_seed(2)
+    network = fc(6, 12, 3).eval()
+    for parameter in network.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return network
+
+
+@pytest.fixture
+def points() -> Tensor:
+    return torch.rand(23, 6, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def labels(model: nn.Module, points: Tensor) -> Tensor:
+    right = model(points).argmax(1)
+    return torch.where(torch.arange(len(points)) % 7 == 0, (right + 1) % 3, right)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("levelset.auditing._audit._PART_ELEMENTS", 6 * 5)
+
+
+def rows(folder: Path) -> dict[str, list[object]]:
+    return pq.read_table(folder / "measurements").to_pydict()
+
+
+def test_rows_agree_with_the_measurements(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    found = audit(model, points, labels, effort="quick", out=tmp_path / "run")
+    table = rows(tmp_path / "run")
+    assert list(table)[:4] == ["index", "label", "prediction", "correct"]
+    assert table["index"] == list(range(23))
+    assert table["label"] == labels.tolist()
+    assert table["prediction"] == model(points).argmax(1).tolist()
+    for norm, name in ((2.0, "2"), (math.inf, "inf")):
+        alone = distance(model, points, labels, norm=norm, effort="quick")
+        torch.testing.assert_close(found.distance(norm), alone.distance)
+        assert table[f"distance_{name}"] == found.distance(norm).tolist()
+        assert table[f"nearest_class_{name}"] == found.nearest_class(norm).tolist()
+        held = found.distance(norm).isfinite()
+        assert (model(found.witnesses[norm][held]).argmax(1) != labels[held]).all()
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary == json.loads(json.dumps(found.summary()))
+    assert summary["points"] == 23
+    assert summary["correct"] == 19
+
+
+def test_in_memory_is_the_same(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    kept = audit(model, points, labels, effort="quick", out=tmp_path / "run")
+    free = audit(model, points, labels, effort="quick")
+    for name, column in kept.columns.items():
+        assert torch.equal(column, free.columns[name]), name
+
+
+@pytest.mark.parametrize("stopped_at", [1, 3, 5])
+def test_a_stopped_run_resumes_to_the_same_rows(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path, stopped_at: int
+) -> None:
+    whole = audit(model, points, labels, effort="quick", out=tmp_path / "whole")
+    seen = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == stopped_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        audit(model, points, labels, effort="quick", out=tmp_path / "run", progress=stop)
+    assert not (tmp_path / "run" / "summary.json").exists()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "measurements").iterdir()}
+    assert len(before) == stopped_at
+    again = audit(model, points, labels, effort="quick", out=tmp_path / "run", resume=True)
+    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    for norm in whole.norms:
+        assert torch.equal(again.witnesses[norm], whole.witnesses[norm])
+    assert all(p.stat().st_mtime_ns == t for p, t in before.items()), "finished parts are kept"
+    for name in ("summary.json", "manifest.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no witnesses", "other inputs", "leftover"])
+def test_what_is_not_whole_is_measured_again(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path, damage: str
+) -> None:
+    run = tmp_path / "run"
+    audit(model, points, labels, effort="quick", out=run)
+    before = rows(run)
+    part = run / "measurements" / "part-00001.parquet"
+    pictures = run / "witnesses" / "part-00001.safetensors"
+    if damage == "truncated":
+        part.write_bytes(part.read_bytes()[:100])
+    elif damage == "no witnesses":
+        pictures.unlink()
+    elif damage == "other inputs":
+        pictures.write_bytes((run / "witnesses" / "part-00002.safetensors").read_bytes())
+    else:
+        (run / "measurements" / ".part-00001.parquet.1.part").write_bytes(b"half")
+    audit(model, points, labels, effort="quick", out=run, resume=True)
+    assert rows(run) == before
+    assert not list(run.rglob(".*.part"))
+
+
+def test_a_run_is_not_overwritten_and_not_mixed(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    audit(model, points, labels, effort="quick", out=run)
+    with pytest.raises(RunError, match=r"already holds an audit. Give `resume=True`"):
+        audit(model, points, labels, effort="quick", out=run)
+    with pytest.raises(RunError, match=r"another run: effort was quick, is standard"):
+        audit(model, points, labels, out=run, resume=True)
+    with pytest.raises(RunError, match=r"another run: seed was 0, is 1"):
+        audit(model, points, labels, effort="quick", seed=1, out=run, resume=True)
+    with pytest.raises(RunError, match=r"another run: data was"):
+        audit(model, points.flip(0), labels, effort="quick", out=run, resume=True)
+    next(model.parameters()).data[0, 0] += 1e-3
+    with pytest.raises(RunError, match=r"another run: model was"):
+        audit(model, points, labels, effort="quick", out=run, resume=True)
+    (run / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match=r"cannot read .*manifest.json"):
+        audit(model, points, labels, effort="quick", out=run, resume=True)
+
+
+def test_a_folder_that_cannot_be_written(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match=r"cannot create the folder .*Choose another `out`"):
+        audit(model, points, labels, out=tmp_path / "file" / "run")
+
+
+def test_a_full_disk_leaves_only_whole_parts(
+    model: nn.Module,
+    points: Tensor,
+    labels: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    audit(model, points, labels, effort="quick", out=whole)
+    calls, write = [], _parts.pq.write_table
+
+    def full(table: object, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 3:
+            path.write_bytes(b"half a table")
+            raise OSError(28, os.strerror(28))
+        write(table, path)
+
+    monkeypatch.setattr(_parts.pq, "write_table", full)
+    with pytest.raises(RunError, match=r"No space left on device.*free space or choose another"):
+        audit(model, points, labels, effort="quick", out=run)
+    monkeypatch.undo()
+    assert sorted(p.name for p in (run / "measurements").iterdir()) == [
+        "part-00000.parquet",
+        "part-00001.parquet",
+    ]
+    monkeypatch.setattr("levelset.auditing._audit._PART_ELEMENTS", 6 * 5)
+    audit(model, points, labels, effort="quick", out=run, resume=True)
+    assert rows(run) == rows(whole)
+
+
+def test_bad_inputs(model: nn.Module, points: Tensor, labels: Tensor) -> None:
+    spoilt = points.clone()
+    spoilt[4, 2] = math.nan
+    spoilt[9, 0] = math.inf
+    with pytest.raises(
+        DataError, match=r"must be finite, got NaN or infinity in 2 of 23 rows \(first: 4, 9\)"
+    ):
+        audit(model, spoilt, labels)
+    with pytest.raises(
+        ParameterError, match=r"within the bounds 0 to 1, got values from .* to 1.5"
+    ):
+        audit(model, points.where(points < 0.9, torch.tensor(1.5)), labels)
+    with pytest.raises(ParameterError, match=r"`labels` must lie in 0 to 2, got 3"):
+        audit(model, points, labels.where(torch.arange(23) != 2, torch.tensor(3)))
+    with pytest.raises(ShapeError, match=r"`labels` must be integers, got torch.float32"):
+        audit(model, points, labels.float())
+    with pytest.raises(DataError, match=r"empty data set"):
+        audit(model, points[:0], labels[:0])
+    with pytest.raises(ParameterError, match=r"`measures` must be among distance"):
+        audit(model, points, labels, measures=("beauty",))
+    with pytest.raises(ParameterError, match=r"`engine` must be 'local'"):
+        audit(model, points, labels, engine="abacus")  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r"`classes` must name all 3 logits, got 2 names"):
+        audit(model, points, labels, classes=("a", "b"))
+
+
+class Coupled(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.model(points - points.mean(0))
+
+
+class Wrong(nn.Module):
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("logits", logits)
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.logits + 0 * points.sum()
+
+
+def test_bad_models(model: nn.Module, points: Tensor, labels: Tensor) -> None:
+    with pytest.raises(FieldError, match=r"`field` must map each row on its own"):
+        audit(Coupled(model), points, labels)
+    with pytest.raises(FieldError, match=r"must map points \(23, 6\) to \(23,\) or \(23, l\)"):
+        audit(Wrong(torch.zeros(2, 3)), points, labels)
+    with pytest.raises(FieldError, match=r"finite logits, got NaN or infinity for 23 of 23"):
+        audit(Wrong(torch.full((23, 3), math.nan)), points, labels)
+    with pytest.raises(FieldError, match=r"\(n, k\) logits with k >= 2, got k = 1"):
+        audit(nn.Linear(6, 1), points, labels)
+
+
+def test_classes_and_bounds_of_a_classifier(
+    model: nn.Module, points: Tensor, labels: Tensor
+) -> None:
+    classifier = Classifier(model, bounds=(-1.0, 2.0), classes=("cat", "dog", "owl"))
+    found = audit(classifier, points, labels, norms=(2.0,), effort="quick", name="pets")
+    assert found.classes == ("cat", "dog", "owl")
+    assert found.bounds == (-1.0, 2.0)
+    assert repr(found).startswith("Audit(points=23")

@@ -1,0 +1,138 @@
+"""The command line, through its `main` and, where signals matter, as a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from levelset.cli import main
+
+AUDIT = ["audit", "--model", "digits", "--data", "digits", "--effort", "quick"]
+
+
+def summary_of(text: str) -> dict[str, object]:
+    return json.loads(text)
+
+
+def test_audit_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert main([*AUDIT, "--limit", "12", "--out", str(out), "--json"]) == 0
+    printed = summary_of(capsys.readouterr().out)
+    assert printed["points"] == 12
+    assert printed["missed_2"] == 0
+    assert {p.name for p in out.iterdir()} == {
+        "manifest.json",
+        "measurements",
+        "report.html",
+        "summary.json",
+        "witnesses",
+    }
+    table = pq.read_table(out / "measurements").to_pydict()
+    assert len(table["index"]) == 12
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "digits on digits" in page
+
+
+def test_norms_and_seed_are_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = [*AUDIT, "--limit", "3", "--norms", "inf", "--seed", "7", "--out", str(out)]
+    assert main(words) == 0
+    options = json.loads((out / "manifest.json").read_text())["options"]
+    assert options["norms"] == ["inf"]
+    assert options["seed"] == 7
+    assert "distance_2" not in pq.read_schema(out / "measurements" / "part-00000.parquet").names
+
+
+def test_errors_are_one_message_without_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["audit", "--model", "digits", "--data", str(tmp_path / "nowhere"), "--out", "x"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("levelset: ")
+    assert "nowhere" in said
+    assert "Traceback" not in said
+
+
+def test_usage_errors_exit_with_two() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["audit", "--no-such-option"])
+    assert stopped.value.code == 2
+
+
+def test_train_then_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained, out = tmp_path / "net", tmp_path / "run"
+    words = ["train", "--data", "digits", "--network", "digits", "--epochs", "2", "--json"]
+    assert main([*words, "--out", str(trained)]) == 0
+    assert summary_of(capsys.readouterr().out)["epochs"] == 2
+    weights = str(trained / "weights.safetensors")
+    assert main([*AUDIT, "--weights", weights, "--limit", "4", "--out", str(out)]) == 0
+
+
+def test_an_unknown_device_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*AUDIT, "--device", "cuda:7", "--out", str(tmp_path / "run")]) == 1
+    assert "--device cuda:7 cannot be used" in capsys.readouterr().err
+
+
+def test_threads_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*AUDIT, "--threads", "0", "--out", str(tmp_path / "run")]) == 1
+    assert "--threads must be at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Signals) -> None:
+    words = [sys.executable, "-m", "levelset", *AUDIT, "--limit", "200", "--threads", "1"]
+    script = (
+        "import sys, levelset.auditing._audit as a; a._PART_ELEMENTS = 64 * 20;"
+        "from levelset.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", script, *words[3:]]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    subprocess.run([*words, "--out", str(whole)], check=True, capture_output=True, timeout=300)
+    process = subprocess.Popen(
+        [*words, "--out", str(run)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    parts = run / "measurements"
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("part-*.parquet"))) < 3:
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    if how == signal.SIGINT:
+        assert "--resume goes on" in said
+        assert "Traceback" not in said
+    assert not (run / "summary.json").exists()
+    subprocess.run([*words, "--out", str(run), "--resume"], check=True, capture_output=True)
+    assert pq.read_table(parts).equals(pq.read_table(whole / "measurements"))
+    assert (run / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
+    assert (run / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_demo_pushes_the_boundary_away(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--limit", "200", "--json"]) == 0
+    found = summary_of(capsys.readouterr().out)
+    plain, pushed = (
+        found["cross-entropy: distance_2_median"],
+        found["input margin: distance_2_median"],
+    )
+    assert float(str(pushed)) > 1.15 * float(str(plain))
+    assert float(str(found["cross-entropy: accuracy"])) >= 0.975
+    assert float(str(found["input margin: accuracy"])) >= 0.965
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "cross-entropy" in page
+    assert "input margin" in page
+    # Again into the same folder: the earlier demo is replaced.
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--limit", "5", "--json"]) == 0

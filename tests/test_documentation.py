@@ -1,0 +1,147 @@
+"""What the documentation says is there, is there; what it shows runs; what is there, it tells.
+
+The examples with prompts are run by `make doctest`.
+"""
+
+import doctest
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+
+import levelset
+from levelset.auditing._measures import MEASURES
+from levelset.cli import main
+from levelset.cli._audit import Audit
+from levelset.cli._demo import Demo
+from levelset.cli._options import Common
+from levelset.cli._train import Train
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+COMMANDS = {"audit": Audit, "train": Train, "demo": Demo}
+BLOCK = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ELSEWHERE = ("make ", "pip ", "python -m venv ")  # what needs the network, or takes a minute
+SMALLER = {"audit": {"--limit": "20"}, "train": {"--limit": "64"}}
+
+pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not in this copy")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def shell_lines(page: Path) -> list[str]:
+    lines = [line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines()]
+    return [line for line in lines if not line.startswith(ELSEWHERE)]
+
+
+def api() -> str:
+    return "\n".join(page.read_text() for page in PAGES if page.parent.name == "api")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT / "docs").as_posix()
+
+
+WITH_COMMANDS = [page for page in PAGES if shell_lines(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_is_of_a_kind_that_is_run_or_compiled(page):
+    for kind, text in blocks(page):
+        if kind == "python" and text.startswith(">>> "):
+            assert text.endswith("\n\n"), "doctest needs an empty line before the closing fence"
+        elif kind.startswith("python"):
+            compile(text, str(page), "exec")
+        else:
+            assert kind == "sh"
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
+def test_every_command_shown_is_understood(page, monkeypatch):
+    understood = []
+    for command in COMMANDS.values():
+        monkeypatch.setattr(command, "run", lambda self: understood.append(self))
+    lines = [line for line in shell_lines(page) if line.startswith("levelset ")]
+    for line in lines:
+        assert main(shlex.split(line)[1:]) == 0
+    assert len(understood) == len(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name)
+def test_every_command_shown_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind, text in blocks(page):
+        if kind.startswith("python title="):
+            Path(kind.split('"')[1]).write_text(text, encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner().run(examples).failed == 0
+    for line in shell_lines(page):
+        if not line.startswith("levelset demo"):  # half a minute, and tested with the commands
+            run(shlex.split(line))
+
+
+def run(words):
+    if words[0] == "python":
+        assert subprocess.run([sys.executable, *words[1:]], check=False).returncode == 0
+        return
+    assert words[0] == "levelset"
+    for option, value in SMALLER.get(words[1], {}).items():
+        words += [] if option in words else [option, value]
+    assert main(words[1:]) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_told_under_its_command(command):
+    text = (ROOT / "docs" / "cli.md").read_text()
+    shared, *sections = re.split(r"^## levelset ", text, flags=re.MULTILINE)
+    section = next(part for part in sections if part.startswith(command))
+    common = {field.name for field in fields(Common)}
+    for field in fields(COMMANDS[command]):
+        place = shared if field.name in common else section
+        assert f"`--{field.name.replace('_', '-')}`" in place
+
+
+def test_no_option_is_told_that_is_not_there():
+    text = (ROOT / "docs" / "cli.md").read_text()
+    known = {field.name for command in COMMANDS.values() for field in fields(command)}
+    for option in re.findall(r"`--([a-z-]+)`", text):
+        assert option == "help" or option.replace("-", "_") in known
+
+
+def test_every_column_of_an_audit_is_told_and_no_other():
+    text = (ROOT / "docs" / "formats.md").read_text()
+    table = text.partition("## The columns of a row")[2].partition("\n## ")[0]
+    model = torch.nn.Linear(2, 2)
+    found = levelset.audit(model, torch.rand(1, 2), torch.tensor([0]), measures=list(MEASURES))
+    first_cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    told = [column for cell in first_cells for column in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted(found.columns)
+    for measure in MEASURES:
+        assert f"`{measure}`" in table
+
+
+def test_every_public_name_has_its_place_in_the_reference():
+    families = re.findall(r"^::: (levelset\.[a-z]+)$", api(), re.MULTILINE)
+    told = set(re.findall(r"^::: levelset\.(\w+)$", api(), re.MULTILINE))
+    for family in families:
+        module = importlib.import_module(family) if family[9:] not in levelset.__all__ else None
+        told |= set(getattr(module, "__all__", ()))
+    assert set(levelset.__all__) <= told
+
+
+def test_every_public_module_has_its_page():
+    packages = {path.parent.name for path in (ROOT / "src" / "levelset").glob("[a-z]*/__init__.py")}
+    modules = {path.stem for path in (ROOT / "src" / "levelset").glob("[a-z]*.py")}
+    for module in (packages | modules) - {"cli"}:
+        assert f"::: levelset.{module}\n" in api()
