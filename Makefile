@@ -71,7 +71,7 @@ types: $(DEV) ## Check types
 
 .PHONY: docs
 docs: $(DEV) ## Build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 .PHONY: smoke
 smoke: $(DEV) ## Run every experiment in its quick form

@@ -26,8 +26,9 @@ def attach(field: Field, projection: Projection) -> Tensor:
     its distance from data, its smoothness, its place.
 
     A point that missed the level set is served all the same: it rides on the level it has. A
-    point where the gradient in x vanishes, or the field or its gradient is not finite, stays in
-    place and gets no gradient.
+    point where the gradient in x vanishes, or is not finite, stays in place and gets no gradient.
+    Leave out points where the field itself is NaN: they stay in place too, but the field's own
+    backward pass makes NaN of no gradient.
 
     It runs in the mode the field is in. Under dropout the one forward pass is the one that is
     drawn; the values do not depend on it. It is *not* twice differentiable: the Jacobian in x is
@@ -84,7 +85,7 @@ def attach(field: Field, projection: Projection) -> Tensor:
         if not values.requires_grad:
             message = "attach: `field` must be differentiable in its points; its values are not."
             raise FieldError(message)
-        values = values.unsqueeze(1) if values.dim() == 1 else values
+        values = (values.unsqueeze(1) if values.dim() == 1 else values).to(points.dtype)
         jacobian = torch.stack(
             [
                 torch.autograd.grad(v.sum(), leaf, retain_graph=True, materialize_grads=True)[0]

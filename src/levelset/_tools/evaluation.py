@@ -170,7 +170,7 @@ class Evaluator:
         if not out.is_floating_point():
             message = f"{self.function}: `field` must return floating point, got {out.dtype}."
             raise FieldError(message)
-        return out
+        return out.to(points.dtype)  # mixed precision inside a field is its own affair
 
     def _empty(self, points: Tensor, labels: Tensor | None) -> Tensor:
         """Return what the field makes of no rows, or one equation if it takes none."""

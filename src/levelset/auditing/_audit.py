@@ -35,6 +35,7 @@ __all__ = ["audit"]
 
 # Numbers in the inputs of one part: 250 images of MNIST, and what a killed run may lose.
 _PART_ELEMENTS = 200_000
+_PART_LEAST = 4
 _PROBED = 4
 
 
@@ -106,7 +107,7 @@ def audit(
             options = _options(measures, policy, names)
             start_run(folder, manifest(model, points, labels, options), resume=resume)
         parts = []
-        size = max(_PART_ELEMENTS // points[0].numel(), 1)
+        size = max(_PART_ELEMENTS // points[0].numel(), _PART_LEAST)
         for number, rows in enumerate(row_batches(len(points), size)):
             part = read_part(folder, number, points[rows], policy.norms) if folder else None
             if part is None:

@@ -16,7 +16,7 @@ __all__ = ["Ellipsoid"]
 class Ellipsoid:
     r"""The ellipsoid with half-axes $a_i$ as $F(x) = \sqrt{\sum_i (x_i/a_i)^2} - 1$.
 
-    Negative inside. F is *not* a distance: that is [`distance`].
+    Negative inside. F is *not* a distance: that is `distance`.
 
     Attributes:
         axes: The half-axes, `d` positive numbers.

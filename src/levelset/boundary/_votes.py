@@ -1,0 +1,233 @@
+"""Asking a classifier for the classes of noisy copies, of many points at once, at its own speed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from levelset._tools.batches import swift_batch
+from levelset.boundary._noise import Noise
+from levelset.errors import FieldError
+
+__all__ = ["Task", "Votes", "Voter"]
+
+# Rows in one buffer off the CPU, in numbers.
+_DEVICE_ELEMENTS = 2**26
+# Rows that are filled together at least, so that small `batch_size` costs no more noise.
+_LEAST_ROWS = 16
+
+
+class Task(NamedTuple):
+    """Noisy copies to make of one point: at one size of the noise, `draws` directions of it."""
+
+    row: int
+    sigma: float
+    draws: int
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Classes of noisy copies, in the order of the tasks.
+
+    Attributes:
+        task: Which task each direction belongs to, `(m,)`.
+        plus: Class at x + sigma z, `(m,)`.
+        minus: Class at x - sigma z, `(m,)`; `plus` itself where copies do not come in pairs.
+        counts: For each task how many directions kept the class of the point on no, one, both
+            sides, `(t, 3)`.
+    """
+
+    task: Tensor
+    plus: Tensor
+    minus: Tensor
+    counts: Tensor
+
+
+class Voter:
+    """Classifies noisy copies of points, in full batches in the network's best layout.
+
+    The copies x + sigma z (and x - sigma z, if `paired`) of all tasks go through one buffer that
+    is reused, laid out channels last, so that neither copying nor fresh memory costs time.
+
+    Args:
+        function: Name of the public function at work, for messages.
+        model: Maps `(n, *d)` to logits `(n, k)`, to labels `(n,)` of integers or booleans, or to
+            the values `(n,)` of one field, whose sides are the classes.
+        points: `(n, *d)`.
+        noise: Where the directions come from.
+        paired: Take each direction both ways.
+        batch_size: Most rows an evaluation; `None` for the number that runs fastest.
+
+    Attributes:
+        classes: The class of each point, `(n,)`.
+        evaluations: Forward passes spent on each point, `(n,)`, that of the point included.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        model: Any,
+        points: Tensor,
+        noise: Noise,
+        *,
+        paired: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        self.function, self.model, self.noise, self.paired = function, model, noise, paired
+        self.shape = points.shape[1:]
+        self._given = points.detach()
+        self._flat = _flatten(self._given)
+        swift = swift_batch(model, points)
+        if points.device.type != "cpu":
+            swift = max(_DEVICE_ELEMENTS // max(noise.size, 1), 1)
+        self._batch = swift if batch_size is None else min(swift, batch_size)
+        rows = max(self._batch, _LEAST_ROWS)
+        self._buffer = self._flat.new_empty(rows - rows % 2, noise.size)
+        self._plain = False
+        self.classes = self._all(self._flat)
+        self.evaluations = torch.ones_like(self.classes)
+        again = self._all(self._flat)
+        self._raise_if_random(self.classes != again, "points")
+        self._probed = False
+
+    def vote(self, tasks: Sequence[Task]) -> Votes:
+        """Classify the noisy copies that the tasks ask for."""
+        sizes = torch.tensor([task.draws for task in tasks], dtype=torch.int64)
+        rows = torch.tensor([task.row for task in tasks], dtype=torch.int64)
+        total = int(sizes.sum())
+        plus = torch.empty(total, dtype=torch.int64, device=self.classes.device)
+        minus = torch.empty_like(plus) if self.paired else plus
+        done = filled = 0
+        pieces: list[tuple[int, int]] = []  # directions in the buffer, and whose they are
+        capacity = len(self._buffer)
+        sides = 2 if self.paired else 1
+        for task in tasks:
+            left = task.draws
+            while left:
+                drawn = self.noise.take(task.row, min(left, (capacity - filled) // sides))
+                self._fill(task, drawn, filled)
+                pieces.append((filled, len(drawn)))
+                filled += sides * len(drawn)
+                left -= len(drawn)
+                if filled + sides > capacity:
+                    done += self._empty(pieces, filled, plus[done:], minus[done:])
+                    pieces, filled = [], 0
+        if filled:
+            self._empty(pieces, filled, plus[done:], minus[done:])
+        self.evaluations.index_add_(0, rows.to(self.evaluations.device), sides * sizes.to(
+            self.evaluations.device))
+        number = torch.repeat_interleave(torch.arange(len(tasks)), sizes).to(plus.device)
+        return self._counted(number, rows.to(plus.device), plus, minus, len(tasks))
+
+    def _counted(
+        self, task: Tensor, rows: Tensor, plus: Tensor, minus: Tensor, tasks: int
+    ) -> Votes:
+        own = self.classes[rows][task]
+        kept = (plus == own).long() + (minus == own).long()
+        counts = torch.bincount(3 * task + kept, minlength=3 * tasks).view(tasks, 3)
+        return Votes(task, plus, minus, counts)
+
+    def _fill(self, task: Task, drawn: Tensor, start: int) -> None:
+        point, count = self._flat[task.row : task.row + 1], len(drawn)
+        torch.add(point, drawn, alpha=task.sigma, out=self._buffer[start : start + count])
+        if self.paired:
+            other = self._buffer[start + count : start + 2 * count]
+            torch.add(point, drawn, alpha=-task.sigma, out=other)
+
+    def _empty(
+        self, pieces: list[tuple[int, int]], filled: int, plus: Tensor, minus: Tensor
+    ) -> int:
+        """Classify what the buffer holds, write the classes, and return how many directions."""
+        labels = self._all(self._buffer[:filled])
+        if not self._probed:
+            self._probed = True
+            # In the same batches, for rounding may depend on them.
+            self._raise_if_random(labels != self._all(self._buffer[:filled]), "noisy copies")
+        place = 0
+        for start, count in pieces:
+            plus[place : place + count] = labels[start : start + count]
+            if self.paired:
+                minus[place : place + count] = labels[start + count : start + 2 * count]
+            place += count
+        return place
+
+    def _all(self, flat: Tensor) -> Tensor:
+        """Return the classes of rows in the buffer's layout."""
+        with torch.no_grad():
+            parts = [self._classify(part) for part in flat.split(self._batch)]
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=flat.device)
+
+    def _classify(self, flat: Tensor) -> Tensor:
+        points = _unflatten(flat, self.shape)
+        try:
+            out = self.model(points.contiguous() if self._plain else points)
+        except RuntimeError as error:
+            out = self._call_plainly(points, error)
+        return self._labels(out, len(flat))
+
+    def _call_plainly(self, points: Tensor, error: RuntimeError) -> Any:
+        """Call again in the ordinary layout, which some models need (`view` on activations)."""
+        if not self._plain and points.dim() == 4:
+            self._plain = True
+            try:
+                return self.model(points.contiguous())
+            except RuntimeError as second:
+                error = second
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (
+            f"{self.function}: `model` failed on points of shape {tuple(points.shape)} on "
+            f"{points.device} of {points.dtype}: {reason}"
+        )
+        raise FieldError(message) from error
+
+    def _labels(self, out: Any, rows: int) -> Tensor:
+        if isinstance(out, Tensor) and out.dim() in (1, 2) and len(out) == rows:
+            if out.dim() == 2 and out.shape[1] > 1 and out.is_floating_point():
+                self._raise_if_nan(out)
+                return out.argmax(1)
+            if out.dim() == 1 or out.shape[1] == 1:
+                values = out.reshape(rows)
+                if values.is_floating_point():
+                    self._raise_if_nan(values)
+                    return (values > 0).long()
+                if not values.is_complex():
+                    return values.long()
+        got = f"{tuple(out.shape)} of {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        message = (
+            f"{self.function}: `model` must map points ({rows}, ...) to logits ({rows}, k) or to "
+            f"labels ({rows},), got {got}."
+        )
+        raise FieldError(message)
+
+    def _raise_if_nan(self, out: Tensor) -> None:
+        if bool(out.isnan().any()):
+            message = (
+                f"{self.function}: `model` must return numbers, got NaN. "
+                "Check its weights and the scale of the points."
+            )
+            raise FieldError(message)
+
+    def _raise_if_random(self, different: Tensor, what: str) -> None:
+        if bool(different.any()):
+            message = (
+                f"{self.function}: `model` must return the same class twice, but two evaluations "
+                f"differ on {int(different.sum())} of {len(different)} {what}. Does it draw random "
+                "numbers in evaluation mode, or use statistics of the batch?"
+            )
+            raise FieldError(message)
+
+
+def _flatten(points: Tensor) -> Tensor:
+    """Return `(n, e)`, pixels of an image by place first and channel last."""
+    laid = points.permute(0, 2, 3, 1) if points.dim() == 4 else points
+    return laid.reshape(len(points), -1) if len(points) else points.new_empty(0, 0)
+
+
+def _unflatten(flat: Tensor, shape: torch.Size) -> Tensor:
+    """Return the points of rows `(m, e)`, as a view: images in channels-last strides."""
+    if len(shape) != 3:
+        return flat.view(len(flat), *shape)
+    c, h, w = shape
+    return flat.view(len(flat), h, w, c).permute(0, 3, 1, 2)
