@@ -1,4 +1,4 @@
-"""What all tests share: models whose weights are known, a witness that nothing was touched, data."""
+"""What all tests share: models of known weights, a witness that nothing was touched, data."""
 
 import os
 import random
@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from torch import Tensor, nn
+
+# The same examples in every run, so that a failure is that of a change; `HYPOTHESIS_PROFILE=search`
+# looks for new ones.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 _HOOKS = (
     "_forward_hooks",
@@ -68,7 +75,13 @@ def surroundings() -> dict[str, Any]:
 
 
 @pytest.fixture
-def left_as_found() -> Callable[..., AbstractContextManager[None]]:
+def hooked(pytestconfig: pytest.Config) -> bool:
+    """Return whether shapes are checked by the hook, which adds frames and draws random numbers."""
+    return bool(pytestconfig.getoption("jaxtyping_packages", default=None))
+
+
+@pytest.fixture
+def left_as_found(hooked: bool) -> Callable[..., AbstractContextManager[None]]:
     """Return a context that fails if modules, tensors or the global state leave it changed."""
 
     @contextmanager
@@ -81,7 +94,8 @@ def left_as_found() -> Callable[..., AbstractContextManager[None]]:
             for aspect, value in found.items():
                 assert now[aspect] == value, f"{type(thing).__name__}: {aspect} changed"
         for aspect, value in surroundings().items():
-            assert value == around[aspect], f"the global {aspect} changed"
+            same = value == around[aspect] or (hooked and aspect == "random")
+            assert same, f"the global {aspect} changed"
 
     return watch
 
@@ -131,3 +145,12 @@ def levelset_data() -> Path:
     if not home:
         pytest.skip("LEVELSET_DATA names no folder of data sets")
     return Path(home)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA device where there is none, with the reason."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))

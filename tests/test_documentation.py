@@ -18,6 +18,7 @@ import torch
 import levelset
 from levelset.auditing._measures import MEASURES
 from levelset.cli import main
+from levelset.cli._attack import Attack
 from levelset.cli._audit import Audit
 from levelset.cli._demo import Demo
 from levelset.cli._options import Common
@@ -25,10 +26,10 @@ from levelset.cli._train import Train
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-COMMANDS = {"audit": Audit, "train": Train, "demo": Demo}
+COMMANDS = {"attack": Attack, "audit": Audit, "train": Train, "demo": Demo}
 BLOCK = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = ("make ", "pip ", "python -m venv ")  # what needs the network, or takes a minute
-SMALLER = {"audit": {"--limit": "20"}, "train": {"--limit": "64"}}
+SMALLER = {"attack": {"--limit": "20"}, "audit": {"--limit": "20"}, "train": {"--limit": "64"}}
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not in this copy")
 

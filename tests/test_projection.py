@@ -1,14 +1,17 @@
 """`project`: where points land, when they stop, and what may not change that."""
 
+import itertools
 import math
 import pickle
 import warnings
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from levelset import GradientDescent, Newton, Projection, project
+from levelset import GradientDescent, Margin, Newton, Projection, project
+from levelset.datasets import read_images
 from levelset.errors import (
     FieldError,
     NotConvergedError,
@@ -16,6 +19,7 @@ from levelset.errors import (
     PrecisionWarning,
     ShapeError,
 )
+from levelset.networks import convnet_4a
 from levelset.shapes import Circle, Ellipsoid, Plane, Sphere, Torus
 
 
@@ -209,7 +213,7 @@ def test_no_step_is_longer_than_max_step(noise, limit):
         places.append(
             project(Sphere(1.0), start, method=Newton(max_iter=steps, max_step=limit)).points
         )
-    for before, after in zip(places, places[1:], strict=False):
+    for before, after in itertools.pairwise(places):
         assert (after - before).norm(dim=1).max() <= limit * (1 + 1e-12)
 
 
@@ -386,6 +390,11 @@ def test_results_are_cut_by_masks_slices_and_lists(noise):
     assert len(found[2:4]) == 2
     assert torch.equal(found[[5, 0]].points, found.points[[5, 0]])
     assert torch.equal(found[found.residual >= 0].points, found.points)
+
+
+@pytest.mark.messages
+def test_results_are_not_indexed_by_one_integer(noise):
+    found = project(Sphere(1.0), noise(6, 3))
     with pytest.raises(TypeError, match="a mask, a slice or a list of rows, not one integer"):
         found[0]
 
@@ -506,10 +515,31 @@ def test_points_elsewhere_than_the_model_are_named_with_both():
 
 
 @pytest.mark.parametrize(("dtype", "tol"), [(torch.float32, 4e-7), (torch.float64, 8e-16)])
-def test_a_tolerance_that_rounding_hides_is_warned_of_at_the_callers_line(dtype, tol):
+def test_a_tolerance_that_rounding_hides_is_warned_of_at_the_callers_line(hooked, dtype, tol):
     with pytest.warns(PrecisionWarning, match=r"finer than torch\.float.. resolves") as caught:
         project(Sphere(1.0), torch.ones(2, 3, dtype=dtype), tol=tol)
-    assert caught[0].filename == __file__
+    assert hooked or caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         project(Sphere(1.0), torch.ones(2, 3, dtype=dtype), tol=2 * tol)
+
+
+# Real images on a network of the paper
+
+
+@pytest.mark.data
+def test_the_boundary_of_the_papers_network_is_reached_from_real_images(levelset_data):
+    model = convnet_4a().eval()
+    weights = load_file(levelset_data / "networks" / "mnist-convnet4a-xent.safetensors")
+    model.load_state_dict(weights)
+    points = read_images(levelset_data / "mnist", limit=200).points
+    with torch.no_grad():
+        labels = model(points).argmax(1)
+    field = Margin(model)
+    found = project(field, points, labels=labels, tol=1e-4)
+    assert found.converged.double().mean() >= 0.995
+    # Judged again, plainly, one layout and one batch: what is called converged lies on the set.
+    with torch.no_grad():
+        again = field(found.points, labels).abs()
+    assert again[found.converged].max() <= 2e-4
+    assert found.iterations[found.converged].double().median() <= 10

@@ -205,7 +205,9 @@ class Restless(nn.Module):
 
 @pytest.mark.parametrize("equations", [1, 2])
 @pytest.mark.parametrize("images", [False, True])
-def test_training_mode_warns_and_leaves_every_bit(settled, noise, same_bits, images, equations):
+def test_training_mode_warns_and_leaves_every_bit(
+    settled, noise, same_bits, hooked, images, equations
+):
     model = settled(Restless(images=images, equations=equations)).train()
     shape = (2, 4, 4) if images else (4,)
     sample = project(model, noise(30, *shape, dtype=torch.float32), method=Newton(max_step=0.5))
@@ -214,7 +216,7 @@ def test_training_mode_warns_and_leaves_every_bit(settled, noise, same_bits, ima
         match=r"attach: BatchNorm.d `layers\.1` is in training mode, so the gradient belongs to an",
     ) as caught:
         attached = attach(model, sample)
-    assert caught[0].filename == __file__
+    assert hooked or caught[0].filename == __file__
     assert same_bits(attached, sample.points)
     gradients = torch.autograd.grad(attached.square().sum(), list(model.parameters()))
     assert all(g.isfinite().all() for g in gradients)

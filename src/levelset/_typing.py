@@ -7,7 +7,7 @@ plain tensors; the tests check the shapes through jaxtyping's import hook.
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 __all__ = ["Counts", "Field", "Labels", "Logits", "Mask", "PerPoint", "Points", "Progress"]
@@ -17,7 +17,7 @@ PerPoint: TypeAlias = Float[Tensor, " n"]
 Logits: TypeAlias = Float[Tensor, "n k"]
 Mask: TypeAlias = Bool[Tensor, " n"]
 Counts: TypeAlias = Int[Tensor, " n"]
-Labels: TypeAlias = Int[Tensor, " n"]
+Labels: TypeAlias = Integer[Tensor, " n"]
 
 Field: TypeAlias = Callable[..., Tensor]
 """A function whose level sets are studied: `(n, *d) [, labels (n,)] -> (n,)` or `(n, l)`.

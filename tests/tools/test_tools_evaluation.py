@@ -278,3 +278,21 @@ def test_other_exceptions_of_a_field_are_its_own(noise):
 
     with pytest.raises(KeyError, match=r"3\.14"):
         Evaluator("test", field).values(noise(2, 3))
+
+
+class WritesIntoItsInput(torch.nn.Module):
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return points.mul_(2.0).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (7, 1, 4, 4), (7, 3, 4, 4)])
+def test_a_field_that_writes_into_its_input_spoils_nothing(shape: tuple[int, ...]) -> None:
+    points = torch.rand(shape, dtype=torch.float64)
+    before = points.clone()
+    for batch_size in (None, 2):
+        evaluator = Evaluator("test", WritesIntoItsInput(), batch_size)
+        values, jacobian = evaluator.value_and_jacobian(points)
+        torch.testing.assert_close(values[:, 0], 2 * before.flatten(1).sum(1))
+        assert (jacobian == 2).all()
+        assert torch.equal(evaluator.values(points), values)
+    assert torch.equal(points, before)

@@ -60,14 +60,13 @@ def test_jacobians_that_vanish_or_are_not_finite_give_zero_and_spare_the_others(
     assert (found[[0, 5]] - expected[[0, 5]]).abs().max() < 1e-14
 
 
-@settings(max_examples=60, deadline=None)
-@given(power=st.integers(-300, 300), other=st.integers(-300, 300))
+@settings(max_examples=60)
+@given(power=st.integers(-300, 300), other=st.integers(-5, 5))
 def test_one_equation_of_any_scale_is_solved(power, other):
     gradient = torch.tensor([[3.0, -4.0]], dtype=torch.float64)
-    value = torch.tensor([[1.0]], dtype=torch.float64)
-    scale, size = 10.0**power, 10.0 ** max(min(other, 300 + power), power - 300)
-    found = least_norm((scale * gradient).unsqueeze(1), size * value)
-    expected = size / scale * gradient / 25.0
+    value = torch.tensor([[10.0 ** min(power + other, 300)]], dtype=torch.float64)
+    found = least_norm((10.0**power * gradient).unsqueeze(1), value)
+    expected = value / 10.0**power * gradient / 25.0
     assert torch.allclose(found, expected, rtol=1e-12, atol=0.0)
 
 

@@ -83,7 +83,7 @@ def check_labels(function: str, labels: Tensor, points: Tensor, classes: int) ->
         raise ParameterError(message)
 
 
-def check_positive(function: str, name: str, value: float) -> None:
+def check_positive(function: str, name: str, value: int | float) -> None:
     """Refuse an option that is not a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
         message = f"{function}: `{name}` must be positive, got {value}."

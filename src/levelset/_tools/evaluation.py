@@ -125,7 +125,7 @@ class Evaluator:
         return copy.copy_(points)
 
     def _call(self, points: Tensor, labels: Tensor | None, *, prepared: bool = False) -> Tensor:
-        given = points if prepared else self._laid_out(points)
+        given = points if prepared and self._swift_layout else self._laid_out(points)
         arguments = (given,) if labels is None else (given, labels)
         try:
             out = self.field(*arguments)
@@ -135,8 +135,12 @@ class Evaluator:
         return self._checked(out, points)
 
     def _call_plainly(self, points: Tensor, labels: Tensor | None, error: RuntimeError) -> Tensor:
-        """Call again in the ordinary layout, which some fields need (`view` on activations)."""
-        if not self._swift_layout or points.dim() != 4:
+        """Call again on an ordinary copy, which some fields need.
+
+        Those that `view` activations need the ordinary strides; those that begin by writing into
+        their input need one that is no leaf of the graph.
+        """
+        if not self._swift_layout:
             raise self._broken(points, error) from error
         self._swift_layout = False
         # A copy, still tied to the leaf if there is one: `contiguous` keeps channels-last strides

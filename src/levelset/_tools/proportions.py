@@ -22,6 +22,6 @@ def clopper_pearson(hits: Tensor, total: int, confidence: float = 0.95) -> tuple
     k = hits.detach().cpu().to(torch.float64)
     tail = (1.0 - confidence) / 2.0
     successes, failures = k.numpy(), (total - k).numpy()
-    low = torch.from_numpy(betaincinv(np.maximum(successes, 1.0), failures + 1.0, tail))
-    high = torch.from_numpy(betaincinv(successes + 1.0, np.maximum(failures, 1.0), 1.0 - tail))
+    low = torch.as_tensor(betaincinv(np.maximum(successes, 1.0), failures + 1.0, tail))
+    high = torch.as_tensor(betaincinv(successes + 1.0, np.maximum(failures, 1.0), 1.0 - tail))
     return torch.where(k == 0, 0.0, low), torch.where(k == total, 1.0, high)

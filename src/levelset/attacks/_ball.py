@@ -14,6 +14,8 @@ __all__ = ["Ball", "column", "uniform_in_ball"]
 # Of the entries, the share that one L1 step changes: Tramer & Boneh 2019 take 1 %, Croce & Hein
 # 2021 start from 20 %; in between, more entries a step reach the boundary in fewer steps.
 _L1_SHARE = 0.05
+# Scalings by which an L2 projection in a box approaches its end.
+_SCALINGS = 5
 # Draws that one start needs beyond its first are numbered from here.
 _OTHER_DRAW = 2**32
 
@@ -40,19 +42,18 @@ class Ball:
     def project(self, rows: Tensor, points: Tensor) -> Tensor:
         """Return points of the inputs `rows`, brought into the ball and the box.
 
-        The nearest point for L-infinity and L1; for L2 scaled and then clipped, which is inside
-        both though not the nearest where both bind.
+        The nearest ones, but for L2 where the box binds: then those after a few rounds.
         """
         if math.isinf(self.norm):
             return torch.minimum(torch.maximum(points, self.low[rows]), self.high[rows])
         centres = self.centres[rows]
-        if self.norm == 1.0:
-            points = self._onto_cross_polytope(rows, points)
-        radius, eps = self.radius, torch.finfo(points.dtype).eps
-        for slack in (0.0, 4.0, 64.0, 1024.0, 16384.0):
-            points = self.problem.clip(self._shrunk(points, centres, radius * (1 - slack * eps)))
-            if bool((norm_of(points - centres, self.norm) <= radius).all()):
+        near = self._onto_cross_polytope if self.norm == 1.0 else self._onto_sphere
+        points = near(points, centres)
+        eps = torch.finfo(points.dtype).eps
+        for slack in (4.0, 64.0, 1024.0, 16384.0):
+            if bool((norm_of(points - centres, self.norm) <= self.radius).all()):
                 break
+            points = self._scaled(points, centres, self.radius * (1.0 - slack * eps))
         return points
 
     def steepest(
@@ -84,20 +85,38 @@ class Ball:
         delta = uniform_in_ball(rows, shape, self.norm, streams, index)
         return self.project(rows, self.centres[rows] + self.radius * delta)
 
-    def _shrunk(self, points: Tensor, centres: Tensor, radius: float) -> Tensor:
+    def _scaled(self, points: Tensor, centres: Tensor, radius: float) -> Tensor:
+        """Return points further away than `radius` scaled to it, all of them clipped to the box."""
         delta = points - centres
         length = norm_of(delta, self.norm)
-        over = length > radius
-        factor = torch.where(over, radius / torch.where(over, length, 1.0), 1.0)
-        return torch.where(column(over, delta), centres + delta * column(factor, delta), points)
+        factor = torch.where(length > radius, radius / torch.where(length > 0, length, 1.0), 1.0)
+        return self.problem.clip(centres + delta * column(factor, delta))
 
-    def _onto_cross_polytope(self, rows: Tensor, points: Tensor) -> Tensor:
+    def _onto_sphere(self, points: Tensor, centres: Tensor) -> Tensor:
+        """Return clip(centre + s delta), s in [0, 1] so that its norm is the radius, if it can be.
+
+        That is the nearest point of ball and box. The norm of what clipping leaves grows with s,
+        and at most in proportion, so scaling s by radius over norm climbs to the answer.
+        """
+        delta = points - centres
+        scale = self._share(delta, delta.new_ones(len(delta)))
+        for _ in range(_SCALINGS):
+            clipped = self.problem.clip(centres + delta * column(scale, delta))
+            scale = self._share(clipped - centres, scale)
+        return self.problem.clip(centres + delta * column(scale, delta))
+
+    def _share(self, delta: Tensor, scale: Tensor) -> Tensor:
+        """Return the scale times radius over norm, at most 1."""
+        length = norm_of(delta, self.norm)
+        factor = self.radius / torch.where(length > 0, length, self.radius)
+        return (scale * factor).clamp(max=1.0)
+
+    def _onto_cross_polytope(self, points: Tensor, centres: Tensor) -> Tensor:
         r"""Return the nearest points within the L1 ball and the box (Croce & Hein 2021, prop. 2.1).
 
         Entry i moves by clip(|d_i| - t, 0, room_i), where room_i is the way from the input to the
         side of the box; the sum falls piecewise linearly in t, so t is found by sorting.
         """
-        centres = self.centres[rows]
         delta = (points - centres).flatten(1)
         ends = torch.where(points >= centres, self.problem.high, self.problem.low)
         room = (ends - centres).abs().flatten(1)

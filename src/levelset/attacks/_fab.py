@@ -50,7 +50,7 @@ def fab(
       \lVert \delta \rVert}, 0.1\Bigr).$$
 
     A point that is across is kept if it is the nearest so far, and is taken a tenth of the way
-    back to the input first. At the end the nearest is brought back onto the boundary.
+    back to the input first. At the end of a start the nearest is brought back onto the boundary.
 
     Unlike [`pgd`][levelset.attacks.pgd] it does not use the size of a gradient, only where the
     linearised boundary is: scaling the logits does not fool it. It minimises the norm; a `radius`
@@ -63,7 +63,8 @@ def fab(
     corner (median L2 on the MNIST network of Madry et al. 7.9 instead of 1.5). And it tests a
     point by the evaluation that linearises there, not by another.
 
-    Cost: `steps` times `restarts` gradients and as many forward passes, and about 12 more.
+    Cost: `steps` times `restarts` gradients and as many forward passes, and
+    about 12 more forward passes a start.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.
@@ -115,8 +116,7 @@ def fab(
                 rows, here = _step(problem, rows, here, radius, check=start == step == 0)
                 if progress is not None:
                     progress(start * steps + step + 1, restarts * steps)
-            _offer_last(problem, rows, here)
-        polish(problem, problem.open())
+            _finish(problem, rows, here)
         if radius is not None:
             problem.forget(problem.distance > radius)
         return problem.result()
@@ -142,10 +142,11 @@ def _step(
     return rows, _drawn_to_input(problem, inputs, here, back, value, gradient)
 
 
-def _offer_last(problem: Problem, rows: Tensor, here: Tensor) -> None:
-    """Keep the points after the last step where they are nearest."""
+def _finish(problem: Problem, rows: Tensor, here: Tensor) -> None:
+    """Keep the points after the last step where they are nearest; bring all onto the boundary."""
     if len(rows):
         problem.offer(rows, here, problem.margin(rows, here) < 0)
+    polish(problem, problem.open())
 
 
 def _drawn_to_input(

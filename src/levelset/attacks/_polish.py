@@ -22,7 +22,8 @@ def polish(problem: Problem, rows: Tensor) -> None:
         return
     eps = torch.finfo(problem.points.dtype).eps
     beyond = 8.0 * eps * problem.logits[rows].abs().amax(1).clamp(min=eps)
-    across = problem.margin(rows, problem.best[rows]) < -beyond
+    # A witness polished before is at the level itself, where rounding would decide on its side.
+    across = problem.margin(rows, problem.best[rows]) < -2.0 * beyond
     rows, beyond = rows[across], beyond[across]
     closed = close_bracket(
         problem.field,

@@ -17,7 +17,7 @@ from levelset.attacks._attack import Attack
 from levelset.errors import FieldError, ParameterError
 from levelset.fields import Classifier, LogitDifference, Margin
 
-__all__ = ["Bounds", "Problem"]
+__all__ = ["Bounds", "Problem", "runners_up"]
 
 Bounds = tuple[float | Tensor, float | Tensor]
 
@@ -61,9 +61,11 @@ class Problem:
         self.predictions = self.logits.argmax(1) if k else self.forwards.clone()
         self.labels = self.predictions if labels is None else labels.to(points.device)
         check_labels(function, self.labels, points, k)
+        self.labels = self.labels.long()
         self.targets = None if targets is None else targets.to(points.device)
         if self.targets is not None:
             self._check_targets(self.targets, k)
+            self.targets = self.targets.long()
         self.best = self.points.clone()
         self.distance = points.new_full((n,), torch.inf)
         self.distance[self.reached(self.predictions)] = 0.0
@@ -219,3 +221,19 @@ def box_of(
         raise ParameterError(message)
     check_bounds(function, points, low, high)
     return low, high
+
+
+def runners_up(
+    function: str, model: nn.Module, points: Tensor, labels: Tensor | None, batch_size: int | None
+) -> Tensor:
+    """Return, for attacks that need targets and were given none, the likeliest other class `(n,)`.
+
+    An input that is misclassified already keeps the class that it is given.
+    """
+    check_points(function, points)
+    logits = Evaluator(function, model, batch_size).values(points)
+    if logits.shape[1] < 2 or len(logits) == 0:
+        return torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    own = logits.argmax(1) if labels is None else labels
+    check_labels(function, own, points, logits.shape[1])
+    return logits.scatter(1, own.unsqueeze(1).to(logits.device), -torch.inf).argmax(1)

@@ -132,7 +132,7 @@ def random_direction(
         along = points.new_zeros(len(points), draws)
         rows = problem.open()
         size = max(_ELEMENTS // (2 * draws * max(points[0:1].numel(), 1)), 1)
-        for part in torch.split(rows, size):
+        for part in torch.split(rows, size) if len(rows) else ():
             along[part] = rays.follow(part, streams, draws)
             if progress is not None:
                 progress(int((rows <= part[-1]).sum()), len(rows))
@@ -163,7 +163,8 @@ class _Rays:
             far[found] = ends
             closed[found] = norm_of(ends - self.problem.points[owner[found]], 2.0)
         lengths, nearest = closed.view(len(rows), -1).min(1)
-        best = far.view(len(rows), 2 * draws, *shape)[torch.arange(len(rows)), nearest]
+        index = torch.arange(len(rows), device=rows.device)
+        best = far.view(len(rows), 2 * draws, *shape)[index, nearest]
         self.problem.offer(rows, best, lengths.isfinite())
         return closed.view(len(rows), draws, 2).amin(2)
 

@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from levelset._tools.checks import check_finite, check_points
@@ -13,22 +14,24 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
 from levelset._typing import Labels, Points, Progress
 from levelset.attacks._ascent import check_steps
-from levelset.attacks._direct_boundary import direct_boundary
+from levelset.attacks._fab import fab
 from levelset.attacks._problem import Bounds, Problem
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Universal", "universal"]
 
 Method = Literal["ascent", "normals"]
+OtherPoints: TypeAlias = Float[Tensor, "m ..."]
 
 # The radius starts at this many times the median linearised distance; it then shrinks or grows by
 # a share a step, and steps have a length in radii; both fall along a cosine.
 _FIRST_RADIUS = 3.0
 _FIRST_RATE, _LAST_RATE = 0.1, 0.01
 _FIRST_STEP, _LAST_STEP = 1.0, 0.05
-# Inputs count by how near they are to their boundary, on the scale of this share of the median
-# margin: those far across need no more, those far away are left to the share that may stay.
-_WIDTH = 0.5
+# Inputs count by how near they are to their boundary, on a scale of this many median margins
+# before it and beyond it: those across need little more, those far away may be the share that
+# stays. The scale beyond is the shorter, else the many that are across outweigh the last.
+_WIDTH_BEFORE, _WIDTH_BEYOND = 1.0, 0.25
 # Leading directions of the boundary normals that span the search, and steps to find each normal.
 _SPAN, _NORMAL_STEPS = 100, 10
 
@@ -93,7 +96,7 @@ def universal(
     bounds: Bounds | None = None,
     method: Method = "ascent",
     steps: int = 50,
-    held_out: Points | None = None,
+    held_out: OtherPoints | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Universal:
@@ -112,7 +115,7 @@ def universal(
     wrong are left out. With a box, `x + v` is clipped to it, and the norm is that of v before; a
     perturbation unclipped, as in the papers, needs `bounds=(-inf, inf)`.
 
-    Cost: `steps` gradients an input; for `normals` about 22 more, and a singular value
+    Cost: `steps` gradients an input; for `normals` ten more, and a singular value
     decomposition of `(n, e)`.
 
     Args:
@@ -235,7 +238,8 @@ class _Search:
     def _direction(self, margin: Tensor, slope: Tensor) -> Tensor:
         """Return the way in which the margins that matter fall."""
         margin = margin.nan_to_num()
-        width = _WIDTH * margin.abs().median().clamp(min=torch.finfo(margin.dtype).tiny)
+        scale = margin.abs().median().clamp(min=torch.finfo(margin.dtype).tiny)
+        width = torch.where(margin > 0, _WIDTH_BEFORE * scale, _WIDTH_BEYOND * scale)
         near = torch.sigmoid(margin / width)
         weight = (near * (1.0 - near)).view(-1, *[1] * (slope.dim() - 1))
         way = -(weight * slope).mean(0)
@@ -255,7 +259,7 @@ class _Search:
 
 def _leading_normals(problem: Problem, rows: Tensor) -> Tensor:
     """Return orthonormal rows that span the main directions of the boundary's normals."""
-    found = direct_boundary(
+    found = fab(
         problem.model, problem.points[rows], problem.labels[rows], norm=2.0,
         bounds=(problem.low, problem.high), steps=_NORMAL_STEPS, batch_size=problem.batch_size,
     )  # fmt: skip

@@ -61,7 +61,10 @@ def audit(
 
     A row an input: what the model answers, by what margin, and for each norm how far the nearest
     point of another class is, with that point. Distances are upper bounds with a witness (see
-    [`distance`][levelset.boundary.distance]).
+    [`distance`][levelset.boundary.distance]). With `persistence` among the measures also how much
+    noise its prediction survives: columns `sigma_star`, `sigma_low`, `sigma_high` (the
+    0.7-persistence and its interval), `certified_radius` and `noise_rival` (see
+    [`persistence`][levelset.boundary.persistence]).
 
     With `out`, the rows are written as they are found: `manifest.json` (what was run),
     `measurements/part-*.parquet` (the rows), `witnesses/part-*.safetensors` (inputs and
@@ -72,8 +75,8 @@ def audit(
         model: Maps `(n, *d)` to logits `(n, k)`; held in evaluation mode, left as found.
         points: The inputs, `(n, *d)`, in the data's own units.
         labels: Their classes, `(n,)`.
-        measures: What to measure: `distance`.
-        norms: In which norms, 2 and infinity.
+        measures: What to measure, in this order: `distance`, `persistence`.
+        norms: In which norms, 2 and infinity; for `distance` alone.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         effort: How long to search: `quick`, `standard` or `thorough`.
         classes: Names of the classes; `None` for the classifier's own, or their numbers.
@@ -98,9 +101,11 @@ def audit(
     with frozen(model):
         box = box_of("audit", model, points, bounds)
         logits = _logits(model, points, labels, batch_size)
+        labels = labels.long()
         names = _class_names(model, classes, logits.shape[1])
+        measured = norms if "distance" in measures else ()
         policy = Policy(
-            tuple(check_norm("audit", norm) for norm in norms), box, effort, batch_size, seed
+            tuple(check_norm("audit", norm) for norm in measured), box, effort, batch_size, seed
         )
         folder = None if out is None else Path(out)
         if folder is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
 from levelset.attacks._problem import Bounds
-from levelset.boundary import Effort, distance
+from levelset.boundary import Effort, distance, persistence
 
 __all__ = ["MEASURES", "Measured", "Policy", "answers"]
 
@@ -63,6 +63,22 @@ def _distance(
     return Measured(columns, witnesses)
 
 
+def _persistence(
+    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, generator: torch.Generator
+) -> Measured:
+    """Measure how much noise each input's own prediction survives, right or wrong."""
+    del labels
+    found = persistence(model, points, batch_size=policy.batch_size, generator=generator)
+    columns = {
+        "sigma_star": found.sigma,
+        "sigma_low": found.low,
+        "sigma_high": found.high,
+        "certified_radius": found.certified_radius,
+        "noise_rival": found.rival,
+    }
+    return Measured(columns, {})
+
+
 def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
     """Return the columns that every audit has: what the model answers, and by what margin."""
     prediction = logits.argmax(1)
@@ -79,4 +95,5 @@ def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
 
 MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy, torch.Generator], Measured]] = {
     "distance": _distance,
+    "persistence": _persistence,
 }

@@ -43,7 +43,9 @@ class Audit:
         points: The inputs, `(n, *d)`.
         columns: One tensor `(n,)` a name, in the order of the table on disk: `index`, `label`,
             `prediction`, `correct`, `margin`, then for each norm p `distance_p`,
-            `nearest_class_p`, `iterations_p` and `converged_p`, p written `2` or `inf`.
+            `nearest_class_p`, `iterations_p` and `converged_p`, p written `2` or `inf`; and where
+            persistence was measured `sigma_star`, `sigma_low`, `sigma_high`, `certified_radius`
+            and `noise_rival`.
         witnesses: For each norm the nearest point found of another class than the label,
             `(n, *d)`; the input itself where it is misclassified, NaN where none was found.
         norms: The norms, in order.
@@ -98,6 +100,14 @@ class Audit:
                 found[f"distance_{name}_median"] = float(finite.median())
                 found[f"distance_{name}_mean"] = float(finite.mean())
                 found[f"distance_{name}_min"] = float(finite.min())
+        if "sigma_star" in self.columns:
+            sigma = self.columns["sigma_star"].double()
+            finite = sigma[sigma.isfinite()]
+            found["sigma_star_found"] = int((finite > 0).sum())
+            if len(finite):
+                found["sigma_star_median"] = float(finite.median())
+            certified = self.columns["certified_radius"].double()
+            found["certified_radius_median"] = float(certified.median())
         return found
 
     def robustness(

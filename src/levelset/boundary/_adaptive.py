@@ -20,11 +20,19 @@ Rows = NDArray[np.int64]
 _ROUNDS = 60
 # The share of the draws of a round that goes to either side, where they tell the slope, and how
 # far: this many units of the probit, within limits of log sigma.
-_ARM_SHARE, _ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.1, 0.5, 0.08, 0.35
+_ARM_SHARE, _ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.06, 0.5, 0.08, 0.4
 _FIRST_DIRECTIONS = 16
 _LEAST_DIRECTIONS = 8
-# Draws planned beyond those that the error found so far asks for.
-_SAFETY = 1.03
+# Draws planned beyond those that the error found so far asks for; and no fewer than a share of
+# those made, for to look again after each few draws is to stop where chance has it.
+_SAFETY, _LEAST_GROWTH = 1.03, 0.15
+# Likewise for the round that is to be the last, whose draws also make the certificate.
+_LEAST_CERTIFIED = 0.3
+# Most evaluations a round while the estimate still moves by more than this in log sigma.
+_UNSETTLED, _UNSETTLED_MOST = 0.3, 128
+# How much of the error that the confidence allows goes to the last look; the rest is for having
+# looked before.
+_ERROR_SHARE = 0.7
 # No estimate moves further than this in log sigma in one round.
 _LONGEST_MOVE = 0.7
 
@@ -48,6 +56,7 @@ def probit(voter: Voter, rows: Rows, start: Array, policy: Policy) -> Estimate:
         if not len(rounds.going):
             break
         rounds.advance()
+    rounds.certify_rest()
     return rounds.estimate()
 
 
@@ -67,12 +76,13 @@ class _Rounds:
         self.voter, self.search, self.policy = voter, search, policy
         n = len(search.rows)
         self.going: Rows = np.flatnonzero(search.crossed)
-        self.quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
+        self.quantile = float(ndtri(1.0 - 0.5 * _ERROR_SHARE * (1.0 - policy.confidence)))
         self.error = np.full(n, np.inf)
         self.low, self.high = np.full(n, -np.inf), np.full(n, np.inf)
         self.spread = np.full(n, _ARM_MOST)
         self.certified, self.radius = np.zeros(n, bool), np.zeros(n)
         self.rival, self.rival_votes = np.full(n, -1), np.zeros(n)
+        self.moved = np.zeros(n)
         self.number = 0
 
     def advance(self) -> None:
@@ -87,10 +97,8 @@ class _Rounds:
         self._fit()
         self.number += 1
         spent = self.search.draws.total[going].sum(1)
-        done = (self.error[going] <= self.policy.tolerance) & (self.number > 1)
-        self.policy.refuse_if_hopeless(
-            np.flatnonzero(done | (self.number < 3)), spent, self.error[going]
-        )
+        settled = (self.moved[going] <= _UNSETTLED) & (self.number > 1)
+        done = (self.error[going] <= self.policy.tolerance) & settled
         self.going = going[~done & (spent < self.policy.most)]
 
     def _plan(self) -> _Plan:
@@ -101,11 +109,25 @@ class _Rounds:
         have = self.search.draws.total[going].sum(1)
         need = have * np.minimum(self.error[going] / self.policy.tolerance, 10.0) ** 2
         wanted = np.minimum(_SAFETY * need, self.policy.most) - have
-        last = wanted <= have
-        directions = np.clip(wanted, 2.0 * _LEAST_DIRECTIONS, have) / self.search.draws.sides
+        unsettled = self.moved[going] > _UNSETTLED
+        last = (wanted <= have) & ~unsettled
+        growth = np.where(self.certified[going], _LEAST_GROWTH, _LEAST_CERTIFIED)
+        least = np.maximum(2.0 * _LEAST_DIRECTIONS, growth * have)
+        growth = np.clip(wanted, least, np.where(unsettled, _UNSETTLED_MOST, have))
+        directions = growth / self.search.draws.sides
         arm = np.floor(_ARM_SHARE * directions).astype(np.int64)
         arm[arm < 4] = 0
         return _Plan(np.ceil(directions).astype(np.int64) - 2 * arm, arm, last)
+
+    def certify_rest(self) -> None:
+        """Draw once more for points that stopped sooner than planned, at what they arrived at."""
+        rest = np.flatnonzero(self.search.crossed & ~self.certified)
+        if len(rest):
+            spent = self.search.draws.total[rest].sum(1)
+            count = np.ceil(_LEAST_CERTIFIED * spent / self.search.draws.sides).astype(np.int64)
+            sigma = self.search.log_sigma[rest].copy()
+            votes = cast(self.voter, self.search, rest, sigma, count)
+            self._certify(rest, sigma, votes, np.ones(len(rest), bool))
 
     def _fit(self) -> None:
         going, search = self.going, self.search
@@ -113,6 +135,7 @@ class _Rounds:
             search.draws[going], search.log_sigma[going], self.policy.gamma, self.quantile
         )
         move = np.clip(fit.log_sigma - search.log_sigma[going], -_LONGEST_MOVE, _LONGEST_MOVE)
+        self.moved[going] = np.abs(move)
         search.log_sigma[going] = np.minimum(
             search.log_sigma[going] + move, np.log(self.policy.max_sigma)
         )

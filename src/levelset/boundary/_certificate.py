@@ -57,9 +57,11 @@ def rivals(voter: Voter, rows: Rows, votes: Votes) -> tuple[Rows, Rows]:
     labels = torch.cat([votes.plus, votes.minus])
     task = torch.cat([votes.task, votes.task])
     other = labels != own[task]
-    pairs, counts = torch.stack([task[other], labels[other]]).unique(dim=1, return_counts=True)
+    names, label = torch.unique(labels[other], return_inverse=True)
     rival, most = np.full(len(rows), -1), np.zeros(len(rows), dtype=np.int64)
-    for place in counts.argsort(stable=True).tolist():
-        where = int(pairs[0, place])
-        rival[where], most[where] = int(pairs[1, place]), int(counts[place])
+    if len(names):
+        cells = torch.bincount(task[other] * len(names) + label, minlength=len(rows) * len(names))
+        counts, place = cells.view(len(rows), len(names)).max(1)
+        most = counts.cpu().numpy()
+        rival = np.where(most > 0, names[place].cpu().numpy(), -1)
     return rival, most

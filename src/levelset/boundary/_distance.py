@@ -139,6 +139,7 @@ def distance(
         message = f"distance: `effort` must be one of {', '.join(_STEPS)}, got {effort!r}."
         raise ParameterError(message)
     check_points("distance", points)
+    points = points.detach()
     with frozen(model):
         evaluator = Evaluator("distance", model, batch_size)
         box = box_of("distance", model, points, bounds)

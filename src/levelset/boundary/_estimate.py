@@ -20,7 +20,6 @@ class Policy:
         confidence: Of the interval and of the certified radius.
         max_sigma: Largest noise to try.
         most: Most evaluations a point.
-        given: Whether the caller set `most`, and is told if it is too little for every point.
     """
 
     gamma: float
@@ -28,7 +27,6 @@ class Policy:
     confidence: float
     max_sigma: float
     most: int
-    given: bool
 
 
 @dataclass

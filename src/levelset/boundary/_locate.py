@@ -13,9 +13,12 @@ from levelset.boundary._votes import Task, Voter, Votes
 __all__ = ["Search", "cast", "locate", "starting_sigma"]
 
 Rows = NDArray[np.int64]
+Array = NDArray[np.float64]
 
 # A share counts as below the asked one if draws from that one would show so few this rarely.
 _DOUBT = 0.02
+# ... or if it is below at that many levels in a row, as where it stays just below for long.
+_IN_A_ROW = 2
 _LEAST_DIRECTIONS = 8
 _DOWN, _UP = 4.0, 2.0
 _DESCENTS = 10
@@ -33,7 +36,6 @@ class Search:
         log_sigma: Present estimate, `(n,)`.
         crossed: Whether the share falls below the one asked for somewhere, `(n,)`.
         stable: Whether it is above anywhere, `(n,)`.
-        largest: Largest sigma tried, `(n,)`.
     """
 
     rows: Rows
@@ -41,7 +43,13 @@ class Search:
     log_sigma: NDArray[np.float64]
     crossed: NDArray[np.bool_]
     stable: NDArray[np.bool_]
-    largest: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: Rows, *, sides: int) -> "Search":
+        """Return the state before any draw."""
+        n = len(rows)
+        draws = Draws.empty(n, sides)
+        return cls(rows, draws, np.zeros(n), np.zeros(n, bool), np.zeros(n, bool))
 
 
 def starting_sigma(points: Tensor, max_sigma: float) -> NDArray[np.float64]:
@@ -51,7 +59,7 @@ def starting_sigma(points: Tensor, max_sigma: float) -> NDArray[np.float64]:
     return np.minimum(size, max_sigma) / 16.0
 
 
-def cast(voter: Voter, search: Search, places: Rows, log_sigma: NDArray, directions: Rows) -> Votes:
+def cast(voter: Voter, search: Search, places: Rows, log_sigma: Array, directions: Rows) -> Votes:
     """Draw for the points at `places` in the search, and enter what was found."""
     held = np.flatnonzero(directions > 0)
     places, log_sigma, directions = places[held], log_sigma[held], directions[held]
@@ -66,7 +74,7 @@ def cast(voter: Voter, search: Search, places: Rows, log_sigma: NDArray, directi
     return votes
 
 
-def locate(voter: Voter, rows: Rows, start: NDArray, gamma: float, max_sigma: float) -> Search:
+def locate(voter: Voter, rows: Rows, start: Array, gamma: float, max_sigma: float) -> Search:
     """Go up in noise from far below until the share is below `gamma` beyond doubt.
 
     The way is upwards because persistence is the *first* noise that unsettles the class. A point
@@ -79,33 +87,29 @@ def locate(voter: Voter, rows: Rows, start: NDArray, gamma: float, max_sigma: fl
         gamma: The share.
         max_sigma: The largest noise to try.
     """
-    n = len(rows)
     sides = 2 if voter.paired else 1
     least = _LEAST_DIRECTIONS * 2 // sides
     directions = max(least, int(np.ceil(4.0 / (gamma * sides))))
-    search = Search(
-        rows, Draws.empty(n, sides), np.log(start), np.zeros(n, bool), np.zeros(n, bool), start
-    )
+    search = Search.of(rows, sides=sides)
     sigma = start.copy()
     _descend(voter, search, sigma, gamma, directions)
     going = np.flatnonzero(search.stable)
+    fewer = np.zeros(len(rows), dtype=np.int64)  # levels in a row with fewer than asked for
     while len(going):
         sigma[going] = np.minimum(_UP * sigma[going], max_sigma)
-        below = _below(voter, search, going, sigma, gamma, directions)
-        search.largest[going] = sigma[going]
-        search.crossed[going] = below
-        going = going[~below & (sigma[going] < max_sigma)]
-    search.log_sigma = np.log(sigma) - 0.5 * np.log(_UP)
+        beyond_doubt, few = _below(voter, search, going, sigma, gamma, directions)
+        fewer[going] = np.where(few, fewer[going] + 1, 0)
+        search.crossed[going] = beyond_doubt | (fewer[going] == _IN_A_ROW)
+        going = going[~search.crossed[going] & (sigma[going] < max_sigma)]
+    search.log_sigma = np.log(sigma) - (np.maximum(fewer, 1) - 0.5) * np.log(_UP)
     _decide_at_end(voter, search, gamma, max_sigma)
     return search
 
 
-def _descend(
-    voter: Voter, search: Search, sigma: NDArray, gamma: float, directions: int
-) -> None:
+def _descend(voter: Voter, search: Search, sigma: Array, gamma: float, directions: int) -> None:
     going = np.arange(len(sigma))
     for _ in range(_DESCENTS):
-        below = _below(voter, search, going, sigma, gamma, directions)
+        below, _ = _below(voter, search, going, sigma, gamma, directions)
         search.stable[going] = ~below
         going = going[below]
         if not len(going):
@@ -114,11 +118,12 @@ def _descend(
 
 
 def _below(
-    voter: Voter, search: Search, going: Rows, sigma: NDArray, gamma: float, directions: int
-) -> NDArray[np.bool_]:
+    voter: Voter, search: Search, going: Rows, sigma: Array, gamma: float, directions: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether the share is below `gamma` beyond doubt, and whether it is in these draws."""
     cast(voter, search, going, np.log(sigma[going]), np.full(len(going), directions))
     kept, total = search.draws.kept[going, -1], search.draws.total[going, -1]
-    return np.asarray(bdtr(kept, total.astype(int), gamma) < _DOUBT)
+    return bdtr(kept, total.astype(int), gamma) < _DOUBT, kept < gamma * total
 
 
 def _decide_at_end(voter: Voter, search: Search, gamma: float, max_sigma: float) -> None:

@@ -6,6 +6,7 @@ logarithm of the noise, bent as little or as much as the draws say.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ _WINDOWS = (0.75, 0.4, 0.2)
 # A model that good draws contradict by chance this rarely is taken for wrong.
 _MISFIT = 1e-3
 _GRID = 161
+# By how many of its standard errors the slope is taken for flatter than it looks. Who draws until
+# the error is small enough stops when the slope happens to look steep; tried on orthants.
+_CAUTION = 0.5
 # Weak knowledge of the slope and the bend, as standard deviations: it keeps fits to few draws sane
 # and weighs as much as about ten draws. One flat boundary far away has slope near 0, bend likewise.
 _SLOPE, _SLOPE_SPREAD, _BEND_SPREAD = -1.5, 3.0, 1.0
@@ -48,7 +52,8 @@ class Draws:
     @classmethod
     def empty(cls, rows: int, sides: int) -> "Draws":
         """Return the state before any draw."""
-        return cls(*(np.zeros((rows, 0)) for _ in range(4)), sides=sides)
+        none, one, both, log_sigma = np.zeros((4, rows, 0))
+        return cls(log_sigma, none, one, both, sides)
 
     def append(self, rows: NDArray[np.int64], log_sigma: Array, counts: Array) -> None:
         """Add a batch `(m,)` with counts of none, one and both `(m, 3)` for the points `rows`."""
@@ -71,8 +76,9 @@ class Draws:
 
     def __getitem__(self, rows: NDArray[np.int64]) -> "Draws":
         """Return the draws of some points."""
-        held = (self.log_sigma, self.none, self.one, self.both)
-        return Draws(*(array[rows] for array in held), sides=self.sides)
+        return Draws(
+            self.log_sigma[rows], self.none[rows], self.one[rows], self.both[rows], self.sides
+        )
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def fit_quantile(draws: Draws, start: Array, gamma: float, quantile: float) -> F
 
 def _fit(
     draws: Draws, start: Array, gamma: float, quantile: float, window: Array
-) -> tuple[NDArray, ...]:
+) -> tuple[NDArray[Any], ...]:
     u = draws.log_sigma - start[:, None]
     inside = (np.abs(u) <= window[:, None]) & (draws.total > 0)
     total, kept = np.where(inside, draws.total, 0.0), np.where(inside, draws.kept, 0.0)
@@ -171,7 +177,8 @@ def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array) -> Array:
     binomial = (pairs * share * (1.0 - share)).sum(1)
     # Shrunk towards independence by as much as twenty pairs, and never trusted below a quarter.
     correlation = product.sum(1) / (binomial + 20.0 * 0.2)
-    return np.clip(1.0 + correlation, 0.25, 2.0)
+    doubt = _CAUTION / np.sqrt(np.maximum(pairs.sum(1), 1.0))
+    return np.clip(1.0 + correlation + doubt, 0.25, 2.0)
 
 
 def _misfit(total: Array, kept: Array, share: Array, spread: Array) -> NDArray[np.bool_]:
@@ -197,15 +204,20 @@ def _invert(
     band = np.sqrt(np.einsum("ngp,npq,ngq->ng", powers, covariance, powers))
     root = _crossing(u, above, window)
     at = np.stack([np.ones_like(root), root, root * root], axis=1)
-    slope = beta[:, 1] + 2.0 * beta[:, 2] * root
-    error = np.sqrt(np.einsum("np,npq,nq->n", at, covariance, at)) / np.maximum(-slope, 1e-12)
+    steep = np.stack([np.zeros_like(root), np.ones_like(root), 2.0 * root], axis=1)
+    slope = np.einsum("np,np->n", steep, beta)
+    unsure = np.sqrt(np.einsum("np,npq,nq->n", steep, covariance, steep))
+    caution = 1.0 / np.clip(1.0 - _CAUTION * unsure / np.maximum(-slope, 1e-12), 0.25, 1.0)
+    band *= caution[:, None]
+    error = np.sqrt(np.einsum("np,npq,nq->n", at, covariance, at)) * caution
+    error /= np.maximum(-slope, 1e-12)
     low = _edge(u[:, ::-1], (quantile * band - above)[:, ::-1], root, -1)
     high = _edge(u, above + quantile * band, root, 1)
     return root, error, low, high, slope
 
 
 def _crossing(u: Array, above: Array, window: Array) -> Array:
-    """Return the downward crossing of zero nearest to 0, or the end of the window it lies beyond."""
+    """Return the downward crossing of zero nearest to 0, or the end that it lies beyond."""
     falls = (above[:, :-1] > 0) & (above[:, 1:] <= 0)
     middle = 0.5 * (u[:, :-1] + u[:, 1:])
     place = np.where(falls, np.abs(middle), np.inf).argmin(1)

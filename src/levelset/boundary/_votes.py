@@ -11,7 +11,7 @@ from levelset._tools.batches import swift_batch
 from levelset.boundary._noise import Noise
 from levelset.errors import FieldError
 
-__all__ = ["Task", "Votes", "Voter"]
+__all__ = ["Task", "Voter", "Votes"]
 
 # Rows in one buffer off the CPU, in numbers.
 _DEVICE_ELEMENTS = 2**26
@@ -35,8 +35,8 @@ class Votes:
         task: Which task each direction belongs to, `(m,)`.
         plus: Class at x + sigma z, `(m,)`.
         minus: Class at x - sigma z, `(m,)`; `plus` itself where copies do not come in pairs.
-        counts: For each task how many directions kept the class of the point on no, one, both
-            sides, `(t, 3)`.
+        counts: For each task how many directions kept the class of the point on no side, on one, on
+            both, `(t, 3)`; without pairs, on none or on one.
     """
 
     task: Tensor
@@ -63,6 +63,7 @@ class Voter:
     Attributes:
         classes: The class of each point, `(n,)`.
         evaluations: Forward passes spent on each point, `(n,)`, that of the point included.
+        logits: How many logits the model returns; 0 if it returns labels.
     """
 
     def __init__(
@@ -85,13 +86,14 @@ class Voter:
         self._batch = swift if batch_size is None else min(swift, batch_size)
         rows = max(self._batch, _LEAST_ROWS)
         self._buffer = self._flat.new_empty(rows - rows % 2, noise.size)
-        self._plain = False
-        self.classes = self._all(self._flat)
+        self._plain, self.logits = False, 0
+        with torch.no_grad():
+            self.classes, again = self._all(self._flat), self._all(self._flat)
         self.evaluations = torch.ones_like(self.classes)
-        again = self._all(self._flat)
         self._raise_if_random(self.classes != again, "points")
         self._probed = False
 
+    @torch.no_grad()
     def vote(self, tasks: Sequence[Task]) -> Votes:
         """Classify the noisy copies that the tasks ask for."""
         sizes = torch.tensor([task.draws for task in tasks], dtype=torch.int64)
@@ -116,16 +118,50 @@ class Voter:
                     pieces, filled = [], 0
         if filled:
             self._empty(pieces, filled, plus[done:], minus[done:])
-        self.evaluations.index_add_(0, rows.to(self.evaluations.device), sides * sizes.to(
-            self.evaluations.device))
+        self.evaluations.index_add_(
+            0, rows.to(self.evaluations.device), sides * sizes.to(self.evaluations.device)
+        )
         number = torch.repeat_interleave(torch.arange(len(tasks)), sizes).to(plus.device)
         return self._counted(number, rows.to(plus.device), plus, minus, len(tasks))
+
+    @torch.no_grad()
+    def keep(self, asked: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
+        """Return which given copies keep the class of their point.
+
+        Args:
+            asked: For each of some points its row, directions `(m, e)` and how far to go along
+                each, `(m,)`.
+        """
+        sizes = [len(far) for _, _, far in asked]
+        for (row, _, _), size in zip(asked, sizes, strict=True):
+            self.evaluations[row] += size
+        kept, held, filled = [], [], 0
+        for row, directions, radii in asked:
+            far = radii.to(directions.device, directions.dtype)
+            for part, reach in zip(
+                torch.split(directions, self._batch), torch.split(far, self._batch), strict=True
+            ):
+                held.append((self._flat[row] + reach.unsqueeze(1) * part, row))
+                filled += len(part)
+                if filled >= self._batch:
+                    kept.append(self._keep(held))
+                    held, filled = [], 0
+        if held:
+            kept.append(self._keep(held))
+        joined = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.bool)
+        return list(torch.split(joined, sizes))
+
+    def _keep(self, held: list[tuple[Tensor, int]]) -> Tensor:
+        own = torch.cat([self.classes[row].expand(len(part)) for part, row in held])
+        return self._all(torch.cat([part for part, _ in held])) == own
 
     def _counted(
         self, task: Tensor, rows: Tensor, plus: Tensor, minus: Tensor, tasks: int
     ) -> Votes:
         own = self.classes[rows][task]
-        kept = (plus == own).long() + (minus == own).long()
+        kept = (plus == own).long()
+        if self.paired:
+            kept += minus == own
         counts = torch.bincount(3 * task + kept, minlength=3 * tasks).view(tasks, 3)
         return Votes(task, plus, minus, counts)
 
@@ -155,8 +191,9 @@ class Voter:
 
     def _all(self, flat: Tensor) -> Tensor:
         """Return the classes of rows in the buffer's layout."""
-        with torch.no_grad():
-            parts = [self._classify(part) for part in flat.split(self._batch)]
+        if 0 < len(flat) <= self._batch:
+            return self._classify(flat)
+        parts = [self._classify(part) for part in torch.split(flat, self._batch)]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=flat.device)
 
     def _classify(self, flat: Tensor) -> Tensor:
@@ -185,8 +222,10 @@ class Voter:
     def _labels(self, out: Any, rows: int) -> Tensor:
         if isinstance(out, Tensor) and out.dim() in (1, 2) and len(out) == rows:
             if out.dim() == 2 and out.shape[1] > 1 and out.is_floating_point():
-                self._raise_if_nan(out)
-                return out.argmax(1)
+                self.logits = out.shape[1]
+                highest, labels = out.max(1)  # NaN if any logit is
+                self._raise_if_nan(highest)
+                return labels
             if out.dim() == 1 or out.shape[1] == 1:
                 values = out.reshape(rows)
                 if values.is_floating_point():
@@ -194,7 +233,9 @@ class Voter:
                     return (values > 0).long()
                 if not values.is_complex():
                     return values.long()
-        got = f"{tuple(out.shape)} of {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        got = (
+            f"{tuple(out.shape)} of {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        )
         message = (
             f"{self.function}: `model` must map points ({rows}, ...) to logits ({rows}, k) or to "
             f"labels ({rows},), got {got}."

@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
+from levelset.cli._attack import Attack
 from levelset.cli._audit import Audit
 from levelset.cli._demo import Demo
 from levelset.cli._train import Train
@@ -18,6 +19,7 @@ __all__ = ["main"]
 Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Attack, tyro.conf.subcommand("attack")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 

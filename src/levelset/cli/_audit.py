@@ -1,20 +1,25 @@
 """`levelset audit`: where the decision boundary lies around each input of a data set."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from levelset import report
+from levelset.auditing import Audit as Found
 from levelset.auditing import audit
-from levelset.boundary import Effort
-from levelset.cli._options import Common, bar, show
+from levelset.boundary import Effort, class_frequencies
+from levelset.cli._options import NORMS, Common, bar, show
 from levelset.datasets import load_model, read_images
+from levelset.errors import ParameterError
 from levelset.fields import Classifier
 
 __all__ = ["Audit"]
 
-NORMS = {"2": 2.0, "inf": math.inf}
+# Pictures of class frequencies: the most noise, in ranges of an input's values (as in Bell 2023,
+# figure 9), at how many noises, and how many copies are shown.
+NOISE, LEVELS, COPIES = 1.6, 41, 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +43,8 @@ class Audit(Common):
     """Which part of the data."""
     limit: int | None = None
     """Most inputs, the first of them."""
-    measure: tuple[Literal["distance"], ...] = ("distance",)
-    """What to measure."""
+    measure: tuple[Literal["distance", "persistence"], ...] = ("distance",)
+    """What to measure: distance to the boundary, and the noise that a prediction survives."""
     norms: tuple[Literal["2", "inf"], ...] = ("2", "inf")
     """In which norms."""
     effort: Effort = "standard"
@@ -48,6 +53,9 @@ class Audit(Common):
     """Subtracted from the inputs before the model sees them: one number, or one a channel."""
     std: tuple[float, ...] | None = None
     """Divides the inputs after that: one number, or one a channel."""
+    frequencies: tuple[int, ...] = ()
+    """Inputs, by their number from 0, around which the report shows how often each class is met
+    as noise grows."""
     resume: bool = False
     """Go on with the run that OUT holds."""
 
@@ -79,5 +87,34 @@ class Audit(Common):
                 progress=progress,
             )
         page = self.out / "report.html"
-        report.write(page, report.audit(found), title=f"Decision boundary: {name}")
+        sections = [*report.audit(found), *self._pictures(model, found)]
+        report.write(page, sections, title=f"Decision boundary: {name}")
         show({**found.summary(), "report": str(page)}, json=self.json)
+
+    def _pictures(self, model: Classifier, found: Found) -> list[report.Section]:
+        """Return a section for each input whose class frequencies are asked for."""
+        bad = [index for index in self.frequencies if not 0 <= index < len(found)]
+        if bad:
+            message = f"--frequencies must lie in 0 to {len(found) - 1}, got {bad[0]}."
+            raise ParameterError(message)
+        generator, sections = self.generator(), []
+        top = NOISE * (model.bounds[1] - model.bounds[0])
+        sigmas = torch.linspace(0.0, top, LEVELS, device=found.points.device)
+        for index in self.frequencies:
+            point = found.points[index]
+            shares = class_frequencies(
+                model, point, sigmas, batch_size=self.batch_size, generator=generator
+            )
+            noise = torch.randn(COPIES, *point.shape, generator=generator).to(point)
+            size = torch.linspace(0.0, top, COPIES).to(point)
+            copies = point + size.view(-1, *[1] * point.dim()) * noise
+            sections.append(
+                report.class_frequencies(
+                    shares,
+                    sigmas,
+                    classes=found.classes,
+                    copies=copies if point.dim() == 3 and point.shape[0] in (1, 3) else None,
+                    name=f"input {index}",
+                )
+            )
+        return sections

@@ -1,5 +1,6 @@
 """Options that every command has, and what they turn into."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from levelset._typing import Progress as Hook
 from levelset.datasets import Images
 from levelset.errors import ParameterError
 
-__all__ = ["Common", "bar", "moved", "show"]
+__all__ = ["NORMS", "Common", "bar", "moved", "show"]
+
+NORMS = {"0": 0.0, "1": 1.0, "2": 2.0, "inf": math.inf}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """One self-contained HTML page from results: figures, pictures and a table, offline."""
 
 from levelset.report._audit import audit
+from levelset.report._noise import class_frequencies, persistence
 from levelset.report._render import Html
 from levelset.report._write import Section, Table, write
 
-__all__ = ["Html", "Section", "Table", "audit", "write"]
+__all__ = ["Html", "Section", "Table", "audit", "class_frequencies", "persistence", "write"]

@@ -10,6 +10,7 @@ from levelset.auditing._result import Audit
 from levelset.errors import DataError, ParameterError
 from levelset.report import _figures, _words
 from levelset.report._images import Pictures, encode, pack
+from levelset.report._noise import measured, noise
 from levelset.report._palette import model_colours
 from levelset.report._render import Html, as_json, figure_html, grid_html, render
 from levelset.report._write import Section
@@ -63,11 +64,15 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     """
     held = [audits] if isinstance(audits, Audit) else list(audits)
     _check(held)
+    about_noise = noise(held) if measured(held) else []
+    if not all(audit.norms for audit in held):
+        return [_glance(held), *about_noise, _plain_rows(held)]
     pictures = pack(held)
     return [
         _glance(held),
         _robustness(held),
         _distances(held),
+        *about_noise,
         _scatter(held),
         _borders(held),
         _closest(held, pictures),
@@ -244,6 +249,17 @@ def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
     }
     content = render("rows.html.jinja", book=as_json(book), choices=_choices(audits, "rows"))
     return Section("All inputs", text, content)
+
+
+def _plain_rows(audits: Sequence[Audit]) -> Section:
+    """Return the rows as a table without pictures, for audits without distances."""
+    columns: dict[str, list[object]] = {}
+    for audit in audits:
+        end = f", {audit.name}" if len(audits) > 1 else ""
+        for key, column in audit.columns.items():
+            if key not in columns:
+                columns[key if key in ("index", "label") else key + end] = column.tolist()
+    return Section("All inputs", "Every input, a row each.", columns)
 
 
 def _book(audit: Audit) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from levelset.report._render import optional
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["borders", "distances", "norm_words", "robustness", "scatter"]
+__all__ = ["BINS", "blank", "borders", "distances", "norm_words", "robustness", "scatter"]
 
 BINS = 40
 LEGEND_CLASSES = 20
@@ -38,7 +38,7 @@ def norm_words(norm: float) -> str:
 
 def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
     """Draw accuracy against the size of the perturbation with its bands, one line a model."""
-    figure = _figure(f"Size of the perturbation, {norm_words(norm)}", "Accuracy")
+    figure = blank(f"Size of the perturbation, {norm_words(norm)}", "Accuracy")
     models = _measured(audits, norm)
     top = max(_largest(audit.distance(norm)) for audit, _ in models)
     radius = torch.linspace(0.0, top or 1.0, 101, dtype=torch.float64)
@@ -75,7 +75,7 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
 
 def distances(audits: Sequence[Audit], norm: float) -> "Figure":
     """Draw how many inputs classified right lie how far from a border, one colour a model."""
-    figure = _figure(f"Distance to the witness, {norm_words(norm)}", "Inputs")
+    figure = blank(f"Distance to the witness, {norm_words(norm)}", "Inputs")
     models = _measured(audits, norm)
     found = [
         audit.distance(norm)[_drawn(audit, norm)].double().cpu().numpy() for audit, _ in models
@@ -107,7 +107,7 @@ def scatter(audit: Audit, norm: float) -> "Figure":
     classified wrong lie at distance 0, drawn open. The last trace is empty: the page marks the
     pinned point with it.
     """
-    figure = _figure("Margin", f"Distance, {norm_words(norm)}")
+    figure = blank("Margin", f"Distance, {norm_words(norm)}")
     margin, distance = audit.columns["margin"].cpu(), audit.distance(norm).cpu()
     prediction, correct = audit.columns["prediction"].cpu(), audit.columns["correct"].bool().cpu()
     drawn = distance.isfinite() & margin.isfinite()
@@ -159,7 +159,7 @@ def borders(audit: Audit, norm: float) -> "Figure":
     counts = counts[shown][:, shown]
     names = [_short(audit.classes[int(i)]) for i in shown]
     z = [[int(v) if v else None for v in row] for row in counts.tolist()]
-    figure = _figure("Class of the nearest witness", "Predicted class")
+    figure = blank("Class of the nearest witness", "Predicted class")
     few = len(names) <= LEGEND_CLASSES
     figure.add_heatmap(
         z=z,
@@ -184,7 +184,8 @@ def borders(audit: Audit, norm: float) -> "Figure":
     return figure
 
 
-def _figure(x: str, y: str) -> "Figure":
+def blank(x: str, y: str) -> "Figure":
+    """Return an empty figure with these words at its axes."""
     figure = optional("plotly.graph_objects").Figure()
     figure.update_layout(
         template=None,

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from levelset.auditing._result import Audit
 
-__all__ = ["Pictures", "encode", "pack"]
+__all__ = ["Pictures", "data_uri", "encode", "pack"]
 
 BUDGET = 6_000_000
 """Most values (pixels times channels) in all sheets of a page: about as many bytes before PNG."""
@@ -91,6 +91,15 @@ def pack(audits: Sequence[Audit], *, budget: int = BUDGET) -> Pictures | None:
         ],
     }
     return Pictures(rows, size != tuple(points.shape[-2:]), content)
+
+
+def data_uri(picture: Tensor, bounds: tuple[float, float] = (0.0, 1.0)) -> str | None:
+    """Return one picture `(h, w)`, `(1, h, w)` or `(3, h, w)` as a PNG; none for other shapes."""
+    images = _as_images(picture.detach().cpu().float()[None])
+    if images is None:
+        return None
+    shown = functional.interpolate(images, _size(images.shape[-2:]), mode="area")
+    return _sheet(_bytes_within(shown, *_range(shown, bounds)), 1)
 
 
 def _as_images(points: Tensor) -> Tensor | None:

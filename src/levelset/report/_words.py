@@ -41,7 +41,20 @@ def cards(audit: Audit) -> list[dict[str, str]]:
             value = f"{median:.3g}"
             note = f"one in ten changes class within {tenth:.3g}"
         held.append({"name": f"Median distance, {norm_words(norm)}", "value": value, "note": note})
+    if "sigma_star" in audit.columns:
+        held.append(_noise_card(audit))
     return held
+
+
+def _noise_card(audit: Audit) -> dict[str, str]:
+    sigma = audit.columns["sigma_star"].double()
+    certified = audit.columns["certified_radius"].double()
+    return {
+        "name": "Median persistence",
+        "value": f"{float(sigma.median()):.3g}",
+        "note": "noise at which 70\u00a0% of the copies keep the prediction; the smoothed "
+        f"classifier's certified L₂ radius is {float(certified.median()):.3g}",
+    }
 
 
 def sentence(audit: Audit) -> str:

@@ -5,8 +5,10 @@ Each is called with `(n, d)` and has `.project`, `.distance` and `.contains`.
 
 from levelset.shapes._circle import Circle
 from levelset.shapes._ellipsoid import Ellipsoid
+from levelset.shapes._orthant import Orthant
 from levelset.shapes._plane import Plane
 from levelset.shapes._sphere import Sphere
 from levelset.shapes._torus import Torus
+from levelset.shapes._wedge import Wedge
 
-__all__ = ["Circle", "Ellipsoid", "Plane", "Sphere", "Torus"]
+__all__ = ["Circle", "Ellipsoid", "Orthant", "Plane", "Sphere", "Torus", "Wedge"]

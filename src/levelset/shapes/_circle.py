@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from levelset._tools.checks import check_positive
 from levelset._typing import Mask, PerPoint, Points
@@ -24,7 +26,7 @@ class Circle:
         """Check the radius."""
         check_positive("Circle", "radius", self.radius)
 
-    def __call__(self, points: Points) -> Points:
+    def __call__(self, points: Points) -> Float[Tensor, "n 2"]:
         """Return the two values of each of `(n, 3)`, `(n, 2)`."""
         return torch.stack([points[:, :2].norm(dim=1) - self.radius, points[:, 2]], dim=1)
 

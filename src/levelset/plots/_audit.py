@@ -1,10 +1,5 @@
-"""Figures for papers, in matplotlib: each takes results, draws on axes and returns them.
+"""Audits: robustness curves, histograms, who borders whom, the closest inputs."""
 
-Nothing is shown and no file is written: call `ax.figure.savefig` for that. Colours go by the place
-of a result in the list, as in the report.
-"""
-
-import importlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +8,8 @@ import torch
 
 from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
-from levelset.errors import MissingExtraError, ParameterError, ShapeError
+from levelset.errors import ParameterError, ShapeError
+from levelset.plots._axes import axes_or_new, matplotlib
 from levelset.report._palette import RAMP, model_colours
 
 if TYPE_CHECKING:
@@ -40,7 +36,7 @@ def robustness(
         ParameterError: If there is no result, or `norm` was not measured.
     """
     audits, p = _held("robustness", results), _norm(results, norm)
-    axes = _axes(ax)
+    axes = axes_or_new(ax)
     top = max(float(audit.robustness(p).radius[-1]) for audit in audits)
     radius = torch.linspace(0.0, top, 201, dtype=torch.float64)
     for audit, colour in zip(audits, model_colours(len(audits)), strict=True):
@@ -83,7 +79,7 @@ def distances(
         message = f"plots.distances: `bins` must be at least 1, got {bins}."
         raise ParameterError(message)
     audits, p = _held("distances", results), _norm(results, norm)
-    axes = _axes(ax)
+    axes = axes_or_new(ax)
     found = [_finite(audit, p) for audit in audits]
     top = max((float(distance.max()) for distance in found if len(distance)), default=1.0)
     edges = np.linspace(0.0, top or 1.0, bins + 1)
@@ -114,9 +110,9 @@ def borders(result: Audit, ax: "Axes | None" = None, *, norm: float | None = Non
         ParameterError: If `norm` was not measured.
     """
     p = _norm(result, norm)
-    axes = _axes(ax)
+    axes = axes_or_new(ax)
     counts = result.borders(p).cpu().numpy()
-    ramp = _matplotlib("matplotlib.colors").LinearSegmentedColormap.from_list("levelset", RAMP)
+    ramp = matplotlib("matplotlib.colors").LinearSegmentedColormap.from_list("levelset", RAMP)
     axes.imshow(counts, cmap=ramp, vmin=0)
     if len(counts) <= 20:
         for i, j in np.argwhere(counts):
@@ -159,8 +155,8 @@ def witnesses(
     p = _norm(result, norm)
     rows = _closest(result, p, count)
     inputs, ends = (_pictures(points[rows]) for points in (result.points, result.witnesses[p]))
-    axes = _axes(ax)
-    ramp = _matplotlib("matplotlib").colormaps["RdBu_r"]
+    axes = axes_or_new(ax)
+    ramp = matplotlib("matplotlib").colormaps["RdBu_r"]
     change = (ends - inputs).mean(axis=-1)
     scale = np.abs(change).max(axis=(1, 2), keepdims=True)
     shares = change / np.where(scale > 0, scale, 1.0)
@@ -240,19 +236,3 @@ def _words(norm: float) -> str:
 
 def _long(audit: Audit) -> bool:
     return max(len(name) for name in audit.classes) > 3
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    figure = _matplotlib("matplotlib.figure").Figure(layout="constrained")
-    axes: Axes = figure.subplots()
-    return axes
-
-
-def _matplotlib(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        message = "plots: matplotlib is not installed. Run `pip install 'levelset[plot]'`."
-        raise MissingExtraError(message) from error

@@ -1,0 +1,115 @@
+"""Table A3 of Atzmon et al. 2019, for the three networks that were released: black-box attacks.
+
+PGD-40 within an L-infinity radius of 0.3 on one network (the row), judged on every network (the
+column), by cross-entropy and by margin. Prints the tables beside the paper's, writes result.json,
+and draws a heat map from it if matplotlib is there. Needs the folder of data that LEVELSET_DATA
+names.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+import tyro
+
+from levelset import plots
+from levelset.attacks import Transfer, pgd, transfer
+from levelset.datasets import load_model, read_images
+
+NAMES = {"xent": "Standard", "madry-eps0.3": "Madry", "ours-eps0.4": "Ours"}
+PAPER = {  # robust accuracy in per cent, by source and target; the paper leaves Standard untested
+    "cross_entropy": {
+        ("Standard", "Madry"): 98.96, ("Madry", "Madry"): 96.04, ("Ours", "Madry"): 99.21,
+        ("Standard", "Ours"): 99.04, ("Madry", "Ours"): 97.78, ("Ours", "Ours"): 99.23,
+    },
+    "margin": {
+        ("Standard", "Madry"): 98.95, ("Madry", "Madry"): 96.11, ("Ours", "Madry"): 98.78,
+        ("Standard", "Ours"): 99.04, ("Madry", "Ours"): 97.87, ("Ours", "Ours"): 97.35,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is run."""
+
+    images: int = 10_000
+    """Test images, from the first one on; the first 4,000 are the hard ones."""
+    radius: float = 0.3
+    """Largest change of a pixel; pixels go from 0 to 1."""
+    steps: int = 40
+    """Steps of one start."""
+    step_size: float = 0.01
+    """Largest change of a pixel in one step."""
+    seed: int = 0
+    """Of the random starts."""
+    out: Path = Path("runs/transfer")
+    """Folder for config.json, result.json and transfer.png."""
+    quick: bool = False
+    """100 images only."""
+
+
+def main(config: Config) -> dict:
+    """Run, print the tables, write the result and its figure, and return it."""
+    if "LEVELSET_DATA" not in os.environ:
+        sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
+    if config.quick:
+        config = replace(config, images=100)
+    weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
+    models = {
+        shown: load_model("convnet_4a", weights / f"mnist-convnet4a-{name}.safetensors")
+        for name, shown in NAMES.items()
+    }
+    images = read_images("mnist", limit=config.images)
+    result: dict = {"names": list(models)}
+    for loss in PAPER:
+        attack = partial(
+            pgd, radius=config.radius, steps=config.steps, step_size=config.step_size, loss=loss,
+            keep="last", generator=torch.Generator().manual_seed(config.seed),
+        )  # fmt: skip
+        table = transfer(models, images.points, images.labels, attack=attack)
+        result[loss] = (100.0 * table.accuracy).tolist()
+        result["clean"] = (100.0 * table.clean).tolist()
+        show(loss, result)
+    config.out.mkdir(parents=True, exist_ok=True)
+    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    if importlib.util.find_spec("matplotlib"):
+        draw(config.out / "result.json", config.out / "transfer.png")
+    return result
+
+
+def show(loss: str, result: dict) -> None:
+    """Print one table, the paper's numbers in brackets."""
+    print(f"PGD by {loss}: rows are sources, columns targets")
+    print(" " * 10 + "".join(f"{name:>18}" for name in result["names"]))
+    for source, row in zip(result["names"], result[loss], strict=True):
+        cells = []
+        for target, share in zip(result["names"], row, strict=True):
+            paper = PAPER[loss].get((source, target))
+            cells.append(f"{share:.2f}" + ("" if paper is None else f" ({paper:.2f})"))
+        print(f"{source:10}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+
+
+def draw(source: Path, target: Path) -> None:
+    """Draw the heat maps of a result."""
+    from matplotlib.figure import Figure
+
+    result = json.loads(source.read_text())
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    for axes, loss in zip(figure.subplots(1, 2), PAPER, strict=True):
+        shares = torch.tensor(result[loss]) / 100.0
+        clean = torch.tensor(result["clean"]) / 100.0
+        plots.transfer(Transfer(tuple(result["names"]), shares, clean), axes)
+        axes.set_title(loss.replace("_", "-"))
+    figure.savefig(target, dpi=150)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))

@@ -1,0 +1,90 @@
+"""The extreme eigenvalues of symmetric operators by Lanczos' iteration, all points at once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["Ritz", "lanczos"]
+
+Product = Callable[[Tensor], Tensor]
+Draw = Callable[[int], Tensor]
+
+
+class Ritz(NamedTuple):
+    """Approximate eigenpairs, ascending.
+
+    `values` `(m, s)`; `vectors` `(m, s, e)`; `residual` `(m, s)`, the norms of A v - value v: an
+    eigenvalue lies within that of each value; `basis` `(m, s, e)`, orthonormal.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residual: Tensor
+    basis: Tensor
+
+
+def lanczos(product: Product, draw: Draw, fixed: Tensor | None, steps: int) -> Ritz:
+    r"""Return `steps` Ritz pairs of a symmetric operator for each point.
+
+    Full reorthogonalisation, twice a step, also against `fixed`. Where the Krylov space closes
+    early (equal eigenvalues, as on a sphere), the iteration goes on with a new random vector, so
+    that eigenvalues come with their multiplicity.
+
+    Cost: `steps` products for all points together, and $O(s^2 e)$ a point beside.
+
+    Args:
+        product: Maps `(m, e)` to A v, `(m, e)`.
+        draw: Returns random vectors `(m, e)`, others for each number.
+        fixed: A unit vector a point, `(m, e)`, that the space stays orthogonal to.
+        steps: Size of the space, at most the dimension of the operator.
+
+    References:
+        - C. Lanczos, J. Res. Nat. Bur. Standards 45 (1950), 255-282; B. N. Parlett, "The symmetric
+          eigenvalue problem", 1980, chapter 13: reorthogonalisation and the residual.
+    """
+    spans = [] if fixed is None else [fixed]
+    first = _orthonormal(draw(0), spans)
+    basis, alphas, betas = [first], [], []
+    scale = first.new_zeros(len(first))
+    for step in range(steps):
+        image = product(basis[-1])
+        alphas.append((image * basis[-1]).sum(1))
+        held = torch.stack(spans + basis, dim=1)
+        image = _remove(_remove(image, held), held)
+        beta = image.norm(dim=1)
+        scale = torch.maximum(scale, torch.maximum(alphas[-1].abs(), beta))
+        closed = beta <= 50.0 * torch.finfo(beta.dtype).eps * scale
+        betas.append(torch.where(closed, 0.0, beta))
+        if step + 1 == steps:
+            break
+        following = image / torch.where(closed, 1.0, beta).unsqueeze(1)
+        if closed.any():
+            fresh = _orthonormal(draw(step + 1), [*spans, *basis])
+            following = torch.where(closed.unsqueeze(1), fresh, following)
+        basis.append(following)
+    space = torch.stack(basis, dim=1)
+    middle = torch.stack(alphas, dim=1)
+    beside = torch.stack(betas, dim=1)
+    matrix = torch.diag_embed(middle) + _beside(beside[:, :-1])
+    values, weights = torch.linalg.eigh(matrix)
+    residual = beside[:, -1:] * weights[:, -1].abs()
+    return Ritz(values, weights.transpose(1, 2) @ space, residual, space)
+
+
+def _beside(betas: Tensor) -> Tensor:
+    return torch.diag_embed(betas, offset=1) + torch.diag_embed(betas, offset=-1)
+
+
+def _remove(vectors: Tensor, held: Tensor) -> Tensor:
+    """Return `(m, e)` less its part in the orthonormal rows of `(m, k, e)`."""
+    weights = held @ vectors.unsqueeze(2)
+    return vectors - (weights.transpose(1, 2) @ held).squeeze(1)
+
+
+def _orthonormal(vectors: Tensor, spans: list[Tensor]) -> Tensor:
+    if spans:
+        held = torch.stack(spans, dim=1)
+        vectors = _remove(_remove(vectors, held), held)
+    return vectors / vectors.norm(dim=1, keepdim=True)

@@ -1,0 +1,106 @@
+"""Ways to give a piecewise linear network a second derivative, as options that go with results."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from levelset._tools.checks import check_positive
+from levelset.errors import ParameterError
+
+__all__ = [
+    "CentralDifference",
+    "ForwardDifference",
+    "GaussianSmoothing",
+    "Smoothing",
+    "SoftplusSurrogate",
+]
+
+
+@dataclass(frozen=True)
+class CentralDifference:
+    r"""The matrix of central differences of the gradient along the projected axes.
+
+    $$G_{kl} = v_k^T\,\frac{\nabla F(x + h v_l) - \nabla F(x - h v_l)}{2h}, \qquad v_l = P e_l,$$
+
+    made symmetric. On a ReLU network `h` sets the size of what is found: from 0.03 to 1 the
+    largest curvatures of a LeNet change tenfold, so a number without its `h` says nothing. It is a
+    matrix and not an operator (a difference along another unit vector is another smoothing), and so
+    it needs all `2 d` gradients of a point, whatever is asked of it.
+
+    Attributes:
+        h: Length of the shift, in the units of the points.
+    """
+
+    h: float
+
+    def __post_init__(self) -> None:
+        """Check the shift."""
+        check_positive("CentralDifference", "h", self.h)
+
+
+@dataclass(frozen=True)
+class ForwardDifference:
+    r"""The one-sided differences of Alonso and Bonin (procedure 3.1.2), to reproduce them.
+
+    $$G_{kl} = v_k^T\,\frac{\nabla F(x + h v_l) - \nabla F(x)}{h}, \qquad v_l = P e_l,$$
+
+    made symmetric. On ReLU networks it differs from the central form by about 100 %; prefer
+    [`CentralDifference`][levelset.boundary.CentralDifference].
+
+    Attributes:
+        h: Length of the shift, in the units of the points.
+    """
+
+    h: float
+
+    def __post_init__(self) -> None:
+        """Check the shift."""
+        check_positive("ForwardDifference", "h", self.h)
+
+
+@dataclass(frozen=True)
+class SoftplusSurrogate:
+    r"""The same weights with every ReLU replaced by $\log(1 + e^{\beta z})/\beta$.
+
+    The Hessian of the surrogate is a linear operator, so Lanczos and traces work in any number of
+    dimensions. `beta` sets the scale as `h` does: the surrogate rounds each kink over a width of
+    about $1/\beta$ in the units of the pre-activations. Value, gradient and normal are the
+    surrogate's too. ReLU and leaky ReLU are replaced wherever torch's functions are called; the
+    module is not touched. Max-pooling stays: its winners at the point are taken as fixed.
+
+    Attributes:
+        beta: Sharpness; the ReLU is its limit at infinity.
+    """
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        """Check the sharpness."""
+        check_positive("SoftplusSurrogate", "beta", self.beta)
+
+
+@dataclass(frozen=True)
+class GaussianSmoothing:
+    r"""The Hessian of $F_\sigma(x) = E\,F(x + \sigma\varepsilon)$, from gradients alone.
+
+    By Stein's lemma
+    $\nabla^2 F_\sigma(x) = E[\varepsilon\,\nabla F(x + \sigma\varepsilon)^T]/\sigma$; the mean runs over `draws` antithetic pairs and is made symmetric. A linear operator of rank at
+    most twice the draws: single curvatures carry its noise (with fewer draws than dimensions they
+    are mostly noise), the mean curvature comes with its standard error.
+
+    Attributes:
+        sigma: Standard deviation of the noise in each entry, in the units of the points.
+        draws: Antithetic pairs a point.
+    """
+
+    sigma: float
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check width and draws."""
+        check_positive("GaussianSmoothing", "sigma", self.sigma)
+        if self.draws < 2:
+            message = f"GaussianSmoothing: `draws` must be at least 2, got {self.draws}."
+            raise ParameterError(message)
+
+
+Smoothing: TypeAlias = CentralDifference | ForwardDifference | SoftplusSurrogate | GaussianSmoothing

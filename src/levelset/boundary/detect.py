@@ -1,0 +1,6 @@
+"""Detecting perturbed inputs: `detect.fit`, and detectors that are saved, loaded, applied."""
+
+from levelset.boundary._detector import Detection, Detector, fit, load
+from levelset.boundary._fit import Roc
+
+__all__ = ["Detection", "Detector", "Roc", "fit", "load"]

@@ -1,0 +1,61 @@
+"""The augmented Lagrangian: the penalty's derivative, the multipliers, and exact answers."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from levelset.attacks import alma, ddn
+from levelset.attacks._alma import _Multipliers, _slope
+
+NO_BOUNDS = (-math.inf, math.inf)
+
+
+def penalty(y: Tensor, rho: Tensor, mu: Tensor) -> Tensor:
+    """Return P2 of Birgin et al. as Rony et al. write it."""
+    above = mu * y + mu * rho * y**2 + rho**2 * y**3 / 6
+    return torch.where(y >= 0, above, mu * y / (1 - rho.clamp(min=1) * y))
+
+
+def test_the_slope_is_that_of_the_penalty(noise: Callable[..., Tensor]) -> None:
+    y = noise(50, seed=1).requires_grad_()
+    rho, mu = noise(50, seed=2).exp(), noise(50, seed=3).exp()
+    (expected,) = torch.autograd.grad(penalty(y, rho, mu).sum(), y)
+    torch.testing.assert_close(_slope(y.detach(), rho, mu), expected)
+
+
+def test_multipliers_rise_while_short_and_fall_once_across() -> None:
+    like = torch.zeros(2, dtype=torch.float64)
+    books = _Multipliers(like, memory=0.5)
+    before = books.multiplier
+    constraint = torch.tensor([0.5, -0.5], dtype=torch.float64)
+    for step in range(25):
+        books.follow(step, constraint, constraint < 0)
+    assert books.multiplier[0] > before[0] > books.multiplier[1]
+    # Stuck for two spells of ten steps, the first of which has nothing to be compared with.
+    assert books.penalty.tolist() == [1.2, 1.0]
+
+
+def test_two_affine_classes_are_answered_exactly(noise: Callable[..., Tensor]) -> None:
+    model = nn.Linear(6, 2).double()
+    with torch.no_grad():
+        model.weight.copy_(noise(2, 6, seed=1))
+    points = noise(15, 6, seed=2)
+    logits = model(points).detach()
+    slope = (model.weight[0] - model.weight[1]).detach()
+    exact = (logits[:, 0] - logits[:, 1]).abs() / slope.norm()
+    found = alma(model, points, bounds=NO_BOUNDS)
+    torch.testing.assert_close(found.distance, exact, rtol=1e-9, atol=0)
+
+
+def test_it_comes_nearer_than_ddn(
+    settled: Callable[..., nn.Module], noise: Callable[..., Tensor]
+) -> None:
+    layers = nn.Linear(10, 32), nn.Tanh(), nn.Linear(32, 5)
+    model = settled(nn.Sequential(*layers), seed=2, dtype=torch.float64)
+    points = noise(60, 10, seed=6)
+    found, other = alma(model, points, bounds=NO_BOUNDS), ddn(model, points, bounds=NO_BOUNDS)
+    both = found.success & other.success
+    assert both.double().mean() > 0.9
+    assert found.distance[both].log().mean() < other.distance[both].log().mean()

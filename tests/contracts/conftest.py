@@ -1,0 +1,291 @@
+"""Every public function that measures, as one table, and a model that is easily disturbed."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import levelset
+from levelset import attacks, boundary
+from levelset.errors import DataError, ParameterError, ShapeError
+
+
+class Pair(nn.Module):
+    """The two leading differences of three logits: a field of two equations."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, points: Tensor) -> Tensor:
+        logits = self.model(points)
+        return logits[:, :2] - logits[:, 1:]
+
+
+class Lead(nn.Module):
+    """The first logit less a level that comes with each point."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, points: Tensor, levels: Tensor) -> Tensor:
+        return self.model(points)[:, 0] - levels
+
+
+class Case(NamedTuple):
+    """How a public function is called: `call(model, points, labels, **options)`.
+
+    Attributes:
+        call: The function, with all that it needs beside these.
+        draws: Whether it takes a `generator`.
+        batches: Whether it takes a `batch_size`.
+        differentiable: Whether the result carries a graph, and the model keeps its mode.
+        empty: What it raises for no points; `None` if it returns nothing for nothing.
+        rows: Whether the rows of the result are the points.
+    """
+
+    call: Callable[..., Any]
+    draws: bool = False
+    batches: bool = True
+    differentiable: bool = False
+    empty: type[Exception] | None = None
+    rows: bool = True
+
+
+def _short(max_iter: int = 8) -> levelset.Newton:
+    return levelset.Newton(max_iter=max_iter, max_step=0.5)
+
+
+def _project(model, points, labels, **options):
+    field = levelset.Margin(model)
+    return levelset.project(field, points, labels=labels, method=_short(), **options)
+
+
+def _project_pair(model, points, labels, **options):
+    return levelset.project(Pair(model), points, method=_short(), **options)
+
+
+def _descend(model, points, labels, **options):
+    method = levelset.GradientDescent(max_iter=5, step=1e-2)
+    return levelset.project(levelset.Component(model, 1), points, method=method, **options)
+
+
+def _intersect(model, points, labels, **options):
+    ends = points.detach().roll(1, 0) + 0.3
+    with levelset.frozen(model), torch.no_grad():
+        levels = (model(points)[:, 0] + model(ends)[:, 0]) / 2
+    return levelset.intersect(Lead(model), points, ends, labels=levels, tol=1e-6, **options)
+
+
+def _at(model, points, labels):
+    return levelset.Projection.at(levelset.Margin(model), points, labels)
+
+
+def _attach(model, points, labels):
+    field = levelset.Margin(model)
+    return levelset.attach(field, levelset.Projection.at(field, points, labels))
+
+
+def _check(model, points, labels):
+    return levelset.check_field(levelset.Margin(model), points, labels)
+
+
+def _suggest(model, points, labels):
+    field = levelset.Margin(model)
+    return levelset.suggest_batch_size(field, points, memory=100_000, labels=labels)
+
+
+def _audit(model, points, labels, **options):
+    return levelset.audit(model, points, labels, effort="quick", bounds=(-1.0, 2.0), **options)
+
+
+def _distance(model, points, labels, **options):
+    return boundary.distance(model, points, labels, effort="quick", bounds=(-1.0, 2.0), **options)
+
+
+def _persistence(model, points, labels, **options):
+    return boundary.persistence(model, points, tolerance=0.2, **options)
+
+
+def _persistence_along(model, points, labels, **options):
+    ends = (points[0], points[-1]) if len(points) else (torch.zeros(1, 5, 5).to(points),) * 2
+    more = {"steps": 3, "tolerance": 0.2}
+    return boundary.persistence_along(model, *ends, **more, **options)
+
+
+def _stability(model, points, labels, **options):
+    return boundary.stability(model, points, sigma=0.3, gamma=None, draws=20, **options)
+
+
+def _class_frequencies(model, points, labels, **options):
+    point = points[0] if len(points) else torch.zeros(1, 5, 5).to(points)
+    sigmas = torch.linspace(0.0, 1.0, len(points))
+    return boundary.class_frequencies(model, point, sigmas, draws=20, **options)
+
+
+def _distortion(model, points, labels):
+    return attacks.distortion(points, points.detach().roll(1, 0))
+
+
+def _transfer(model, points, labels, **options):
+    attack = functools.partial(attacks.fgsm, radius=0.2, bounds=(-1.0, 2.0))
+    models = {"one": model, "pair": nn.Sequential(model, nn.Softmax(1))}
+    return attacks.transfer(models, points, labels, attack=attack, **options)
+
+
+WRITTEN = {
+    "levelset.project": Case(_project),
+    "levelset.project (two equations)": Case(_project_pair),
+    "levelset.project (gradient descent)": Case(_descend),
+    "levelset.intersect": Case(_intersect),
+    "levelset.Projection.at": Case(_at, batches=False),
+    "levelset.attach": Case(_attach, batches=False, differentiable=True),
+    "levelset.check_field": Case(_check, batches=False),
+    "levelset.suggest_batch_size": Case(_suggest, batches=False, empty=ShapeError),
+    "levelset.audit": Case(_audit, empty=DataError),
+    "levelset.boundary.class_frequencies": Case(_class_frequencies, draws=True),
+    "levelset.boundary.persistence": Case(_persistence, draws=True),
+    "levelset.boundary.persistence_along": Case(_persistence_along, draws=True, rows=False),
+    "levelset.boundary.stability": Case(_stability, draws=True),
+    "levelset.boundary.distance": Case(_distance),
+    "levelset.attacks.distortion": Case(_distortion, batches=False, differentiable=True),
+    "levelset.attacks.transfer": Case(_transfer, empty=ParameterError),
+}
+
+
+# What automatic cases are called with, where a function takes it.
+FIXED = {"radius": 0.2, "sigma": 0.05, "steps": 5, "draws": 5, "bounds": (-1.0, 2.0)}
+EMPTY = {"levelset.attacks.universal": ParameterError}
+
+
+def _automatic(name: str, function: Callable[..., Any]) -> Case | None:
+    """Return a case for a function of `(model, points[, labels])`, if no more has to be known."""
+    takes = inspect.signature(function).parameters
+    labelled = list(takes)[:3] == ["model", "points", "labels"]
+    if list(takes)[:2] != ["model", "points"]:
+        return None
+    fixed = {key: value for key, value in FIXED.items() if key in takes}
+    given = {"model", "points", *fixed, *(["labels"] if labelled else [])}
+    if any(p.default is p.empty and key not in given for key, p in takes.items()):
+        return None
+
+    def call(model, points, labels, **options):
+        arguments = (model, points, labels) if labelled else (model, points)
+        return function(*arguments, **fixed, **options)
+
+    return Case(call, "generator" in takes, "batch_size" in takes, empty=EMPTY.get(name))
+
+
+def _cases() -> dict[str, Case]:
+    found = dict(WRITTEN)
+    for module in (attacks, boundary):
+        for name in module.__all__:
+            function, key = getattr(module, name), f"{module.__name__}.{name}"
+            case = _automatic(key, function) if inspect.isfunction(function) else None
+            if case is not None:
+                found.setdefault(key, case)
+    return found
+
+
+CASES = _cases()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `case` once for each function of the table it is about."""
+    kinds = {"case": None, "batching_case": "batches", "drawing_case": "draws"}
+    for name, kind in kinds.items():
+        if name in metafunc.fixturenames:
+            chosen = {k: c for k, c in CASES.items() if kind is None or getattr(c, kind)}
+            metafunc.parametrize(name, list(chosen.values()), ids=list(chosen))
+
+
+@pytest.fixture
+def cases() -> dict[str, Case]:
+    return CASES
+
+
+@pytest.fixture
+def make_model(settled) -> Callable[..., nn.Module]:
+    """Return a function that builds a classifier of three classes with every kind of state.
+
+    Batch statistics, dropout, a part in evaluation mode, a parameter that is held, gradients that
+    somebody has gathered.
+    """
+
+    def build(case: Case, dtype: torch.dtype = torch.float64) -> nn.Module:
+        model = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Dropout(0.5), nn.Flatten(),
+            nn.Linear(27, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3),
+        )  # fmt: skip
+        settled(model, seed=3, dtype=dtype).train()
+        model[6].eval()
+        model[0].bias.requires_grad_(False)
+        for parameter in (model[0].weight, model[5].weight):
+            parameter.grad = torch.full_like(parameter, 0.25)
+        return model.eval() if case.differentiable else model
+
+    return build
+
+
+@pytest.fixture
+def points(noise) -> Tensor:
+    """Six small images in the unit box."""
+    return torch.sigmoid(noise(6, 1, 5, 5, seed=4))
+
+
+@pytest.fixture
+def labels(make_model, points) -> Tensor:
+    """What the model answers, but for the last point."""
+    with torch.no_grad():
+        answers = make_model(Case(_attach, differentiable=True))(points).argmax(1)
+    answers[-1] = (answers[-1] + 1) % 3
+    return answers
+
+
+def _walk(result: Any, name: str = "result") -> Iterator[tuple[str, Any]]:
+    if isinstance(result, Tensor) or not (
+        dataclasses.is_dataclass(result) or isinstance(result, dict | tuple)
+    ):
+        yield name, result
+    elif isinstance(result, dict):
+        for key, value in result.items():
+            yield from _walk(value, f"{name}[{key!r}]")
+    elif isinstance(result, tuple):
+        for i, value in enumerate(result):
+            yield from _walk(value, f"{name}[{i}]")
+    else:
+        for key, value in vars(result).items():
+            yield from _walk(value, f"{name}.{key}")
+
+
+@pytest.fixture
+def leaves() -> Callable[[Any], dict[str, Any]]:
+    """Return a function that lists all tensors and numbers of a result by their place in it."""
+    return lambda result: dict(_walk(result))
+
+
+@pytest.fixture
+def assert_close(leaves) -> Callable[..., None]:
+    """Return a comparison of two results, entry by entry, NaN and infinity included."""
+
+    def compare(one: Any, other: Any, *, atol: float = 0.0) -> None:
+        found, expected = leaves(one), leaves(other)
+        assert found.keys() == expected.keys()
+        for name, value in found.items():
+            if isinstance(value, Tensor):
+                torch.testing.assert_close(
+                    value, expected[name], rtol=0.0, atol=atol if value.is_floating_point() else 0,
+                    equal_nan=True, msg=lambda text, n=name: f"{n}: {text}",
+                )  # fmt: skip
+            elif isinstance(value, float):
+                assert value == pytest.approx(expected[name], abs=max(atol, 1e-300)), name
+            else:
+                assert value == expected[name], name
+
+    return compare

@@ -1,0 +1,147 @@
+"""Rules of the house that a machine can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import levelset
+
+SOURCE = Path(levelset.__file__).parent
+TESTS = Path(__file__).parent
+FILES = sorted(SOURCE.rglob("*.py"))
+MODULES = [path for path in FILES if path.name not in ("__init__.py", "__main__.py")]
+HEAVY = (
+    "matplotlib", "plotly", "jinja2", "tyro", "rich", "trimesh", "skimage", "ray", "pyarrow",
+    "scipy", "sklearn", "PIL", "safetensors", "torchvision",
+)  # fmt: skip
+
+
+# Helpers without a file of tests of their own, and the file that runs every one of their functions.
+TESTED_THROUGH = {
+    "auditing/_manifest.py": "auditing/test_auditing_audit.py",
+    "auditing/_measures.py": "auditing/test_auditing_audit.py",
+    "auditing/_parts.py": "auditing/test_auditing_audit.py",
+    "boundary/_adaptive.py": "boundary/test_boundary_persistence.py",
+    "boundary/_estimate.py": "boundary/test_boundary_persistence.py",
+    "boundary/_locate.py": "boundary/test_boundary_persistence.py",
+    "cli/_audit.py": "cli/test_cli_main.py",
+    "cli/_demo.py": "cli/test_cli_main.py",
+    "cli/_options.py": "cli/test_cli_main.py",
+    "cli/_train.py": "cli/test_cli_main.py",
+    "training/_checkpoint.py": "training/test_training_store.py",
+    "training/_data.py": "training/test_training_train.py",
+    "training/_history.py": "training/test_training_train.py",
+    "training/_loop.py": "training/test_training_train.py",
+}
+
+
+def short(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def mirrors(path: Path) -> list[Path]:
+    """Return the files that may hold the tests of a module: its own, or its whole family's."""
+    folders = [part.lstrip("_") for part in path.relative_to(SOURCE).parts[:-1]]
+    name = path.stem.lstrip("_")
+    if not folders:
+        return [TESTS / f"test_{name}.py"]
+    family = "_".join(folders)
+    own = TESTS.joinpath(*folders) / f"test_{family}_{name}.py"
+    return [own, TESTS / f"test_{folders[0]}.py"]
+
+
+def test_every_module_has_a_file_of_tests():
+    own = {short(path) for path in MODULES if any(file.is_file() for file in mirrors(path))}
+    bare = {short(path): mirrors(path)[0] for path in MODULES if short(path) not in own}
+    wanted = [
+        f"{name} wants tests/{file.relative_to(TESTS).as_posix()}"
+        for name, file in bare.items()
+        if name not in TESTED_THROUGH
+    ]
+    assert not wanted, "\n".join(wanted)
+    assert set(TESTED_THROUGH) == set(bare), "take those off the list that have a file, or are gone"
+    assert all((TESTS / file).is_file() for file in TESTED_THROUGH.values())
+
+
+def test_files_of_tests_have_different_names():
+    names = [path.name for path in TESTS.rglob("test_*.py")]
+    assert len(names) == len(set(names))
+
+
+def test_importing_the_package_is_light():
+    """Nothing that draws, reads files or speaks to a terminal comes with the names of the idea."""
+    program = (
+        "import sys, torch, numpy, jaxtyping; before = set(sys.modules); import levelset; "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    brought = {name.split(".")[0] for name in done.stdout.split()}
+    assert not brought & set(HEAVY)
+    assert "levelset" in brought
+
+
+def imports_within(tree: ast.AST) -> list[str]:
+    """Return the packages imported inside functions."""
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Import):
+                found += [alias.name for alias in inner.names]
+            elif isinstance(inner, ast.ImportFrom):
+                found.append(inner.module or "")
+    return found
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    return {short(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+def test_functions_import_nothing_but_optional_extras_and_what_is_slow(trees):
+    extras = {"plotly", "matplotlib", "jinja2", "trimesh", "skimage", "ray"}
+    slow = {"sklearn", "pyarrow"}
+    offenders = []
+    for name, tree in trees.items():
+        allowed = extras | slow if name.startswith("datasets/") else extras
+        offenders += [
+            f"{name}: {module}" for module in imports_within(tree)
+            if module.split(".")[0] not in allowed
+        ]  # fmt: skip
+    assert not offenders
+
+
+def test_files_are_short():
+    lines = {short(path): path.read_text(encoding="utf-8").count("\n") for path in FILES}
+    assert {name: count for name, count in lines.items() if count > 320} == {}
+
+
+def test_functions_are_short(trees):
+    offenders = []
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                documented = ast.get_docstring(node) is not None and len(node.body) > 1
+                length = (node.end_lineno or 0) - node.body[documented].lineno + 1
+                offenders += [f"{name}: {node.name}: {length} lines"] if length > 60 else []
+    assert not offenders
+
+
+def test_nothing_logs_asks_for_a_device_or_writes_gradients(trees):
+    offenders = []
+    for name, tree in trees.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import) and any(a.name == "logging" for a in node.names):
+                offenders.append(f"{name}:{node.lineno}: logging")
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                called = node.func.attr
+                training = name.startswith("training/")
+                if called == "cuda" or (called == "backward" and not training):
+                    offenders.append(f"{name}:{node.lineno}: {called}")
+    assert not offenders

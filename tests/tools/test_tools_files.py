@@ -1,0 +1,95 @@
+"""Files are written whole or not at all."""
+
+import errno
+import json
+import math
+import os
+
+import pytest
+
+from levelset._tools.files import make_folder, write_json, write_whole
+from levelset.errors import RunError
+
+
+def names(folder) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_json_is_sorted_indented_and_ends_in_a_newline(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, "é"]})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert text.index('"a"') < text.index('"b"')
+    assert json.loads(text) == {"a": [1.5, "é"], "b": 1}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_an_older_file_is_replaced(tmp_path):
+    write_json(tmp_path / "a.json", 1)
+    write_json(tmp_path / "a.json", 2)
+    assert json.loads((tmp_path / "a.json").read_text()) == 2
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, MemoryError])
+def test_a_failure_half_way_leaves_the_older_file_and_nothing_else(tmp_path, failure):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write(partial):
+        partial.write_text("ne")
+        raise failure
+
+    with pytest.raises(failure):
+        write_whole(path, write)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_named_and_leaves_the_older_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write(partial):
+        partial.write_text("ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(
+        RunError, match=r"cannot write .*a\.txt: No space left on device\. What was written before"
+    ):
+        write_whole(path, write)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_numbers_that_json_lacks_are_refused_and_leave_nothing(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"a": math.nan})
+    assert names(tmp_path) == []
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(RunError, match=r"cannot write .*b\.json: No such file or directory"):
+        write_json(tmp_path / "a" / "b.json", 1)
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(RunError, match=r"cannot write .*b\.json: Not a directory"):
+        write_json(tmp_path / "a" / "b.json", 1)
+    with pytest.raises(
+        RunError, match=r"cannot create the folder .*a/b: Not a directory\. Choose another `out`\."
+    ):
+        make_folder(tmp_path / "a" / "b")
+
+
+def test_a_target_that_is_a_folder_is_named_and_left(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(RunError, match=r"cannot write .*a\.json: Is a directory"):
+        write_json(tmp_path / "a.json", 1)
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_folders_are_made_with_their_parents_and_may_exist(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()

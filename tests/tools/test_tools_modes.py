@@ -1,0 +1,146 @@
+"""`frozen`: everything held still, and every flag given back, whatever happens in between."""
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from levelset import Component, frozen, project
+from levelset._tools.modes import draws_or_couples
+
+
+def block() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+def flags(*modules: nn.Module) -> list[bool]:
+    found = [m.training for module in modules for m in module.modules()]
+    return found + [p.requires_grad for module in modules for p in module.parameters()]
+
+
+def test_all_is_still_within_and_as_it_was_after(left_as_found):
+    model = block().train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    with left_as_found(model):
+        with frozen(model):
+            assert not any(flags(model))
+        assert flags(model) == [True, True, False, True, True, False, True, True, True, True, True]
+
+
+def test_an_exception_gives_everything_back(left_as_found):
+    model = block().train()
+    model[2].eval()
+    with left_as_found(model), pytest.raises(KeyboardInterrupt), frozen(model):
+        raise KeyboardInterrupt
+
+
+def test_holding_twice_gives_back_twice(left_as_found):
+    model = block().train()
+    with left_as_found(model), frozen(model):
+        with frozen(model, model):
+            assert not any(flags(model))
+        assert not any(flags(model))
+
+
+def test_modules_that_share_a_part_give_it_back_as_it_was(left_as_found):
+    shared = nn.Linear(3, 3)
+    shared.bias.requires_grad_(False)
+    one, two = nn.Sequential(shared, nn.Dropout()).train(), nn.Sequential(shared, nn.ReLU()).eval()
+    shared.training = True
+    with left_as_found(one, two), frozen(one, two):
+        assert not any(flags(one, two))
+
+
+def test_what_is_no_module_is_passed_over():
+    with frozen(lambda x: x, None, 3.0, block()):
+        pass
+
+
+class Merging(nn.Module):
+    """A low-rank adapter: `train` and `eval` write to the weights, as adapters do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 2))
+        self.extra = nn.Parameter(torch.full((2, 2), 4.0))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> "Merging":
+        super().train(mode)
+        if mode == self.merged:
+            self.weight.data += self.extra.data if not mode else -self.extra.data
+            self.merged = not mode
+        return self
+
+    def forward(self, points: Tensor) -> Tensor:
+        return points @ (self.weight if self.merged else self.weight + self.extra)
+
+
+@pytest.mark.parametrize("root", [True, False])
+@pytest.mark.parametrize("part", [True, False])
+def test_modules_whose_train_does_work_end_as_they_were(left_as_found, root, part):
+    model = nn.Sequential(Merging(), Merging()).train(root)
+    model[1].train(part)
+    points = torch.ones(1, 2)
+    before, merged = model(points), [m.merged for m in model]
+    with left_as_found(model), frozen(model):
+        assert [m.merged for m in model] == [True, True]
+        assert torch.equal(model(points), before)
+    assert [m.merged for m in model] == merged
+    assert torch.equal(model(points), before)
+
+
+class Stubborn(nn.Module):
+    """Its normalisation stays in evaluation mode, whatever it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+
+    def train(self, mode: bool = True) -> "Stubborn":
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+def test_modules_that_keep_a_part_in_evaluation_mode_end_as_they_were(left_as_found):
+    model = nn.Sequential(Stubborn(), nn.Linear(3, 1)).train()
+    assert flags(model)[:4] == [True, True, False, True]
+    with left_as_found(model), frozen(model):
+        assert not any(flags(model))
+    model[0].norm.training = True  # against its own will: given back all the same
+    with left_as_found(model), frozen(model):
+        assert not any(flags(model))
+
+
+@pytest.mark.parametrize("kind", ["script", "trace", "export"])
+def test_compiled_models_are_measured_and_left_as_found(noise, kind):
+    points = noise(4, 3, dtype=torch.float32)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and still about
+        if kind == "script":
+            compiled = torch.jit.script(model).train()
+        elif kind == "trace":
+            compiled = torch.jit.trace(model, points).train()
+        else:
+            many = ({0: torch.export.Dim("n")},)
+            compiled = torch.export.export(model, (points,), dynamic_shapes=many).module()
+    before = flags(compiled)
+    found = project(Component(compiled, 1), points)
+    expected = project(Component(model, 1), points)
+    assert flags(compiled) == before
+    assert (found.points - expected.points).abs().max() < 1e-6
+    assert len(project(Component(compiled, 1), points[:0])) == 0
+
+
+def test_layers_that_draw_or_couple_are_found_by_name():
+    model = nn.ModuleDict({"head": nn.Linear(3, 1), "body": block()})
+    assert draws_or_couples(model) == "BatchNorm1d `body.1`"
+    model["body"][1].eval()
+    assert draws_or_couples(model) == "Dropout `body.2`"
+    assert draws_or_couples(model.eval()) is None
+    assert draws_or_couples(nn.Dropout2d()) == "Dropout2d"
+    assert draws_or_couples(lambda x: x) is None
