@@ -1,10 +1,10 @@
 """What `project` costs beside the bare network, on ConvNet-4a and 1,000 MNIST images.
 
 Prints the cost of `project` as a multiple of (steps x one forward and input gradient), with that
-unit taken (a) from the network called directly, batch by batch as `project` does it, and (b) at the
-best rate that the bare network reaches in any layout and batch: the floor. Everything is timed in one
-process, interleaved, and compared by medians. Then the share of converged points against the
-iteration, for Newton and for gradient descent, beside the paper's.
+unit taken (a) from the network called directly, batch by batch as `project` does it, and (b) at
+the best rate that the bare network reaches in any layout and batch: the floor. Everything is
+timed in one process, interleaved, and compared by medians. Then the share of converged points
+against the iteration, for Newton and for gradient descent, beside the paper's.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def network_and_images(count: int) -> tuple[torch.nn.Module, torch.Tensor, str]:
 
 def laid_out(points: torch.Tensor, layout: str) -> torch.Tensor:
     """Return a copy in the layout asked for; written out, since one channel is ambiguous."""
-    n, c, h, w = points.shape
+    _, c, h, w = points.shape
     strides = (c * h * w, h * w, w, 1) if layout == "default" else (c * h * w, 1, w * c, c)
     return torch.empty_strided(points.shape, strides).copy_(points)
 

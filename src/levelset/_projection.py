@@ -156,7 +156,7 @@ def project(
     *,
     level: float = 0.0,
     labels: Tensor | None = None,
-    method: Newton | GradientDescent = Newton(),  # noqa: B008 - frozen, so shared safely
+    method: Newton | GradientDescent = Newton(),
     tol: float = 1e-5,
     batch_size: int | None = None,
     progress: Progress | None = None,

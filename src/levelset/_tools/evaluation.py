@@ -5,7 +5,8 @@ gradient; a row whose derivative nobody asks for costs no backward pass when its
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field as dataclass_field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import torch

@@ -33,7 +33,7 @@ def cross_entropy(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(model(points), labels)
 
 
-def train(  # noqa: PLR0913  # the options of one training, each used, none a family of its own
+def train(  # the options of one training, each used, none a family of its own
     model: nn.Module,
     data: Examples,
     *,
