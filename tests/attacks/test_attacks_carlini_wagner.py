@@ -18,9 +18,7 @@ def model(noise: Callable[..., Tensor]) -> nn.Linear:
     return model
 
 
-def test_affine_models_are_nearly_answered(
-    model: nn.Linear, noise: Callable[..., Tensor]
-) -> None:
+def test_affine_models_are_nearly_answered(model: nn.Linear, noise: Callable[..., Tensor]) -> None:
     points = 0.3 + 0.4 * noise(15, 6, seed=2).sigmoid()
     logits = model(points).detach()
     slope = (model.weight[0] - model.weight[1]).detach()

@@ -209,8 +209,8 @@ def test_released_networks(
     found = direct_boundary(model, points, labels, norm=norm, **options)
     assert found.success.all()
     assert found.distance.median() <= most
-    # Nearer than the strongest published method with the same number of gradients.
+    # Nearer than the strongest published method with as many gradients; its failures count.
     if norm == 2.0:
         peer = attacks.alma(model, points, labels, steps=int(found.gradients.max()))
-        both = peer.success
-        assert found.distance[both].log().mean() <= peer.distance[both].log().mean()
+        assert (found.distance < peer.distance).double().mean() > 0.6
+        assert found.distance.log().mean() < peer.distance.log().mean()

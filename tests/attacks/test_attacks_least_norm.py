@@ -19,7 +19,7 @@ Method = Callable[..., Attack]
 TARGETED: dict[str, Method] = {
     "alma": partial(attacks.alma, steps=30),
     "alma_l1": partial(attacks.alma, steps=30, norm=1.0),
-    "carlini_wagner": partial(attacks.carlini_wagner, steps=60, searches=4, first_weight=1.0),
+    "carlini_wagner": partial(attacks.carlini_wagner, steps=40, searches=3, first_weight=1.0),
     "ddn": partial(attacks.ddn, steps=30),
     "direct_boundary": partial(attacks.direct_boundary, steps=30),
     "direct_boundary_inf": partial(attacks.direct_boundary, steps=30, norm=math.inf),
@@ -29,7 +29,7 @@ TARGETED: dict[str, Method] = {
     "fmn_l1": partial(attacks.fmn, steps=30, norm=1.0),
     "fmn_inf": partial(attacks.fmn, steps=30, norm=math.inf),
     "jsma": partial(attacks.jsma, share=1.0),
-    "lbfgs": partial(attacks.lbfgs, steps=15, searches=6),
+    "lbfgs": partial(attacks.lbfgs, steps=8, searches=4, first_weight=0.1),
 }
 METHODS: dict[str, Method] = TARGETED | {
     "deepfool": attacks.deepfool,

@@ -84,9 +84,7 @@ def test_witnesses_are_offered_and_the_nearest_returned(problem: Problem) -> Non
     plane.add(inputs, *linearise(problem, rows, inputs, None))
     told: list[None] = []
     stride = torch.full_like(problem.distance[rows], 1.2)
-    nearest, _ = walk(
-        problem, rows, inputs, plane, stride, 20, step_done=lambda: told.append(None)
-    )
+    nearest, _ = walk(problem, rows, inputs, plane, stride, 20, step_done=lambda: told.append(None))
     assert torch.equal(nearest, problem.distance[rows])
     assert nearest.isfinite().all()
     assert len(told) == 20

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from levelset import Classifier, audit
 from levelset.auditing import _parts
-from levelset.boundary import distance
+from levelset.boundary import ATTACKS, distance
 from levelset.errors import DataError, FieldError, ParameterError, RunError, ShapeError
 from levelset.networks import fc
 
@@ -60,6 +60,8 @@ def test_rows_agree_with_the_measurements(
         torch.testing.assert_close(found.distance(norm), alone.distance)
         assert table[f"distance_{name}"] == found.distance(norm).tolist()
         assert table[f"nearest_class_{name}"] == found.nearest_class(norm).tolist()
+        assert set(table[f"attack_{name}"]) <= {None, *ATTACKS}
+        assert table[f"attack_{name}"].count(None) == int((found.columns[f"attack_{name}"] < 0).sum())
         held = found.distance(norm).isfinite()
         assert (model(found.witnesses[norm][held]).argmax(1) != labels[held]).all()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

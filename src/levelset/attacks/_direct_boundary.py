@@ -10,6 +10,7 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
 from levelset._typing import Labels, Points, Progress
 from levelset.attacks._attack import Attack
+from levelset.attacks._ball import column
 from levelset.attacks._polish import polish
 from levelset.attacks._problem import Bounds, Problem
 from levelset.attacks._walk import Plane, linearise, walk
@@ -29,13 +30,15 @@ _OVERSHOOT = 0.02
 _AFFINE = 1e-3
 # Most rivals that are projected on where the model is affine: those of the highest logits.
 _MOST_RIVALS = 64
-# Of the steps, the share that scouting may take; and the first share of the way when a scouted
-# walk is taken up again, which has seen most of its exploring.
-_SCOUTING, _RESUMED = 0.45, 0.6
+# Of the steps, the share that scouting may take, and most steps to scout one rival.
+_SCOUTING, _MOST_SCOUTING = 0.45, 24
+# First share of the way when a scouted walk is resumed, relative to that of the scouting, which
+# has done most of the exploring; and most for the walk that is started anew.
+_RESUMED, _STEADY = 0.6, 0.6
+# Three different walks find more than one that is longer than this.
+_LONG = 150
 # Further walks for inputs for which nothing was found.
 _ATTEMPTS = 3
-# Steps of one walk, beyond which another rival is worth more.
-_LONG = 75
 
 
 def direct_boundary(
@@ -60,7 +63,7 @@ def direct_boundary(
     averages it; single planes of a ReLU network mislead, and full steps onto them cycle.
     *Scout*: which class lies nearest is not known from the input. So short walks try the
     boundaries with the rivals of the highest logits, `f_label - f_rival = 0`, and the nearest is
-    walked on from there (several of them, where there are many steps). *Polish*: the segment from
+    walked on from there; where there are many steps, two other walks follow. *Polish*: the segment from
     the input to the best point is intersected with the boundary, to the resolution of the dtype.
 
     How boldly to start is decided for each input by one look ahead, whether the gradient at its
@@ -82,7 +85,7 @@ def direct_boundary(
             0 to 1.
         steps: Gradients an input, at least 4; up to four times as many for inputs that they find
             nothing for. 26 with no `rivals` for a quick answer, 95 with 3
-            for a good one, 300 with 4 for nearly the best one.
+            for a good one, 400 with 5 for nearly the best one.
         rivals: How many rivals to scout; 0 to walk once, towards whichever logit is highest.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         progress: Called as `progress(done, total)` after each step.
@@ -199,33 +202,52 @@ def _scout_and_settle(
     steps: int,
     report: Callable[[], None],
 ) -> None:
-    """Walk a little way to each rival, then take the nearest of these walks up again."""
-    short = max(int(_SCOUTING * steps / len(scouts)), 1)
+    """Walk a little way to each rival, then resume the nearest of these walks.
+
+    Where there are many steps, two others share them: one from the input to the same rival, more
+    steadily, and one to whichever logit is highest. They end in other minima.
+    """
+    short = min(max(int(_SCOUTING * steps / len(scouts)), 1), _MOST_SCOUTING)
+    nearest, here, plane = _scout(problem, rows, stride, scouts[0], short, report)
+    rivals = scouts[0]
+    for other in scouts[1:]:
+        length, there, its_plane = _scout(problem, rows, stride, other, short, report)
+        nearer = length < nearest
+        nearest, rivals = torch.minimum(nearest, length), torch.where(nearer, other, rivals)
+        here = torch.where(column(nearer, here), there, here)
+        plane.take(nearer, its_plane)
     left = max(steps - short * len(scouts), 0)
+    share = left // 3 if left > _LONG else 0
+    walk(
+        problem, rows, here, plane, _RESUMED * stride, left - 2 * share, rivals=rivals,
+        step_done=report,
+    )  # fmt: skip
+    if share:
+        _scout(problem, rows, stride.clamp(max=_STEADY), rivals, share, report)
+        _scout(problem, rows, stride, None, share, report)
+
+
+def _scout(
+    problem: Problem,
+    rows: Tensor,
+    stride: Tensor,
+    rivals: Tensor | None,
+    steps: int,
+    report: Callable[[], None],
+) -> tuple[Tensor, Tensor, Plane]:
+    """Walk from the inputs to the boundary with a rival, or with all.
+
+    Returns the distances of the nearest points across, where the walk ended, and the averaged
+    plane there.
+    """
     inputs = problem.points[rows]
-    walks, found = [], []
-    for rivals in scouts:
-        plane = Plane(inputs, problem.norm)
-        plane.add(inputs, *linearise(problem, rows, inputs, rivals))
-        report()
-        nearest, here = walk(
-            problem, rows, inputs, plane, stride, short - 1, rivals=rivals, step_done=report
-        )
-        walks.append((here, plane.normal, plane.offset, rivals))
-        found.append(nearest)
-    order = torch.stack(found).argsort(dim=0, stable=True)
-    index = torch.arange(len(rows), device=rows.device)
-    count = min(max(left // _LONG, 1), len(scouts))
-    for place in range(count):
-        here, normal, offset, rivals = (
-            torch.stack(parts)[order[place], index] for parts in zip(*walks, strict=True)
-        )
-        plane = Plane(inputs, problem.norm)
-        plane.normal, plane.offset = normal, offset
-        share = left // count + (place < left % count)
-        walk(
-            problem, rows, here, plane, _RESUMED * stride, share, rivals=rivals, step_done=report
-        )  # fmt: skip
+    plane = Plane(inputs, problem.norm)
+    plane.add(inputs, *linearise(problem, rows, inputs, rivals))
+    report()
+    nearest, here = walk(
+        problem, rows, inputs, plane, stride, steps - 1, rivals=rivals, step_done=report
+    )
+    return nearest, here, plane
 
 
 def _try_again(problem: Problem, rows: Tensor, steps: int) -> None:
@@ -238,11 +260,8 @@ def _try_again(problem: Problem, rows: Tensor, steps: int) -> None:
         if problem.targets is None:
             order = _by_logit(problem, left)
             rivals = order[attempt % len(order)]
-        inputs = problem.points[left]
-        plane = Plane(inputs, problem.norm)
-        plane.add(inputs, *linearise(problem, left, inputs, rivals))
         stride = torch.full_like(problem.distance[left], _wide(problem))
-        walk(problem, left, inputs, plane, stride, steps - 1, rivals=rivals)
+        _scout(problem, left, stride, rivals, steps, lambda: None)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

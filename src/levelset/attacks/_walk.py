@@ -48,6 +48,11 @@ class Plane:
         self.normal = torch.lerp(self.normal, normal, column(weight, here))
         self.offset = torch.lerp(self.offset, offset, weight)
 
+    def take(self, rows: Tensor, other: "Plane") -> None:
+        """Take the plane of `other` where the mask `rows` holds, `(m,)`."""
+        self.normal = torch.where(column(rows, self.normal), other.normal, self.normal)
+        self.offset = torch.where(rows, other.offset, self.offset)
+
     def distance(self, points: Tensor) -> Tensor:
         """Return how far the plane is from points on its positive side, without a box, `(m,)`."""
         size = norm_of(self.normal, dual(self.norm))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
 from levelset.attacks._problem import Bounds
-from levelset.boundary import Effort, distance, persistence
+from levelset.boundary import ATTACKS, Effort, distance, persistence
 
 __all__ = ["MEASURES", "Measured", "Policy", "answers"]
 
@@ -59,6 +59,9 @@ def _distance(
         columns[f"nearest_class_{name}"] = found.classes
         columns[f"iterations_{name}"] = found.iterations
         columns[f"converged_{name}"] = found.converged
+        known = [ATTACKS.index(attack) for attack in (*found.attacks, ATTACKS[0])]
+        numbers = torch.tensor(known, device=points.device)[found.attack]
+        columns[f"attack_{name}"] = torch.where(found.attack >= 0, numbers, -1)
         witnesses[norm] = found.points
     return Measured(columns, witnesses)
 

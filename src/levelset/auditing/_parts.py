@@ -12,6 +12,7 @@ from torch import Tensor
 from levelset._tools.files import write_whole
 from levelset._tools.norms import norm_name
 from levelset.auditing._measures import Measured
+from levelset.boundary import ATTACKS
 
 __all__ = ["part_path", "read_part", "write_part"]
 
@@ -28,7 +29,7 @@ def write_part(out: Path, number: int, points: Tensor, measured: Measured) -> No
     for norm, witness in measured.witnesses.items():
         tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
     write_whole(_pictures_path(out, number), lambda partial: partial.write_bytes(save(tensors)))
-    rows = pa.table({k: pa.array(v.cpu().numpy()) for k, v in measured.columns.items()})
+    rows = pa.table({name: _written(name, column) for name, column in measured.columns.items()})
     write_whole(table, lambda partial: pq.write_table(rows, partial))
 
 
@@ -47,11 +48,25 @@ def read_part(out: Path, number: int, points: Tensor, norms: tuple[float, ...]) 
     )
     if not whole:
         return None
-    columns = {
-        name: torch.from_numpy(table[name].to_numpy(zero_copy_only=False).copy())
-        for name in table.column_names
-    }
+    columns = {name: _read(name, table[name]) for name in table.column_names}
     return Measured(columns, {norm: tensors[name] for norm, name in names.items()})
+
+
+def _written(name: str, column: Tensor) -> pa.Array:
+    """Return a column as it stands on disk, where attacks go by their names."""
+    if not name.startswith("attack_"):
+        return pa.array(column.cpu().numpy())
+    return pa.array([ATTACKS[k] if k >= 0 else None for k in column.tolist()], pa.string())
+
+
+def _read(name: str, column: pa.ChunkedArray) -> Tensor:
+    """Return a column as it stands in memory, where attacks go by their numbers."""
+    if not name.startswith("attack_"):
+        return torch.from_numpy(column.to_numpy(zero_copy_only=False).copy())
+    return torch.tensor(
+        [-1 if word is None else ATTACKS.index(word) for word in column.to_pylist()],
+        dtype=torch.int64,
+    )
 
 
 def _pictures_path(out: Path, number: int) -> Path:

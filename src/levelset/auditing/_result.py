@@ -43,7 +43,9 @@ class Audit:
         points: The inputs, `(n, *d)`.
         columns: One tensor `(n,)` a name, in the order of the table on disk: `index`, `label`,
             `prediction`, `correct`, `margin`, then for each norm p `distance_p`,
-            `nearest_class_p`, `iterations_p` and `converged_p`, p written `2` or `inf`; and where
+            `nearest_class_p`, `iterations_p`, `converged_p` and `attack_p` (on disk the name of
+            the attack that found the witness, here its place in `levelset.boundary.ATTACKS`, -1
+            where none did), p written `2` or `inf`; and where
             persistence was measured `sigma_star`, `sigma_low`, `sigma_high`, `certified_radius`
             and `noise_rival`.
         witnesses: For each norm the nearest point found of another class than the label,

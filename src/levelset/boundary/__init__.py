@@ -3,10 +3,14 @@
 from levelset.boundary import detect
 from levelset.boundary._class_curvatures import class_curvatures
 from levelset.boundary._class_frequencies import class_frequencies
+from levelset.boundary._cross_section import CrossSection, cross_section
 from levelset.boundary._curvature import Curvature, curvature
 from levelset.boundary._detector import Detection, Detector
-from levelset.boundary._distance import Distance, Effort, distance
+from levelset.boundary._distance import Distance, distance
 from levelset.boundary._eigen import Exact, Lanczos
+from levelset.boundary._ensemble import ATTACKS, Effort
+from levelset.boundary._loss_curvature import LossCurvature, loss_curvature
+from levelset.boundary._normal_curvature import normal_curvature
 from levelset.boundary._persistence import Persistence, persistence
 from levelset.boundary._persistence_along import PathPersistence, persistence_along
 from levelset.boundary._smoothing import (
@@ -18,7 +22,9 @@ from levelset.boundary._smoothing import (
 from levelset.boundary._stability import Stability, stability
 
 __all__ = [
+    "ATTACKS",
     "CentralDifference",
+    "CrossSection",
     "Curvature",
     "Detection",
     "Detector",
@@ -28,15 +34,19 @@ __all__ = [
     "ForwardDifference",
     "GaussianSmoothing",
     "Lanczos",
+    "LossCurvature",
     "PathPersistence",
     "Persistence",
     "SoftplusSurrogate",
     "Stability",
     "class_curvatures",
     "class_frequencies",
+    "cross_section",
     "curvature",
     "detect",
     "distance",
+    "loss_curvature",
+    "normal_curvature",
     "persistence",
     "persistence_along",
     "stability",

@@ -21,10 +21,16 @@ from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
 from levelset._typing import Field, PerPoint, Points, Progress
-from levelset.boundary._eigen import Ends, Exact, Method, choose_method, eigen
-from levelset.boundary._hessian import Hessian, hessian_of, one_equation, points_together
+from levelset.boundary._eigen import Ends, Exact, Method, check_count, choose_method, eigen
+from levelset.boundary._hessian import (
+    Hessian,
+    hessian_of,
+    one_equation,
+    points_together,
+    refuse_zero,
+)
 from levelset.boundary._smoothing import GaussianSmoothing, Smoothing
-from levelset.errors import FieldError, LevelSetWarning, ParameterError, ShapeError
+from levelset.errors import FieldError, LevelSetWarning, ShapeError
 
 __all__ = ["Curvature", "curvature"]
 
@@ -161,7 +167,7 @@ def curvature(
     """
     _check(points, labels, count, ends, level, tol, batch_size)
     method = choose_method("curvature", method, count, smoothing, points)
-    e = points[0:1].flatten(1).shape[1]
+    e = points.new_zeros(1, *points.shape[1:]).numel()
     draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
     streams = Streams(generator, points) if draws and len(points) else None
     kept = 5 * e * e if isinstance(method, Exact) else (_GRAPH + 2 * method.products) * e
@@ -215,26 +221,6 @@ def _part(
     )
 
 
-def refuse_zero(function: str, hessian: Hessian, rows: Tensor) -> None:
-    """Refuse a Hessian that is identically zero: of a ReLU network it says nothing."""
-    e = hessian.gradient.shape[1]
-    ramp = torch.linspace(1.0, 2.0, e, dtype=rows.new_zeros(0).to(hessian.gradient).dtype)
-    ramp = ramp.to(rows.device) * (1 - 2 * (torch.arange(e, device=rows.device) % 3 == 1).to(ramp))
-    zero = ~hessian.product(ramp.expand_as(hessian.gradient)).any(1)
-    if not zero.any():
-        return
-    mask = torch.zeros(int(rows.max()) + 1, dtype=torch.bool, device=rows.device)
-    mask[rows[zero]] = True
-    message = (
-        f"{function}: the Hessian of `field` is identically zero at {int(zero.sum())} of these "
-        f"{len(zero)} points (first: {first_rows(mask)}), as that of a ReLU network is almost "
-        "everywhere. Say what stands for it: `smoothing=CentralDifference(h)`, "
-        "`SoftplusSurrogate(beta)`, `GaussianSmoothing(sigma)`, or `ForwardDifference(h)`; the "
-        "result depends on the choice. (A field that is linear has no curvature to measure.)"
-    )
-    raise FieldError(message)
-
-
 def _residual(
     field: Field, points: Tensor, labels: Tensor | None, level: float | None, tol: float,
     batch_size: int | None,
@@ -280,25 +266,11 @@ def _check(
     check_positive("curvature", "tol", tol)
     if level is not None:
         check_level("curvature", level)
-    e = (
-        points[0:1].flatten(1).shape[1]
-        if len(points)
-        else points.new_zeros(1, *points.shape[1:]).numel()
-    )
+    e = points.new_zeros(1, *points.shape[1:]).numel()
     if e < 2:
         message = f"curvature: `points` must have at least two numbers each, got {e}."
         raise ShapeError(message)
     check_count("curvature", count, ends, e - 1)
-
-
-def check_count(function: str, count: int | None, ends: Ends, most: int) -> None:
-    """Refuse a count or ends out of range."""
-    if count is not None and not 1 <= count <= most:
-        message = f"{function}: `count` must lie in 1 to {most:,}, or be None for all, got {count}."
-        raise ParameterError(message)
-    if ends not in ("top", "bottom", "both"):
-        message = f"{function}: `ends` must be one of top, bottom, both, got {ends!r}."
-        raise ParameterError(message)
 
 
 def _nothing(

@@ -115,7 +115,7 @@ class Detector:
         """
         generator = torch.Generator().manual_seed(self.seed)
         scores = [self(part).score for part in (natural, perturbed)]
-        return roc(scores[0], scores[1], draws, generator)
+        return Roc.of(scores[0], scores[1], draws=draws, generator=generator)
 
     def save(self, folder: str | Path) -> None:
         """Write `detector.safetensors` and `detector.json` into a folder; the model is not written.

@@ -14,7 +14,7 @@ from levelset.boundary._smoothing import CentralDifference, ForwardDifference, S
 from levelset.boundary._trace import trace_beyond
 from levelset.errors import ParameterError
 
-__all__ = ["Eigen", "Ends", "Exact", "Lanczos", "Method", "choose_method", "eigen"]
+__all__ = ["Eigen", "Ends", "Exact", "Lanczos", "Method", "check_count", "choose_method", "eigen"]
 
 Ends: TypeAlias = Literal["top", "bottom", "both"]
 
@@ -89,7 +89,7 @@ def choose_method(
     points: Tensor,
 ) -> Method:
     """Return the method that fits the size of the points, or say why there is none."""
-    e = points[0:1].flatten(1).shape[1]
+    e = points.new_zeros(1, *points.shape[1:]).numel()
     needed = float(_MATRICES * e * e * points.element_size())
     if method is None:
         method = Exact() if count is None or e <= _SMALL else Lanczos(products=max(20, 4 * count))
@@ -114,6 +114,16 @@ def choose_method(
         )
         raise ParameterError(message)
     return method
+
+
+def check_count(function: str, count: int | None, ends: Ends, most: int) -> None:
+    """Refuse a count or ends out of range."""
+    if count is not None and not 1 <= count <= most:
+        message = f"{function}: `count` must lie in 1 to {most:,}, or be None for all, got {count}."
+        raise ParameterError(message)
+    if ends not in ("top", "bottom", "both"):
+        message = f"{function}: `ends` must be one of top, bottom, both, got {ends!r}."
+        raise ParameterError(message)
 
 
 def eigen(

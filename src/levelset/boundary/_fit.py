@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset.errors import DataError
+
 __all__ = ["Roc", "choices", "logistic", "most_accurate", "roc"]
 
 # Weight of the squared weights, so that examples which are told apart wholly leave them finite.
@@ -32,6 +34,32 @@ class Roc:
     area: float
     low: float
     high: float
+
+    @classmethod
+    def of(
+        cls,
+        natural: Tensor,
+        perturbed: Tensor,
+        *,
+        draws: int = 1000,
+        generator: torch.Generator | None = None,
+    ) -> "Roc":
+        """Return the curve of scores, larger for perturbed inputs.
+
+        Args:
+            natural: Scores of natural inputs, `(n,)`.
+            perturbed: Scores of perturbed inputs, `(m,)`.
+            draws: Bootstrap samples behind the interval of the area.
+            generator: Of the bootstrap.
+
+        Raises:
+            DataError: If there are none of a kind, or NaN among them.
+        """
+        for name, part in (("natural", natural), ("perturbed", perturbed)):
+            if not len(part) or bool(part.isnan().any()):
+                message = f"Roc.of: `{name}` must hold scores without NaN, got {len(part)} scores."
+                raise DataError(message)
+        return roc(natural, perturbed, draws, generator)
 
 
 def logistic(natural: Tensor, perturbed: Tensor) -> Tensor:

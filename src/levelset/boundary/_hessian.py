@@ -20,7 +20,14 @@ from levelset.boundary._smoothing import (
 from levelset.boundary._surrogate import Softened
 from levelset.errors import FieldError
 
-__all__ = ["Hessian", "hessian_of"]
+__all__ = [
+    "Hessian",
+    "check_gradient",
+    "hessian_of",
+    "one_equation",
+    "points_together",
+    "refuse_zero",
+]
 
 # Copies of one point in one second-order pass. Measured on LeNet: beyond about 22,000 numbers the
 # pages of the activations go back to the system after each call, and come again.
@@ -268,6 +275,25 @@ def check_gradient(function: str, gradient: Tensor, rows: Tensor) -> None:
         f"{function}: `field` must have a gradient at each point, but it vanishes or is not finite "
         f"at {int(bad.sum())} of these {len(bad)} (first: {first_rows(_among(bad, rows))}): they "
         "lie on no level surface. Project the points first, or leave these out."
+    )
+    raise FieldError(message)
+
+
+def refuse_zero(function: str, hessian: Hessian, rows: Tensor) -> None:
+    """Refuse a Hessian that is identically zero: of a ReLU network it says nothing."""
+    gradient = hessian.gradient
+    # One vector that no symmetric matrix but zero is likely to annihilate.
+    ramp = torch.linspace(1.0, 2.0, gradient.shape[1]).to(gradient)
+    ramp[1::3] *= -1.0
+    zero = ~hessian.product(ramp.expand_as(gradient)).any(1)
+    if not zero.any():
+        return
+    message = (
+        f"{function}: the Hessian of `field` is identically zero at {int(zero.sum())} of these "
+        f"{len(zero)} points (first: {first_rows(_among(zero, rows))}), as that of a ReLU network "
+        "is almost everywhere. Say what stands for it: `smoothing=CentralDifference(h)`, "
+        "`SoftplusSurrogate(beta)`, `GaussianSmoothing(sigma)`, or `ForwardDifference(h)`; the "
+        "result depends on the choice. (A field that is linear has no curvature to measure.)"
     )
     raise FieldError(message)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Literal, TypeAlias
 
 import torch
+from scipy.fft import dct
 from torch import Tensor
 
 from levelset._tools.random import draw_seed
@@ -18,7 +19,7 @@ NoiseName: TypeAlias = Literal["gaussian", "ball"]
 # would double the share of some even functions in the error; above, making one costs too much.
 _LEAST_BASIS, _MOST_BASIS = 128, 1024
 # Bases shared by all points of a call (5 MB each at 784); who needs more draws on its own.
-_BASES = 16
+_BASES = 8
 # Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
 _BLOCK = 4096
 
@@ -63,6 +64,7 @@ class Noise:
         in_range = _LEAST_BASIS <= self.size <= _MOST_BASIS
         self._shares = [shares and in_range and copy == 0 for copy in copies]
         self._used = [0] * len(points)
+        self._first: Tensor | None = None
         self._bases: dict[int, Tensor] = {}
         self._streams: dict[int, _Stream] = {}
 
@@ -79,7 +81,7 @@ class Noise:
             if self.kind == "ball":
                 drawn = self._in_ball(row, drawn)
             drawn = drawn.to(self.device, self.dtype)
-        self._used[row] += len(drawn)
+        self._used[row] += drawn.shape[0]
         return drawn
 
     def release(self, row: int) -> None:
@@ -95,15 +97,26 @@ class Noise:
         """Return a random basis with lengths like those of normal vectors, each row twice over."""
         if number not in self._bases:
             generator = _generator(f"{self.seed} basis {number}")
+            signs = torch.randint(2, (2, self.size), generator=generator).to(self._drawn) * 2 - 1
+            # Any rotation of a uniform basis is one again; this one is a fast transform between
+            # random signs, which leaves nothing in common with the basis it comes from.
+            mixed = dct((self._first_basis() * signs[0]).numpy(), norm="ortho", overwrite_x=True)
             shape = (self.size, self.size)
-            normal = torch.randn(shape, generator=generator, dtype=self._drawn)
-            rows, triangle = torch.linalg.qr(normal)
-            rows *= triangle.diagonal().sign()  # uniform over all bases, not only up to signs
             lengths = torch.randn(shape, generator=generator, dtype=self._drawn).norm(dim=1)
-            rows = rows.T * lengths.unsqueeze(1)
+            rows = torch.from_numpy(mixed) * signs[1] * lengths.unsqueeze(1)
             # Twice over, so that rolled coordinates are a slice.
             self._bases[number] = torch.cat([rows, rows], 1).to(self.device, self.dtype)
         return self._bases[number]
+
+    def _first_basis(self) -> Tensor:
+        """Return orthonormal rows, uniform over all bases."""
+        if self._first is None:
+            generator = _generator(f"{self.seed} basis")
+            shape = (self.size, self.size)
+            normal = torch.randn(shape, generator=generator, dtype=self._drawn)
+            columns, triangle = torch.linalg.qr(normal)
+            self._first = (columns * triangle.diagonal().sign()).T
+        return self._first
 
     def _in_ball(self, row: int, normal: Tensor) -> Tensor:
         """Return points uniform in the ball of variance 1, from directions and a uniform number."""
@@ -123,10 +136,10 @@ class _Stream:
         self.left = torch.empty(0, size, dtype=dtype)
 
     def take(self, count: int) -> Tensor:
-        if len(self.left) >= count:
+        if self.left.shape[0] >= count:
             drawn, self.left = self.left[:count], self.left[count:]
             return drawn
-        blocks = -(-(count - len(self.left)) // self.rows)
+        blocks = -(-(count - self.left.shape[0]) // self.rows)
         shape = (self.rows, self.size)
         new = [
             torch.randn(shape, generator=self.generator, dtype=self.dtype) for _ in range(blocks)

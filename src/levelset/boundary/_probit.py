@@ -25,7 +25,7 @@ _MISFIT = 1e-3
 _GRID = 161
 # By how many of its standard errors the slope is taken for flatter than it looks. Who draws until
 # the error is small enough stops when the slope happens to look steep; tried on orthants.
-_CAUTION = 0.5
+_CAUTION = 0.6
 # Weak knowledge of the slope and the bend, as standard deviations: it keeps fits to few draws sane
 # and weighs as much as about ten draws. One flat boundary far away has slope near 0, bend likewise.
 _SLOPE, _SLOPE_SPREAD, _BEND_SPREAD = -1.5, 3.0, 1.0

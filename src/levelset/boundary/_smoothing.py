@@ -82,8 +82,11 @@ class SoftplusSurrogate:
 class GaussianSmoothing:
     r"""The Hessian of $F_\sigma(x) = E\,F(x + \sigma\varepsilon)$, from gradients alone.
 
-    By Stein's lemma
-    $\nabla^2 F_\sigma(x) = E[\varepsilon\,\nabla F(x + \sigma\varepsilon)^T]/\sigma$; the mean runs over `draws` antithetic pairs and is made symmetric. A linear operator of rank at
+    By Stein's lemma,
+
+    $$\nabla^2 F_\sigma(x) = \tfrac{1}{\sigma} E[\varepsilon\,\nabla F(x + \sigma\varepsilon)^T].$$
+
+    The mean runs over `draws` antithetic pairs and is made symmetric. A linear operator of rank at
     most twice the draws: single curvatures carry its noise (with fewer draws than dimensions they
     are mostly noise), the mean curvature comes with its standard error.
 

@@ -103,16 +103,17 @@ class Voter:
         minus = torch.empty_like(plus) if self.paired else plus
         done = filled = 0
         pieces: list[tuple[int, int]] = []  # directions in the buffer, and whose they are
-        capacity = len(self._buffer)
+        capacity = self._buffer.shape[0]
         sides = 2 if self.paired else 1
         for task in tasks:
             left = task.draws
             while left:
                 drawn = self.noise.take(task.row, min(left, (capacity - filled) // sides))
-                self._fill(task, drawn, filled)
-                pieces.append((filled, len(drawn)))
-                filled += sides * len(drawn)
-                left -= len(drawn)
+                count = drawn.shape[0]  # `len` of a tensor is slow, and this is the inner loop
+                self._fill(task, drawn, filled, count)
+                pieces.append((filled, count))
+                filled += sides * count
+                left -= count
                 if filled + sides > capacity:
                     done += self._empty(pieces, filled, plus[done:], minus[done:])
                     pieces, filled = [], 0
@@ -165,8 +166,8 @@ class Voter:
         counts = torch.bincount(3 * task + kept, minlength=3 * tasks).view(tasks, 3)
         return Votes(task, plus, minus, counts)
 
-    def _fill(self, task: Task, drawn: Tensor, start: int) -> None:
-        point, count = self._flat[task.row : task.row + 1], len(drawn)
+    def _fill(self, task: Task, drawn: Tensor, start: int, count: int) -> None:
+        point = self._flat[task.row : task.row + 1]
         torch.add(point, drawn, alpha=task.sigma, out=self._buffer[start : start + count])
         if self.paired:
             other = self._buffer[start + count : start + 2 * count]
@@ -191,7 +192,7 @@ class Voter:
 
     def _all(self, flat: Tensor) -> Tensor:
         """Return the classes of rows in the buffer's layout."""
-        if 0 < len(flat) <= self._batch:
+        if 0 < flat.shape[0] <= self._batch:
             return self._classify(flat)
         parts = [self._classify(part) for part in torch.split(flat, self._batch)]
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=flat.device)
@@ -202,7 +203,7 @@ class Voter:
             out = self.model(points.contiguous() if self._plain else points)
         except RuntimeError as error:
             out = self._call_plainly(points, error)
-        return self._labels(out, len(flat))
+        return self._labels(out, flat.shape[0])
 
     def _call_plainly(self, points: Tensor, error: RuntimeError) -> Any:
         """Call again in the ordinary layout, which some models need (`view` on activations)."""
@@ -220,7 +221,7 @@ class Voter:
         raise FieldError(message) from error
 
     def _labels(self, out: Any, rows: int) -> Tensor:
-        if isinstance(out, Tensor) and out.dim() in (1, 2) and len(out) == rows:
+        if isinstance(out, Tensor) and out.dim() in (1, 2) and out.shape[0] == rows:
             if out.dim() == 2 and out.shape[1] > 1 and out.is_floating_point():
                 self.logits = out.shape[1]
                 highest, labels = out.max(1)  # NaN if any logit is
@@ -269,6 +270,6 @@ def _flatten(points: Tensor) -> Tensor:
 def _unflatten(flat: Tensor, shape: torch.Size) -> Tensor:
     """Return the points of rows `(m, e)`, as a view: images in channels-last strides."""
     if len(shape) != 3:
-        return flat.view(len(flat), *shape)
+        return flat.view(-1, *shape)
     c, h, w = shape
-    return flat.view(len(flat), h, w, c).permute(0, 3, 1, 2)
+    return flat.view(-1, h, w, c).permute(0, 3, 1, 2)

@@ -263,7 +263,11 @@ def _plain_rows(audits: Sequence[Audit]) -> Section:
 
 
 def _book(audit: Audit) -> dict[str, Any]:
-    columns = {key: column for key, column in audit.columns.items() if column.dim() == 1}
+    columns = {
+        key: column
+        for key, column in audit.columns.items()
+        if column.dim() == 1 and not key.startswith("attack_")
+    }
     return {
         "name": audit.name,
         "norms": [norm_name(norm) for norm in audit.norms],

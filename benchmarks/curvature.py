@@ -1,0 +1,205 @@
+"""What curvatures cost, on a softplus LeNet for MNIST (d = 784), and on SqueezeNet (d = 150,528).
+
+Prints the exact principal curvatures of a batch of images as a multiple of 784 batched gradients
+plus the eigensolver, beside the looped procedure of Alonso and Bonin (3.1.2) and, where it is
+installed, curvlinops on the same operator; the accuracy of Lanczos' five largest in 20 products;
+and time and memory of the five largest and the mean on an ImageNet picture. Everything in one
+process and one thread, interleaved, compared by medians. Needs LEVELSET_DATA for the pictures; on
+noise and untrained networks without.
+"""
+
+import argparse
+import importlib.util
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from levelset import LogitDifference
+from levelset.boundary import Lanczos, SoftplusSurrogate, curvature
+from levelset.datasets import read_images
+from levelset.networks import lenet, squeezenet1_0
+from levelset.training import initialise, train
+
+
+def smooth_lenet(epochs: int) -> tuple[torch.nn.Module, torch.Tensor]:
+    """Return a softplus LeNet and test images."""
+    generator = torch.Generator().manual_seed(0)
+    model = initialise(lenet(activation="softplus"), generator=generator)
+    if "LEVELSET_DATA" not in os.environ:
+        return model.eval(), torch.rand(50, 1, 28, 28, generator=generator)
+    if epochs:
+        data = read_images("mnist", split="train", limit=20_000)
+        train(model, data, epochs=epochs, learning_rate=2e-3, batch_size=64, generator=generator)
+    return model.eval(), read_images("mnist", limit=50).points
+
+
+def gradients(field: Callable[..., torch.Tensor], point: torch.Tensor, batch: int) -> None:
+    """Take 784 gradients, in batches."""
+    for start in range(0, point.numel(), batch):
+        count = min(batch, point.numel() - start)
+        leaf = point.expand(count, -1, -1, -1).clone().requires_grad_()
+        torch.autograd.grad(field(leaf).sum(), leaf)
+
+
+def looped(field: Callable[..., torch.Tensor], point: torch.Tensor, h: float = 0.1) -> None:
+    """Follow procedure 3.1.2 as it is written: one shifted gradient after the other."""
+
+    def gradient(where: torch.Tensor) -> torch.Tensor:
+        leaf = where.clone().requires_grad_()
+        return torch.autograd.grad(field(leaf).sum(), leaf)[0].flatten()
+
+    here = gradient(point)
+    unit = here / here.norm()
+    steps = torch.eye(len(here)) - torch.outer(unit, unit)
+    rows = [gradient(point + h * step.view_as(point)) - here for step in steps]
+    torch.linalg.eigvalsh(steps @ torch.stack(rows).T / h / here.norm())
+
+
+def medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median CPU seconds of each job, interleaved."""
+    seen: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            began = time.process_time()
+            job()
+            seen[name].append(time.process_time() - began)
+    return {name: statistics.median(times) for name, times in seen.items()}
+
+
+def small(repeats: int, epochs: int) -> None:
+    """Print the costs at d = 784."""
+    model, points = smooth_lenet(epochs)
+    model.requires_grad_(False)
+    images = 4
+    batch = points[:images]
+    with torch.no_grad():
+        best = model(batch).topk(2).indices
+    pairs = best
+    field = LogitDifference(model)
+    first = LogitDifference(model, int(best[0, 0]), int(best[0, 1]))
+    matrices = torch.randn(images, 783, 783)
+    matrices = matrices + matrices.transpose(1, 2)
+    jobs: dict[str, Callable[[], object]] = {
+        "784 gradients": lambda: [gradients(first, p[None], 49) for p in batch],
+        "784 gradients, one batch": lambda: [gradients(first, p[None], 784) for p in batch],
+        "eigensolver": lambda: torch.linalg.eigh(matrices),
+        "exact": lambda: curvature(field, batch, labels=pairs, level=None),
+        "looped": lambda: looped(first, batch[:1]),
+        "Lanczos": lambda: curvature(
+            field, batch, labels=pairs, level=None, count=5, method=Lanczos(20, mean_products=0)
+        ),
+    }
+    if importlib.util.find_spec("curvlinops"):
+        jobs["curvlinops"] = lambda: peer(first, batch[0])
+    found = medians(jobs, repeats)
+    each = {
+        name: t / (1 if name in ("looped", "curvlinops") else images) for name, t in found.items()
+    }
+    for name, seconds in each.items():
+        print(f"{name:28} {1e3 * seconds:8.1f} ms an image")
+    floor = each["784 gradients"] + each["eigensolver"]
+    plain = each["784 gradients, one batch"] + each["eigensolver"]
+    print(f"exact = {each['exact'] / floor:.2f} x (784 gradients in batches of 49 + eigensolver)")
+    print(f"exact = {each['exact'] / plain:.2f} x (784 gradients in one batch + eigensolver)")
+    print(f"exact is {each['looped'] / each['exact']:.1f} x as fast as the looped procedure")
+    accuracy(field, points[:12])
+
+
+def accuracy(field: LogitDifference, points: torch.Tensor) -> None:
+    """Print how near the top five by 20 products are to the exact ones, in float64."""
+    field, points = field.double(), points.double()
+    with torch.no_grad():
+        pairs = field.model(points).topk(2).indices
+    exact = curvature(field, points, labels=pairs, level=None).principal[:, :5]
+    generator = torch.Generator().manual_seed(0)
+    for products in (20, 30):
+        method = Lanczos(products, mean_products=0)
+        found = curvature(
+            field, points, labels=pairs, level=None, count=5, method=method, generator=generator
+        )
+        off = ((found.principal - exact).abs() / exact.abs()).amax(1)
+        print(
+            f"Lanczos, {products} products: top five off by {float(off.median()):.1e} (median), "
+            f"{float(off.max()):.1e} (worst of {len(off)} images)"
+        )
+
+
+def peer(field: LogitDifference, point: torch.Tensor) -> None:
+    """Take the matrix of the same Hessian through curvlinops, the input as its parameter."""
+    from curvlinops import HessianLinearOperator
+
+    class Shifted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = torch.nn.Parameter(torch.zeros_like(point))
+
+        def forward(self, points: torch.Tensor) -> torch.Tensor:
+            return field(points + self.shift).unsqueeze(1)
+
+    model = Shifted()
+    data = [(point[None], torch.zeros(1, 1))]
+    operator = HessianLinearOperator(model, lambda out, _: out.sum(), [model.shift], data)
+    torch.linalg.eigvalsh(operator @ torch.eye(point.numel()))
+
+
+def large(images: int) -> None:
+    """Print time and memory of the five largest and the mean at d = 150,528."""
+    data = os.environ.get("LEVELSET_DATA")
+    model = squeezenet1_0().eval().requires_grad_(False)
+    points = 120.0 * torch.randn(images, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    if data is not None:
+        folder = Path(data) / "imagenet"
+        state = load_file(folder / "squeezenet1_0.safetensors")
+        model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+        points = torch.stack(
+            [picture(p) for p in sorted((folder / "val-sample").iterdir())[:images]]
+        )
+    with torch.no_grad():
+        pairs = model(points).topk(2).indices
+    for point, pair in zip(points, pairs, strict=True):
+        began, clock = time.process_time(), time.perf_counter()
+        found = curvature(
+            LogitDifference(model), point[None], labels=pair[None], level=None, count=5,
+            smoothing=SoftplusSurrogate(1.0), generator=torch.Generator().manual_seed(0),
+        )  # fmt: skip
+        top = ", ".join(f"{float(v):.3g}" for v in found.principal[0])
+        print(
+            f"d = {point.numel():,}: top five {top} (error up to {float(found.error.max()):.1g}), "
+            f"mean {float(found.mean):.3g} +- {float(found.mean_error):.1g} per 1/255; "
+            f"{time.process_time() - began:.1f} s CPU, {time.perf_counter() - clock:.1f} s wall"
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"largest memory of the process: {peak:.2f} GB")
+
+
+def picture(path: Path) -> torch.Tensor:
+    """Return the middle 224 pixels as Caffe's network wants them: BGR, less the mean."""
+    image = Image.open(path).convert("RGB")
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), dtype=np.float32)
+    less = pixels[:, :, ::-1] - np.array([104.0, 117.0, 123.0], dtype=np.float32)
+    return torch.from_numpy(less.copy()).permute(2, 0, 1)
+
+
+def main() -> None:
+    """Run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=1, help="to train the LeNet")
+    parser.add_argument("--images", type=int, default=2, help="ImageNet pictures")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    large(options.images)
+    small(options.repeats, options.epochs)
+
+
+if __name__ == "__main__":
+    main()

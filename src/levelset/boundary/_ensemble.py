@@ -1,0 +1,112 @@
+"""Several attacks on the same inputs, each on the rows that it can still improve."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from levelset._tools.norms import norm_of
+from levelset.attacks import Attack, alma, direct_boundary, fmn, random_direction
+
+__all__ = ["ATTACKS", "Effort", "Ensemble", "Member", "members"]
+
+Effort: TypeAlias = Literal["quick", "standard", "thorough"]
+
+ATTACKS = ("direct_boundary", "alma", "fmn", "random_direction")
+"""Names of all attacks that an effort may make."""
+
+# Gradients an input, and rivals scouted, of the walk along the boundary.
+_WALK: dict[str, dict[str, int]] = {
+    "quick": {"steps": 26, "rivals": 0},
+    "standard": {"steps": 95, "rivals": 3},
+    "thorough": {"steps": 300, "rivals": 4},
+}
+_SECOND_STEPS = 100
+_DRAWS = 20
+
+
+@dataclass(frozen=True)
+class Member:
+    """One attack of an ensemble.
+
+    Attributes:
+        name: What results call it.
+        attack: Called as `attack(model, points, labels, **options)`.
+        options: Its own options, beside those that all share.
+        last_resort: Whether it takes only the inputs for which nothing was found before.
+    """
+
+    name: str
+    attack: Callable[..., Attack]
+    options: dict[str, Any]
+    last_resort: bool = False
+
+
+def members(
+    effort: Effort, norm: float, points: Tensor, extra: Sequence[Callable[..., Attack]]
+) -> list[Member]:
+    """Return the attacks of an effort, in the order they are made.
+
+    The gradient-free one comes last where gradients lead nowhere, and for all inputs at the
+    highest effort, so that masked gradients cannot pass for distance.
+    """
+    found = [Member("direct_boundary", direct_boundary, {"norm": norm, **_WALK[effort]})]
+    if effort == "thorough":
+        second = {"norm": norm, "steps": _SECOND_STEPS}
+        found.append(
+            Member("fmn", fmn, second) if math.isinf(norm) else Member("alma", alma, second)
+        )
+    blind = {"draws": _DRAWS, "reach": _reach(points), "generator": _own_stream()}
+    found += [Member(_name(attack), attack, {"norm": norm}) for attack in extra]
+    found.append(Member("random_direction", random_direction, blind, effort != "thorough"))
+    return found
+
+
+class Ensemble:
+    """The nearest witness of each input over all attacks made so far, and what they cost."""
+
+    def __init__(self, model: nn.Module, points: Tensor, labels: Tensor, norm: float) -> None:
+        self.model, self.points, self.labels, self.norm = model, points, labels, norm
+        n = len(points)
+        self.lengths = points.new_full((n,), torch.inf)
+        self.witnesses = points.clone()
+        self.winner = torch.full((n,), -1, dtype=torch.int64, device=points.device)
+        self.gradients = torch.zeros(n, dtype=torch.int64, device=points.device)
+        self.evaluations = torch.zeros(n, dtype=torch.int64, device=points.device)
+
+    def run(self, index: int, member: Member, **shared: Any) -> None:
+        """Make one attack on the rows that it can still improve; keep what is nearer."""
+        improvable = self.lengths.isinf() if member.last_resort else self.lengths > 0
+        rows = improvable.nonzero().flatten()
+        if len(rows) == 0 and len(self.points):
+            return
+        found = member.attack(
+            self.model, self.points[rows], self.labels[rows], **{**shared, **member.options}
+        )
+        lengths = norm_of(found.points - self.points[rows], self.norm)
+        nearer = found.success & (lengths < self.lengths[rows])
+        kept = rows[nearer]
+        self.lengths[kept] = lengths[nearer]
+        self.witnesses[kept] = found.points[nearer]
+        self.winner[kept] = index
+        self.gradients[rows] += found.gradients
+        self.evaluations[rows] += found.evaluations
+
+
+def _reach(points: Tensor) -> float:
+    """Return a length beyond which no direction is followed, box or none."""
+    width = float(points.abs().max()) if points.numel() else 1.0
+    return 10.0 * (1.0 + width) * math.sqrt(max(points[:1].numel(), 1))
+
+
+def _own_stream() -> torch.Generator:
+    """Return a generator of fixed seed: a measurement neither moves nor reads the caller's."""
+    return torch.Generator().manual_seed(0)
+
+
+def _name(attack: Callable[..., Attack]) -> str:
+    inner = getattr(attack, "func", attack)  # a functools.partial names what it wraps
+    return getattr(inner, "__name__", type(inner).__name__)
