@@ -44,6 +44,7 @@ def test_two_affine_classes_are_answered_exactly(noise: Callable[..., Tensor]) -
     model = nn.Linear(6, 2).double()
     with torch.no_grad():
         model.weight.copy_(noise(2, 6, seed=1))
+        model.bias.zero_()
     points = noise(15, 6, seed=2)
     logits = model(points).detach()
     slope = (model.weight[0] - model.weight[1]).detach()

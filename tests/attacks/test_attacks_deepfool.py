@@ -20,6 +20,7 @@ def test_affine_models_take_one_step_and_are_exact(
     model = nn.Linear(8, 6).double()
     with torch.no_grad():
         model.weight.copy_(noise(6, 8, seed=1))
+        model.bias.copy_(noise(6, seed=2))
     points = noise(25, 8, seed=3)
     logits = model(points).detach()
     own = logits.argmax(1)
@@ -37,27 +38,29 @@ def test_it_is_its_formula(settled: Callable[..., nn.Module], noise: Callable[..
     points = noise(10, 8, seed=1)
     found = deepfool(model, points, bounds=NO_BOUNDS, overshoot=0.05)
     for row in range(10):
-        here, total, steps = points[row], torch.zeros(8, dtype=torch.float64), 0
+        here, beyond, steps = points[row], points[row], 0
         label = int(model(points[row]).argmax())
-        while int(model(here).argmax()) == label and steps < 50:
+        while int(model(beyond).argmax()) == label and steps < 50:
             jacobian = torch.autograd.functional.jacobian(model, here)
             logits = model(here).detach()
             w, f = jacobian - jacobian[label], logits - logits[label]
             away = f.abs() / w.norm(dim=1)
             away[label] = math.inf
             k = int(away.argmin())
-            total = total + f[k].abs() / w[k].norm() ** 2 * w[k]
-            here, steps = points[row] + 1.05 * total, steps + 1
+            here, steps = here + f[k].abs() / w[k].norm() ** 2 * w[k], steps + 1
+            beyond = points[row] + 1.05 * (here - points[row])
         assert int(found.gradients[row]) == 3 * steps
         if steps < 50:
             # Polished along the segment to where the formula ends.
-            way, straight = found.points[row] - points[row], here - points[row]
+            way, straight = found.points[row] - points[row], beyond - points[row]
             assert torch.cosine_similarity(way, straight, dim=0) > 1 - 1e-9
             assert way.norm() <= straight.norm()
 
 
-def test_fewer_candidates_cost_less(noise: Callable[..., Tensor]) -> None:
-    model = nn.Linear(8, 6).double()
+def test_fewer_candidates_cost_less(
+    settled: Callable[..., nn.Module], noise: Callable[..., Tensor]
+) -> None:
+    model = settled(nn.Linear(8, 6), dtype=torch.float64)
     found = deepfool(model, noise(5, 8), bounds=NO_BOUNDS, candidates=2)
     assert (found.gradients % 2 == 0).all()
     assert (found.gradients >= 2).all()

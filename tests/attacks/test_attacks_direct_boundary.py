@@ -152,7 +152,7 @@ def test_it_spends_what_it_says(
     layers = nn.Linear(10, 32), nn.Tanh(), nn.Linear(32, 5)
     model = settled(nn.Sequential(*layers), seed=2, dtype=torch.float64)
     points = noise(40, 10, seed=6)
-    for steps, rivals in ((20, 0), (60, 3), (201, 4), (12, 4)):
+    for steps, rivals in ((20, 0), (60, 3), (400, 5), (12, 4)):
         found = direct_boundary(model, points, bounds=NO_BOUNDS, steps=steps, rivals=rivals)
         usual = found.gradients.median()
         assert usual == steps

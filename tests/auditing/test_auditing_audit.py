@@ -61,7 +61,9 @@ def test_rows_agree_with_the_measurements(
         assert table[f"distance_{name}"] == found.distance(norm).tolist()
         assert table[f"nearest_class_{name}"] == found.nearest_class(norm).tolist()
         assert set(table[f"attack_{name}"]) <= {None, *ATTACKS}
-        assert table[f"attack_{name}"].count(None) == int((found.columns[f"attack_{name}"] < 0).sum())
+        assert table[f"attack_{name}"].count(None) == int(
+            (found.columns[f"attack_{name}"] < 0).sum()
+        )
         held = found.distance(norm).isfinite()
         assert (model(found.witnesses[norm][held]).argmax(1) != labels[held]).all()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -250,3 +252,38 @@ def test_classes_and_bounds_of_a_classifier(
     assert found.classes == ("cat", "dog", "owl")
     assert found.bounds == (-1.0, 2.0)
     assert repr(found).startswith("Audit(points=23")
+
+
+def test_persistence_joins_the_rows_and_survives_a_resume(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    measures = ("distance", "persistence")
+    found = audit(model, points, labels, measures=measures, effort="quick", out=tmp_path / "run")
+    table = rows(tmp_path / "run")
+    names = ["sigma_star", "sigma_low", "sigma_high", "certified_radius", "noise_rival"]
+    assert list(table)[-5:] == names
+    for name in names:
+        assert table[name] == found.columns[name].tolist()
+    low, sigma, high = (found.columns[f"sigma_{end}"] for end in ("low", "star", "high"))
+    assert ((low <= sigma) & (sigma <= high)).all()
+    assert found.summary()["sigma_star_found"] == int((sigma.isfinite() & (sigma > 0)).sum())
+    # Every row is the estimate for its own input: the noise at which 70 % keep the prediction.
+    solved = sigma.isfinite().nonzero().flatten()[:6]
+    generator = torch.Generator().manual_seed(0)
+    for row in solved.tolist():
+        noise = torch.randn(4000, 6, generator=generator)
+        kept = model(points[row] + sigma[row] * noise).argmax(1) == model(points[[row]]).argmax(1)
+        assert float(kept.double().mean()) == pytest.approx(0.7, abs=0.06)
+    sorted((tmp_path / "run" / "measurements").iterdir())[-1].unlink()
+    again = audit(
+        model, points, labels, measures=measures, effort="quick", out=tmp_path / "run", resume=True
+    )
+    assert torch.equal(again.columns["sigma_star"], sigma)
+
+
+def test_persistence_alone_has_no_norms(model: nn.Module, points: Tensor, labels: Tensor) -> None:
+    found = audit(model, points, labels, measures=("persistence",))
+    assert found.norms == ()
+    assert found.witnesses == {}
+    assert "distance_2_median" not in found.summary()
+    assert "sigma_star" in found.columns

@@ -137,3 +137,9 @@ def test_given_copies_are_classified_at_their_own_distances():
     assert one.tolist() == [True, True, False]
     assert none.tolist() == []
     assert two.tolist() == [True, True, True]
+
+
+def test_no_points_are_no_crash():
+    empty = voter(Sum(), torch.ones(0, 3))
+    assert empty.classes.tolist() == []
+    assert empty.vote([]).counts.shape == (0, 3)

@@ -136,3 +136,18 @@ def test_the_demo_pushes_the_boundary_away(
     assert "input margin" in page
     # Again into the same folder: the earlier demo is replaced.
     assert main(["demo", "--out", str(tmp_path / "demo"), "--limit", "5", "--json"]) == 0
+
+
+def test_audit_of_persistence_shows_classes_around_an_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["audit", "--model", "digits", "--data", "digits", "--limit", "3", "--out", str(out)]
+    assert main([*words, "--measure", "persistence", "--frequencies", "1", "--json"]) == 0
+    assert summary_of(capsys.readouterr().out)["sigma_star_found"] == 3
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Classes around input 1" in page
+    assert "Noise by predicted class" in page
+    again = [*words[:-1], str(tmp_path / "other"), "--frequencies", "3", "--effort", "quick"]
+    assert main(again) == 1
+    assert "--frequencies must lie in 0 to 2, got 3" in capsys.readouterr().err

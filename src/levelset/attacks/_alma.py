@@ -24,7 +24,11 @@ __all__ = ["alma"]
 # to a hundredth of the first.
 _PATIENCE, _ENOUGH, _GROWTH = 10, 0.95, 1.2
 _LEAST_MULTIPLIER, _MOST_MULTIPLIER = 1e-6, 1e12
-_LAST_STEP = 0.01
+_LAST_STEP, _TINY = 0.01, 1e-8
+# What counts as across is a lead of this share, which rounding does not undo.
+_LEAD = 1e-4
+# The search for the first step: how far the box may hold a step back, and its halvings.
+_DOUBLINGS, _HALVINGS = 20, 30
 
 
 def alma(
@@ -43,12 +47,13 @@ def alma(
 ) -> Attack:
     r"""Find a near point of another class by an augmented Lagrangian of distance and margin.
 
-    Each step descends $D(x + \delta) + P(c(x + \delta), \rho, \mu)$, where c is the margin as a
-    share of the spread of the three largest logits (the plain margin where there are too few
-    classes for that), P the penalty of Birgin et al., and D the squared L2 norm or the L1 norm.
-    The multiplier $\mu$ of each row follows the derivative of P, smoothed; $\rho$ grows where ten
-    steps brought neither a point across nor progress. Steps are scaled by the running size of the
-    gradient, and the first is `first_step` long.
+    Each step descends $D(\delta) + P(c(x + \delta), \rho, \mu)$, where c is the margin as a share
+    of the spread of the three largest logits (the plain margin where there are too few classes
+    for that), P the penalty of Birgin et al., and D the L2 or L1 norm; the first descends P
+    alone. The multiplier $\mu$ of each row follows the derivative of P, smoothed; $\rho$ grows
+    while ten steps bring no progress, until a point across has been met. Steps are RMSprop's with
+    momentum: the first changes the norm by `first_step`, and they shrink to a hundredth from when
+    a point across was met.
 
     The nearest point is brought back onto the boundary at the end, which the paper does not do.
 
@@ -107,18 +112,21 @@ class _Multipliers:
     def __init__(self, like: Tensor, memory: float) -> None:
         self.memory = memory
         self.multiplier, self.penalty = torch.ones_like(like), torch.ones_like(like)
-        self.before = torch.full_like(like, torch.inf)
+        self.before = like
         self.crossed = torch.zeros_like(like, dtype=torch.bool)
 
     def follow(self, step: int, constraint: Tensor, across: Tensor) -> Tensor:
         """Update both from the constraint; return the derivative of the penalty in it."""
         self.crossed |= across
-        if step and step % _PATIENCE == 0:
-            stuck = ~self.crossed & (constraint > _ENOUGH * self.before)
+        if step == 0:
+            self.before = constraint
+            return _slope(constraint, self.penalty, self.multiplier)
+        if (step + 1) % _PATIENCE == 0:
+            stuck = ~self.crossed & (constraint >= _ENOUGH * self.before)
             self.penalty = torch.where(stuck, self.penalty * _GROWTH, self.penalty)
-            self.before, self.crossed = constraint, across
+            self.before = constraint
         wanted = _slope(constraint, self.penalty, self.multiplier)
-        smoothed = torch.lerp(wanted, self.multiplier, self.memory) if step else wanted
+        smoothed = torch.lerp(wanted, self.multiplier, self.memory)
         self.multiplier = smoothed.clamp(_LEAST_MULTIPLIER, _MOST_MULTIPLIER)
         return _slope(constraint, self.penalty, self.multiplier)
 
@@ -145,24 +153,49 @@ def _descend(
 ) -> None:
     problem = objective.problem
     inputs = problem.points[rows]
-    here = inputs
+    here, move = inputs, torch.zeros_like(inputs)
+    square = torch.ones_like(inputs)
     multipliers = _Multipliers(problem.distance[rows], memory)
-    square, pace = torch.zeros_like(problem.distance[rows]), torch.ones(0)
+    found = torch.full_like(problem.distance[rows], steps + 1.0)
+    pace = torch.ones_like(found)
     for step in range(steps):
         loss, gradient, across = objective.at(rows, here, check=step == 0)
-        slope = multipliers.follow(step, -loss, across)
-        delta = here - inputs
-        total = (2.0 * delta if problem.norm == 2.0 else delta.sign()) - column(
-            slope, here
-        ) * gradient
-        length = norm_of(total, 2.0)
-        square = torch.lerp(length.square(), square, memory) if step else length.square()
-        scaled = total / column(1.0 + square.sqrt(), here)
+        slope = multipliers.follow(step, -loss + _LEAD, across)
+        found = torch.where(across, found.clamp(max=step), found)
+        total = -column(slope, here) * gradient
         if step == 0:
-            size = norm_of(scaled, problem.norm)
-            pace = first_step / torch.where(size > 0, size, torch.inf)
-        now = pace * math.exp(math.log(_LAST_STEP) * step / steps)
-        here = problem.clip(here - column(now, here) * scaled)
+            pace = _first_pace(problem, inputs, total, first_step)
+        else:
+            total = total + _slope_of_norm(here - inputs, problem.norm)
+        square = torch.lerp(total.square(), square, memory)
+        move = memory * move + total / (square.sqrt() + _TINY)
+        late = (step - found).clamp(min=0.0) / (steps - found)
+        now = pace * (math.log(_LAST_STEP) * late).exp()
+        here = problem.clip(here - column(now, here) * move)
         if progress is not None:
             progress(step + 1, steps)
     objective.offer_last(rows, here)
+
+
+def _slope_of_norm(delta: Tensor, norm: float) -> Tensor:
+    if norm == 1.0:
+        return delta.sign()
+    length = norm_of(delta, norm)
+    return delta / column(torch.where(length > 0, length, 1.0), delta)
+
+
+def _first_pace(problem: Problem, inputs: Tensor, way: Tensor, wanted: float) -> Tensor:
+    """Return how far to go along minus `way`, `(m,)`, to be `wanted` away once in the box.
+
+    By bisection of the logarithm, for the box holds some entries back; a row that it holds back
+    altogether gets the upper end.
+    """
+    size = norm_of(way, problem.norm)
+    low = wanted / torch.where(size > 0, size, 1.0)
+    high = low * 2.0**_DOUBLINGS
+    for _ in range(_HALVINGS):
+        middle = (low * high).sqrt()
+        there = problem.clip(inputs - column(middle, inputs) * way)
+        far = norm_of(there - inputs, problem.norm) > wanted
+        low, high = torch.where(far, low, middle), torch.where(far, middle, high)
+    return high

@@ -41,7 +41,9 @@ def ddn(
     Each step follows the normalised gradient of the cross-entropy, then returns to a sphere about
     the input: of radius $(1 - \gamma)\epsilon$ if the point before was across, and
     $(1 + \gamma)\epsilon$ if not. The direction is so decoupled from the norm, and no weight
-    between the two has to be searched. The nearest point is brought back onto the boundary at the
+    between the two has to be searched. The gradient is taken of the log-odds, which points the same
+    way and does not vanish where the softmax saturates (the paper takes a random way there). The
+    nearest point is brought back onto the boundary at the
     end, which the paper does not do; it rounds points to 256 levels, which is not done here.
 
     Cost: `steps` gradients and about 10 forward passes more an input.
@@ -96,7 +98,7 @@ def _descend(
     rate: float,
     progress: Progress | None,
 ) -> None:
-    objective = Objective(problem, "cross_entropy")
+    objective = Objective(problem, "log_odds")
     inputs = problem.points[rows]
     here, radius = inputs, torch.full_like(problem.distance[rows], first_radius)
     for step in range(steps):

@@ -63,8 +63,9 @@ def direct_boundary(
     averages it; single planes of a ReLU network mislead, and full steps onto them cycle.
     *Scout*: which class lies nearest is not known from the input. So short walks try the
     boundaries with the rivals of the highest logits, `f_label - f_rival = 0`, and the nearest is
-    walked on from there; where there are many steps, two other walks follow. *Polish*: the segment from
-    the input to the best point is intersected with the boundary, to the resolution of the dtype.
+    walked on from there; where there are many steps, two other walks follow. *Polish*: the
+    segment from the input to the best point is intersected with the boundary, to the resolution
+    of the dtype.
 
     How boldly to start is decided for each input by one look ahead, whether the gradient at its
     projection resembles that at the input. Where the look shows an affine model, each rival is
@@ -208,10 +209,10 @@ def _scout_and_settle(
     steadily, and one to whichever logit is highest. They end in other minima.
     """
     short = min(max(int(_SCOUTING * steps / len(scouts)), 1), _MOST_SCOUTING)
-    nearest, here, plane = _scout(problem, rows, stride, scouts[0], short, report)
+    nearest, here, plane = _set_out(problem, rows, stride, scouts[0], short, report)
     rivals = scouts[0]
     for other in scouts[1:]:
-        length, there, its_plane = _scout(problem, rows, stride, other, short, report)
+        length, there, its_plane = _set_out(problem, rows, stride, other, short, report)
         nearer = length < nearest
         nearest, rivals = torch.minimum(nearest, length), torch.where(nearer, other, rivals)
         here = torch.where(column(nearer, here), there, here)
@@ -223,11 +224,11 @@ def _scout_and_settle(
         step_done=report,
     )  # fmt: skip
     if share:
-        _scout(problem, rows, stride.clamp(max=_STEADY), rivals, share, report)
-        _scout(problem, rows, stride, None, share, report)
+        _set_out(problem, rows, stride.clamp(max=_STEADY), rivals, share, report)
+        _set_out(problem, rows, stride, None, share, report)
 
 
-def _scout(
+def _set_out(
     problem: Problem,
     rows: Tensor,
     stride: Tensor,
@@ -261,7 +262,7 @@ def _try_again(problem: Problem, rows: Tensor, steps: int) -> None:
             order = _by_logit(problem, left)
             rivals = order[attempt % len(order)]
         stride = torch.full_like(problem.distance[left], _wide(problem))
-        _scout(problem, left, stride, rivals, steps, lambda: None)
+        _set_out(problem, left, stride, rivals, steps, lambda: None)
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[], None]:

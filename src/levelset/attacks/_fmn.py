@@ -41,7 +41,7 @@ def fmn(
 
     Each step follows the gradient of the margin, scaled to length 1, then returns to the ball
     $\lVert x - x_0 \rVert \le \epsilon$ and to the box. Until a row has been across, its radius is
-    where the linearised boundary is, $\epsilon = \lVert \delta \rVert_p + |F| / \lVert \nabla F
+    just beyond the linearised boundary, $\epsilon = \lVert \delta \rVert_p + |F| / \lVert \nabla F
     \rVert_q$; then it shrinks by a small share where the point is across, never above the best
     norm so far, and grows where it is not. In L0 the ball keeps the largest changes, and the
     radius changes by at least one.
@@ -131,7 +131,8 @@ def _next_radius(
     slope = norm_of(gradient, dual(problem.norm))
     ahead = loss.abs() / torch.where(slope > 0, slope, 1.0)
     unfound = norm_of(here - problem.points[rows], problem.norm) + ahead
-    grown = torch.where(best.isfinite(), radius * (1.0 + rate), unfound)
+    # Beyond the linearised boundary by the rate: on an affine model it is else never crossed.
+    grown = torch.where(best.isfinite(), radius, unfound) * (1.0 + rate)
     return torch.where(across, torch.minimum(radius * (1.0 - rate), best), grown)
 
 

@@ -1,6 +1,7 @@
 """The measurements an audit can make, by name: each turns a part of the inputs into columns."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
 from levelset.attacks._problem import Bounds
+from levelset.auditing._curvature import curvature_columns
 from levelset.boundary import ATTACKS, Effort, distance, persistence
 
 __all__ = ["MEASURES", "Measured", "Policy", "answers"]
@@ -82,6 +84,17 @@ def _persistence(
     return Measured(columns, {})
 
 
+def _curvature(
+    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, generator: torch.Generator
+) -> Measured:
+    """Measure how the boundary with the runner-up bends at each input, right or wrong."""
+    del labels
+    low, high = (torch.as_tensor(end) for end in policy.bounds)
+    span = float((high - low).max())
+    width = span if math.isfinite(span) else 1.0
+    return Measured(curvature_columns(model, points, width, policy.batch_size, generator), {})
+
+
 def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
     """Return the columns that every audit has: what the model answers, and by what margin."""
     prediction = logits.argmax(1)
@@ -99,4 +112,5 @@ def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
 MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy, torch.Generator], Measured]] = {
     "distance": _distance,
     "persistence": _persistence,
+    "curvature": _curvature,
 }

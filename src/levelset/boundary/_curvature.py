@@ -1,7 +1,8 @@
 """Principal and mean curvatures of level sets."""
 
+import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
 from levelset._typing import Field, PerPoint, Points, Progress
-from levelset.boundary._eigen import Ends, Exact, Method, check_count, choose_method, eigen
+from levelset.boundary._eigen import Eigen, Ends, Exact, Method, check_count, choose_method, eigen
 from levelset.boundary._hessian import (
     Hessian,
     hessian_of,
@@ -49,7 +50,7 @@ class Curvature(Rows):
 
     Attributes:
         principal: Principal curvatures, descending, `(n, q)`: all d - 1, or those asked for.
-        directions: Their directions, unit and tangent, `(n, q, *d)`.
+        directions: Their directions, unit and tangent, `(n, q, *d)`; none (q = 0) if left out.
         error: Bound of the distance from each to a true one, `(n, q)`: 0 for the exact form.
         mean: Mean of all d - 1 principal curvatures, `(n,)`; NaN where it was left out.
         mean_error: Its standard error, `(n,)`: 0 where it is exact.
@@ -75,7 +76,7 @@ class Curvature(Rows):
         It is $-(d - 1)/2$ times `mean`: of the other sign, and in d = 3 of the same size
         (Alonso and Bonin 2023, Eq. 7).
         """  # noqa: E501
-        size = self.directions[0:1, 0:1].flatten(2).shape[2]
+        size = math.prod(self.directions.shape[2:])
         return -0.5 * (size - 1) * self.mean
 
     def summary(self) -> dict[str, int | float]:
@@ -100,6 +101,7 @@ def curvature(
     level: float | None = 0.0,
     tol: float = 1e-3,
     method: Method | None = None,
+    directions: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
@@ -128,7 +130,8 @@ def curvature(
         points: Where, `(n, *d)`.
         labels: Handed on to the field, a row a point.
         count: How many of the extreme curvatures; `None` for all d - 1.
-        ends: Which: the `top` (largest), the `bottom`, or `both` (twice `count`).
+        ends: Which: the `top` (largest), the `bottom`, `both` (twice `count`), or the `extreme`
+            ones, largest in size.
         smoothing: `CentralDifference`, `ForwardDifference`, `SoftplusSurrogate`,
             `GaussianSmoothing`; `None` for the exact Hessian.
         level: The level the points are meant to lie on, in the units of the field; `None` to
@@ -136,6 +139,8 @@ def curvature(
         tol: Distance from the level that passes without a warning, in the units of the field.
         method: [`Exact`][levelset.boundary.Exact] or [`Lanczos`][levelset.boundary.Lanczos];
             `None` for the exact form where all are asked for or d is at most 1,024.
+        directions: Whether to return directions; without them the exact form is a fifth faster,
+            and the result small.
         batch_size: Most points at once; `None` for a number that fits the cache.
         generator: Of Lanczos' starts, the trace, and the noise; one stream a point.
         progress: Called as `progress(done, total)` in points.
@@ -185,33 +190,26 @@ def curvature(
             )
             if smoothing is None:
                 refuse_zero("curvature", hessian, rows)
-            parts.append(_part(hessian, points[cut], rows, count, ends, method, streams, smoothing))
+            unit = hessian.gradient / hessian.gradient.norm(dim=1, keepdim=True)
+            found = eigen(hessian, unit, rows, count, ends, method, streams, directions=directions)
+            parts.append(_divided(found, hessian, points[cut], smoothing))
             if progress is not None:
                 progress(cut.stop, len(points))
     if not parts:
         return _nothing(points, count, ends, smoothing)
-    found = concatenate(parts)
-    found.residual.copy_(residual)
-    return found
+    return replace(concatenate(parts), residual=residual)
 
 
-def _part(
-    hessian: Hessian,
-    points: Tensor,
-    rows: Tensor,
-    count: int | None,
-    ends: Ends,
-    method: Method,
-    streams: Streams | None,
-    smoothing: Smoothing | None,
+def _divided(
+    found: Eigen, hessian: Hessian, points: Tensor, smoothing: Smoothing | None
 ) -> Curvature:
-    length = hessian.gradient.norm(dim=1, keepdim=True)
-    found = eigen(hessian, hessian.gradient / length, rows, count, ends, method, streams)
-    slope = length[:, 0]
+    """Return the curvatures, eigenvalues divided by the length of the gradient."""
+    slope = hessian.gradient.norm(dim=1)
+    length = slope.unsqueeze(1)
     parts = (hessian.gradient.shape[1] - 1) * slope
     return Curvature(
         principal=found.values / length,
-        directions=found.vectors.view(*found.vectors.shape[:2], *points.shape[1:]),
+        directions=found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:]),
         error=found.error / length,
         mean=found.trace / parts,
         mean_error=found.trace_error / parts,

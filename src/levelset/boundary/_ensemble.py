@@ -25,7 +25,7 @@ _WALK: dict[str, dict[str, int]] = {
     "thorough": {"steps": 300, "rivals": 4},
 }
 _SECOND_STEPS = 100
-_DRAWS = 20
+_DRAWS = 4
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def loss_curvature(
     ends: Ends = "top",
     smoothing: Smoothing | None = None,
     method: Method | None = None,
+    directions: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
@@ -89,9 +90,12 @@ def loss_curvature(
         points: The inputs, `(n, *d)`.
         labels: Their classes, `(n,)`; `None` for the model's own predictions.
         count: How many of the extreme eigenvalues; `None` for all d.
-        ends: Which: the `top` (largest), the `bottom`, or `both` (twice `count`).
+        ends: Which: the `top` (largest), the `bottom`, `both` (twice `count`), or the `extreme`
+            ones, largest in size.
         smoothing: As in [`curvature`][levelset.boundary.curvature].
         method: As in `curvature`.
+        directions: Whether to return directions; without them the exact form is a fifth faster,
+            and the result small.
         batch_size: Most points at once; `None` for a number that fits the cache.
         generator: Of Lanczos' starts, the trace, and the noise; one stream a point.
         progress: Called as `progress(done, total)` in points.
@@ -130,8 +134,8 @@ def loss_curvature(
                 "loss_curvature", field, points[cut], labels[cut], smoothing,
                 rows=rows, streams=streams, tangential=False,
             )  # fmt: skip
-            found = eigen(hessian, None, rows, count, ends, method, streams)
-            vectors = found.vectors.view(*found.vectors.shape[:2], *points.shape[1:])
+            found = eigen(hessian, None, rows, count, ends, method, streams, directions=directions)
+            vectors = found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:])
             parts.append(
                 LossCurvature(
                     found.values, vectors, found.error, found.trace, found.trace_error,

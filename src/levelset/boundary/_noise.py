@@ -19,7 +19,7 @@ NoiseName: TypeAlias = Literal["gaussian", "ball"]
 # would double the share of some even functions in the error; above, making one costs too much.
 _LEAST_BASIS, _MOST_BASIS = 128, 1024
 # Bases shared by all points of a call (5 MB each at 784); who needs more draws on its own.
-_BASES = 8
+_BASES = 16
 # Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
 _BLOCK = 4096
 

@@ -194,8 +194,9 @@ class Voter:
         """Return the classes of rows in the buffer's layout."""
         if 0 < flat.shape[0] <= self._batch:
             return self._classify(flat)
-        parts = [self._classify(part) for part in torch.split(flat, self._batch)]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64, device=flat.device)
+        if not flat.shape[0]:
+            return torch.zeros(0, dtype=torch.int64, device=flat.device)
+        return torch.cat([self._classify(part) for part in torch.split(flat, self._batch)])
 
     def _classify(self, flat: Tensor) -> Tensor:
         points = _unflatten(flat, self.shape)

@@ -43,8 +43,9 @@ class Audit(Common):
     """Which part of the data."""
     limit: int | None = None
     """Most inputs, the first of them."""
-    measure: tuple[Literal["distance", "persistence"], ...] = ("distance",)
-    """What to measure: distance to the boundary, and the noise that a prediction survives."""
+    measure: tuple[Literal["distance", "persistence", "curvature"], ...] = ("distance",)
+    """What to measure: distance to the boundary, the noise that a prediction survives, how the
+    boundary bends."""
     norms: tuple[Literal["2", "inf"], ...] = ("2", "inf")
     """In which norms."""
     effort: Effort = "standard"
@@ -63,6 +64,10 @@ class Audit(Common):
         """Load, measure, write."""
         device = self.place()
         data = read_images(self.data, split=self.split, limit=self.limit)
+        bad = [index for index in self.frequencies if not 0 <= index < len(data)]
+        if bad:
+            message = f"--frequencies must lie in 0 to {len(data) - 1}, got {bad[0]}."
+            raise ParameterError(message)
         model = Classifier(
             load_model(self.model, self.weights),
             bounds=data.bounds,
@@ -93,10 +98,6 @@ class Audit(Common):
 
     def _pictures(self, model: Classifier, found: Found) -> list[report.Section]:
         """Return a section for each input whose class frequencies are asked for."""
-        bad = [index for index in self.frequencies if not 0 <= index < len(found)]
-        if bad:
-            message = f"--frequencies must lie in 0 to {len(found) - 1}, got {bad[0]}."
-            raise ParameterError(message)
         generator, sections = self.generator(), []
         top = NOISE * (model.bounds[1] - model.bounds[0])
         sigmas = torch.linspace(0.0, top, LEVELS, device=found.points.device)

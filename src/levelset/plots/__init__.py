@@ -6,5 +6,22 @@ of a result in the list, as in the report.
 
 from levelset.plots._attacks import attack, transfer
 from levelset.plots._audit import borders, distances, robustness, witnesses
+from levelset.plots._curvature import cross_section, curvature, mean_curvatures, ranks, roc
+from levelset.plots._noise import class_frequencies, persistence, persistence_along
 
-__all__ = ["attack", "borders", "distances", "robustness", "transfer", "witnesses"]
+__all__ = [
+    "attack",
+    "borders",
+    "class_frequencies",
+    "cross_section",
+    "curvature",
+    "distances",
+    "mean_curvatures",
+    "persistence",
+    "persistence_along",
+    "ranks",
+    "robustness",
+    "roc",
+    "transfer",
+    "witnesses",
+]

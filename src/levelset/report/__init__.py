@@ -1,8 +1,19 @@
 """One self-contained HTML page from results: figures, pictures and a table, offline."""
 
 from levelset.report._audit import audit
+from levelset.report._curvature import curvature, detection
 from levelset.report._noise import class_frequencies, persistence
 from levelset.report._render import Html
 from levelset.report._write import Section, Table, write
 
-__all__ = ["Html", "Section", "Table", "audit", "class_frequencies", "persistence", "write"]
+__all__ = [
+    "Html",
+    "Section",
+    "Table",
+    "audit",
+    "class_frequencies",
+    "curvature",
+    "detection",
+    "persistence",
+    "write",
+]

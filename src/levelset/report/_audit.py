@@ -9,6 +9,7 @@ from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
 from levelset.errors import DataError, ParameterError
 from levelset.report import _figures, _words
+from levelset.report._curvature import bent, curvatures
 from levelset.report._images import Pictures, encode, pack
 from levelset.report._noise import measured, noise
 from levelset.report._palette import model_colours
@@ -65,6 +66,7 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     held = [audits] if isinstance(audits, Audit) else list(audits)
     _check(held)
     about_noise = noise(held) if measured(held) else []
+    about_noise += curvatures(held) if bent(held) else []
     if not all(audit.norms for audit in held):
         return [_glance(held), *about_noise, _plain_rows(held)]
     pictures = pack(held)

@@ -1,0 +1,154 @@
+"""Curvature and detection: ordered profiles, means, cross-sections, ROC curves, ranks."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from levelset.boundary import CrossSection, Curvature
+from levelset.boundary.detect import Roc
+from levelset.errors import ParameterError
+from levelset.plots._axes import axes_or_new
+from levelset.report._palette import model_colours
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["cross_section", "curvature", "mean_curvatures", "ranks", "roc"]
+
+
+def curvature(results: Curvature | Mapping[str, Curvature], ax: "Axes | None" = None) -> "Axes":
+    """Draw the mean of the ordered principal curvatures over the points.
+
+    Args:
+        results: One result, or several by what they are called.
+        ax: Where to draw; `None` for new axes.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+        ParameterError: If there is no point.
+    """
+    held = _held("curvature", results)
+    axes = axes_or_new(ax)
+    for (name, result), colour in zip(held.items(), model_colours(len(held)), strict=True):
+        values = result.principal.double().cpu()
+        places = torch.arange(1, values.shape[1] + 1).numpy()
+        axes.plot(places, values.mean(0).numpy(), color=colour, label=name)
+    axes.axhline(0.0, color="grey", lw=0.6)
+    axes.set(xlabel="place of the principal curvature", ylabel="mean over the points")
+    if len(held) > 1:
+        axes.legend(frameon=False)
+    return axes
+
+
+def mean_curvatures(
+    results: Curvature | Mapping[str, Curvature], ax: "Axes | None" = None, *, bins: int = 40
+) -> "Axes":
+    """Draw histograms of the mean curvatures.
+
+    Args:
+        results: One result, or several by what they are called.
+        ax: Where to draw; `None` for new axes.
+        bins: Number of bins.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+        ParameterError: If there is no point.
+    """
+    held = _held("mean_curvatures", results)
+    axes = axes_or_new(ax)
+    for (name, result), colour in zip(held.items(), model_colours(len(held)), strict=True):
+        values = result.mean[result.mean.isfinite()].double().cpu().numpy()
+        axes.hist(values, bins=bins, color=colour, alpha=0.5, label=name)
+    axes.axvline(0.0, color="grey", lw=0.6)
+    axes.set(xlabel="mean curvature", ylabel="boundaries")
+    if len(held) > 1:
+        axes.legend(frameon=False)
+    return axes
+
+
+def cross_section(result: CrossSection, ax: "Axes | None" = None) -> "Axes":
+    """Draw a field on the plane of normal and tangent, its zero line, x, y and z.
+
+    Args:
+        result: From [`cross_section`][levelset.boundary.cross_section].
+        ax: Where to draw; `None` for new axes.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+    """
+    axes = axes_or_new(ax)
+    ticks, values = result.ticks.double().cpu().numpy(), result.values.double().cpu().numpy()
+    size = float(abs(values).max()) or 1.0
+    axes.pcolormesh(ticks, ticks, values, cmap="RdBu", vmin=-size, vmax=size, shading="gouraud")
+    axes.contour(ticks, ticks, values, levels=[0.0], colors="black")
+    for name, place in (("x", result.start), ("y", result.perturbed), ("z", torch.zeros(2))):
+        right, up = float(place[0]), float(place[1])
+        axes.plot(right, up, "o", color="black", ms=4)
+        axes.annotate(name, (right, up), textcoords="offset points", xytext=(4, 4))
+    axes.set(xlabel="along the tangent", ylabel="along the normal")
+    axes.set_aspect("equal")
+    return axes
+
+
+def roc(result: Roc, ax: "Axes | None" = None) -> "Axes":
+    """Draw a receiver operating characteristic.
+
+    Args:
+        result: From `Detector.evaluate`.
+        ax: Where to draw; `None` for new axes.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+    """
+    axes = axes_or_new(ax)
+    axes.plot(result.false_alarms.cpu().numpy(), result.hits.cpu().numpy())
+    axes.plot((0.0, 1.0), (0.0, 1.0), color="grey", lw=0.6)
+    axes.set(xlabel="natural inputs flagged", ylabel="perturbed inputs flagged")
+    axes.set_title(f"area {result.area:.3f} ({result.low:.3f} to {result.high:.3f})")
+    return axes
+
+
+def ranks(places: Tensor, ax: "Axes | None" = None) -> "Axes":
+    """Draw how often the original class comes first, second, and so on.
+
+    Args:
+        places: From `Detection.rank`, `(n,)`, 0 for the first.
+        ax: Where to draw; `None` for new axes.
+
+    Returns:
+        The axes drawn on.
+
+    Raises:
+        MissingExtraError: If `ax` is `None` and matplotlib is not installed.
+        ParameterError: If there is no input.
+    """
+    if not len(places):
+        message = "plots.ranks: `places` must hold at least one input, got none."
+        raise ParameterError(message)
+    axes = axes_or_new(ax)
+    shares = torch.bincount(places.long().cpu()).double() / len(places)
+    axes.bar(range(1, len(shares) + 1), shares.tolist())
+    axes.set(xlabel="rank of the original class", ylabel="share of perturbed inputs")
+    return axes
+
+
+def _held(function: str, results: Curvature | Mapping[str, Curvature]) -> dict[str, Curvature]:
+    held = {"": results} if isinstance(results, Curvature) else dict(results)
+    if not held or not any(len(result) for result in held.values()):
+        message = f"plots.{function}: `results` must hold at least one point, got none."
+        raise ParameterError(message)
+    return held
