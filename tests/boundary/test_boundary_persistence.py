@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from levelset.boundary import persistence
+from levelset.datasets import read_images
 from levelset.errors import DataError, FieldError, ParameterError, ShapeError
+from levelset.networks import convnet_4a
 from levelset.shapes import Orthant
 
 
@@ -237,24 +240,19 @@ def test_no_points_are_no_crash():
 @pytest.mark.data
 @pytest.mark.slow
 def test_released_network_agrees_with_the_papers_algorithm():
-    """Mean of the first 100 images by plain bracketing, one image at a time: 0.3646."""
+    """And does not depend on the batch, within its interval."""
     home = os.environ.get("LEVELSET_DATA")
     if not home:
         pytest.skip("LEVELSET_DATA names no folder of data sets")
-    from safetensors.torch import load_file
-
-    from levelset.datasets import read_images
-    from levelset.networks import convnet_4a
-
     network = convnet_4a()
     network.load_state_dict(load_file(Path(home) / "networks" / "mnist-convnet4a-xent.safetensors"))
-    points = read_images("mnist", limit=30).points
+    points = read_images("mnist", limit=12).points
     found = persistence(network, points, generator=seeded())
     assert found.found.all()
-    again = persistence(network, points[10:12], generator=seeded(), batch_size=5)
+    again = persistence(network, points[10:12], tolerance=0.03, generator=seeded(), batch_size=5)
     assert (again.low <= found.sigma[10:12]).all()
     assert (found.sigma[10:12] <= again.high).all()
     paper = persistence(
-        network, points[:6], method="bracketing", tolerance=0.005, generator=seeded(1)
+        network, points[:3], method="bracketing", tolerance=0.005, generator=seeded(1)
     )
-    assert torch.allclose(paper.sigma, found.sigma[:6], rtol=0.1)
+    assert torch.allclose(paper.sigma, found.sigma[:3], rtol=0.1)

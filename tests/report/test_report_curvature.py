@@ -25,7 +25,7 @@ def test_an_audit_that_measured_curvature_has_a_section_about_it(make_audit):
     sections = {section.title: section for section in report.audit(bent(make_audit()))}
     assert "softplus of sharpness 5" in sections["Curvature"].text
     assert "1 inputs lie on no level set" in sections["Curvature"].text
-    assert sections["Curvature"].content.markup.count("<figure") == 3
+    assert sections["Curvature"].content.markup.count("data-figure") == 3
 
 
 def test_curvatures_and_detections_have_sections(tmp_path):
@@ -37,7 +37,7 @@ def test_curvatures_and_detections_have_sections(tmp_path):
     roc = Roc.of(torch.rand(9), 0.5 + torch.rand(8), generator=torch.Generator().manual_seed(0))
     (found,) = report.detection(roc, torch.tensor([0, 0, 2]))
     assert f"Area under the curve {roc.area:.3f}" in found.text
-    report.write(tmp_path / "page.html", [section, found, *report.detection(roc)])
+    report.write(tmp_path / "page.html", [section, found, *report.detection(roc)], title="t")
     assert (tmp_path / "page.html").stat().st_size > 10_000
     with pytest.raises(ParameterError, match="must hold at least one point, got none"):
         report.curvature({})

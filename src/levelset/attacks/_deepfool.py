@@ -51,7 +51,7 @@ def deepfool(
     networks it is several times further off. Use
     [`direct_boundary`][levelset.attacks.direct_boundary] for distances.
 
-    Cost: a forward pass and `candidates` gradients a step, and about 10 forward passes.
+    Cost: two forward passes and `candidates` gradients a step, and about 10 forward passes.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.

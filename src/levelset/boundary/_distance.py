@@ -101,9 +101,9 @@ def distance(
 
     The model is held in evaluation mode meanwhile, and left exactly as it was found.
 
-    Cost: 26, 95 or 400 gradients an input for the three efforts and about 10 forward passes more,
-    at the highest effort 150 more; for inputs that gradients find nothing for, up to four times as
-    many.
+    Cost: 26 (L-infinity: 46), 95 or 500 gradients an input for the three efforts, and about 10
+    forward passes more, at the highest effort 150; for inputs that gradients find nothing for, up
+    to four times as many.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.

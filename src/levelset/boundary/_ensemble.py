@@ -22,8 +22,9 @@ ATTACKS = ("direct_boundary", "alma", "fmn", "random_direction")
 _WALK: dict[str, dict[str, int]] = {
     "quick": {"steps": 26, "rivals": 0},
     "standard": {"steps": 95, "rivals": 3},
-    "thorough": {"steps": 300, "rivals": 4},
+    "thorough": {"steps": 400, "rivals": 5},
 }
+_QUICK_INF = {"steps": 46, "rivals": 0}
 _SECOND_STEPS = 100
 _DRAWS = 4
 
@@ -53,7 +54,8 @@ def members(
     The gradient-free one comes last where gradients lead nowhere, and for all inputs at the
     highest effort, so that masked gradients cannot pass for distance.
     """
-    found = [Member("direct_boundary", direct_boundary, {"norm": norm, **_WALK[effort]})]
+    walk = _QUICK_INF if effort == "quick" and math.isinf(norm) else _WALK[effort]
+    found = [Member("direct_boundary", direct_boundary, {"norm": norm, **walk})]
     if effort == "thorough":
         second = {"norm": norm, "steps": _SECOND_STEPS}
         found.append(

@@ -78,14 +78,14 @@ class Voter:
     ) -> None:
         self.function, self.model, self.noise, self.paired = function, model, noise, paired
         self.shape = points.shape[1:]
-        self._given = points.detach()
-        self._flat = _flatten(self._given)
+        self._flat = _flatten(points.detach())
         swift = swift_batch(model, points)
         if points.device.type != "cpu":
             swift = max(_DEVICE_ELEMENTS // max(noise.size, 1), 1)
         self._batch = swift if batch_size is None else min(swift, batch_size)
-        rows = max(self._batch, _LEAST_ROWS)
-        self._buffer = self._flat.new_empty(rows - rows % 2, noise.size)
+        sides = 2 if paired else 1
+        directions = max(self._batch, _LEAST_ROWS) // sides
+        self._buffer = self._flat.new_empty(directions, sides, noise.size)
         self._plain, self.logits = False, 0
         with torch.no_grad():
             self.classes, again = self._all(self._flat), self._all(self._flat)
@@ -96,34 +96,21 @@ class Voter:
     @torch.no_grad()
     def vote(self, tasks: Sequence[Task]) -> Votes:
         """Classify the noisy copies that the tasks ask for."""
-        sizes = torch.tensor([task.draws for task in tasks], dtype=torch.int64)
-        rows = torch.tensor([task.row for task in tasks], dtype=torch.int64)
-        total = int(sizes.sum())
-        plus = torch.empty(total, dtype=torch.int64, device=self.classes.device)
-        minus = torch.empty_like(plus) if self.paired else plus
-        done = filled = 0
-        pieces: list[tuple[int, int]] = []  # directions in the buffer, and whose they are
+        labels, filled = [self.classes[:0]], 0
         capacity = self._buffer.shape[0]
-        sides = 2 if self.paired else 1
         for task in tasks:
             left = task.draws
             while left:
-                drawn = self.noise.take(task.row, min(left, (capacity - filled) // sides))
+                drawn = self.noise.take(task.row, min(left, capacity - filled))
                 count = drawn.shape[0]  # `len` of a tensor is slow, and this is the inner loop
-                self._fill(task, drawn, filled, count)
-                pieces.append((filled, count))
-                filled += sides * count
-                left -= count
-                if filled + sides > capacity:
-                    done += self._empty(pieces, filled, plus[done:], minus[done:])
-                    pieces, filled = [], 0
+                self._fill(task, drawn, self._buffer[filled : filled + count])
+                filled, left = filled + count, left - count
+                if filled == capacity:
+                    labels.append(self._copies(filled))
+                    filled = 0
         if filled:
-            self._empty(pieces, filled, plus[done:], minus[done:])
-        self.evaluations.index_add_(
-            0, rows.to(self.evaluations.device), sides * sizes.to(self.evaluations.device)
-        )
-        number = torch.repeat_interleave(torch.arange(len(tasks)), sizes).to(plus.device)
-        return self._counted(number, rows.to(plus.device), plus, minus, len(tasks))
+            labels.append(self._copies(filled))
+        return self._counted(tasks, torch.cat(labels).view(-1, self._buffer.shape[1]))
 
     @torch.no_grad()
     def keep(self, asked: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
@@ -156,39 +143,32 @@ class Voter:
         own = torch.cat([self.classes[row].expand(len(part)) for part, row in held])
         return self._all(torch.cat([part for part, _ in held])) == own
 
-    def _counted(
-        self, task: Tensor, rows: Tensor, plus: Tensor, minus: Tensor, tasks: int
-    ) -> Votes:
-        own = self.classes[rows][task]
-        kept = (plus == own).long()
-        if self.paired:
-            kept += minus == own
-        counts = torch.bincount(3 * task + kept, minlength=3 * tasks).view(tasks, 3)
-        return Votes(task, plus, minus, counts)
+    def _counted(self, tasks: Sequence[Task], labels: Tensor) -> Votes:
+        """Return the classes `(m, 1 or 2)` of all copies as votes, and count what they cost."""
+        device, sides = labels.device, labels.shape[1]
+        rows = torch.tensor([task.row for task in tasks], dtype=torch.int64, device=device)
+        sizes = torch.tensor([task.draws for task in tasks], dtype=torch.int64, device=device)
+        self.evaluations.index_add_(0, rows, sides * sizes)
+        task = torch.repeat_interleave(torch.arange(len(tasks), device=device), sizes)
+        kept = (labels == self.classes[rows][task].unsqueeze(1)).sum(1)
+        counts = torch.bincount(3 * task + kept, minlength=3 * len(tasks)).view(-1, 3)
+        return Votes(task, labels[:, 0], labels[:, -1], counts)
 
-    def _fill(self, task: Task, drawn: Tensor, start: int, count: int) -> None:
+    def _fill(self, task: Task, drawn: Tensor, place: Tensor) -> None:
         point = self._flat[task.row : task.row + 1]
-        torch.add(point, drawn, alpha=task.sigma, out=self._buffer[start : start + count])
+        torch.add(point, drawn, alpha=task.sigma, out=place[:, 0])
         if self.paired:
-            other = self._buffer[start + count : start + 2 * count]
-            torch.add(point, drawn, alpha=-task.sigma, out=other)
+            torch.add(point, drawn, alpha=-task.sigma, out=place[:, 1])
 
-    def _empty(
-        self, pieces: list[tuple[int, int]], filled: int, plus: Tensor, minus: Tensor
-    ) -> int:
-        """Classify what the buffer holds, write the classes, and return how many directions."""
-        labels = self._all(self._buffer[:filled])
+    def _copies(self, filled: int) -> Tensor:
+        """Return the classes of the first copies in the buffer."""
+        copies = self._buffer[:filled].flatten(0, 1)
+        labels = self._all(copies)
         if not self._probed:
             self._probed = True
             # In the same batches, for rounding may depend on them.
-            self._raise_if_random(labels != self._all(self._buffer[:filled]), "noisy copies")
-        place = 0
-        for start, count in pieces:
-            plus[place : place + count] = labels[start : start + count]
-            if self.paired:
-                minus[place : place + count] = labels[start + count : start + 2 * count]
-            place += count
-        return place
+            self._raise_if_random(labels != self._all(copies), "noisy copies")
+        return labels
 
     def _all(self, flat: Tensor) -> Tensor:
         """Return the classes of rows in the buffer's layout."""

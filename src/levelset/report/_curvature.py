@@ -25,8 +25,8 @@ __all__ = ["bent", "curvature", "curvatures", "detection"]
 _MEANING = (
     "Curvature of the surface on which the prediction's score exceeds the runner-up's by as much "
     "as at the input, in 1 / (units of the inputs). It is positive where the surface bends round "
-    "the runner-up. The largest and the smallest are the principal curvatures at the ends, the mean "
-    "is over all. What stands for the second derivative sets the size: never compare numbers "
+    "the runner-up. The largest and the smallest are the principal curvatures at the ends, the "
+    "mean is over all. What stands for the second derivative sets the size: never compare numbers "
     "of different smoothings."
 )
 _KINDS = {
