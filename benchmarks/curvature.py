@@ -155,9 +155,15 @@ def peer(field: LogitDifference, point: torch.Tensor) -> None:
         def forward(self, points: torch.Tensor) -> torch.Tensor:
             return field(points + self.shift).unsqueeze(1)
 
+    class Total(torch.nn.Module):
+        reduction = "sum"
+
+        def forward(self, out: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return out.sum()
+
     model = Shifted()
     data = [(point[None], torch.zeros(1, 1))]
-    operator = HessianLinearOperator(model, lambda out, _: out.sum(), [model.shift], data)
+    operator = HessianLinearOperator(model, Total(), [model.shift], data)
     torch.linalg.eigvalsh(operator @ torch.eye(point.numel()))
 
 

@@ -66,6 +66,7 @@ def test_rows_do_not_depend_on_one_another_and_nothing_is_touched(settled, noise
     assert class_curvatures(model, points[:0], smoothing=CentralDifference(0.2)).shape == (0, 3)
 
 
+@pytest.mark.messages
 def test_logits_that_are_not_finite_are_refused():
     with pytest.raises(FieldError, match="must return finite logits"):
         class_curvatures(lambda x: x / 0.0, torch.ones(1, 2), smoothing=CentralDifference(0.1))

@@ -36,13 +36,14 @@ def test_by_itself_it_shows_all_three():
     assert float(found.ticks[-1]) == pytest.approx(1.5 * reach)
 
 
+@pytest.mark.messages
 def test_bad_input_is_refused():
     start, perturbed, _ = picture()
     with pytest.raises(BracketError):
         cross_section(Sphere(), start, 0.5 * start)
     with pytest.raises(ParameterError, match="must not lie straight along the normal"):
         cross_section(Sphere(), 0.0 * start, perturbed)
-    with pytest.raises(ShapeError, match=r"`perturbed` must be one input"):
+    with pytest.raises(ShapeError, match=r"`perturbed` must hold one input"):
         cross_section(Sphere(), start, perturbed.repeat(2, 1))
     with pytest.raises(ParameterError, match="`resolution` must be at least 2"):
         cross_section(Sphere(), start, perturbed, resolution=1)

@@ -299,6 +299,7 @@ def test_models_that_cannot_be_differentiated_are_refused():
     )
 
 
+@pytest.mark.messages
 def test_bad_options_are_refused(noise):
     points, field = noise(2, 3), Sphere()
     for options, words in (

@@ -96,6 +96,7 @@ def test_smooth_networks_go_without_the_surrogate(settled, setting):
     assert any(isinstance(scale, SoftplusSurrogate) for scale in rectified.scales)
 
 
+@pytest.mark.messages
 def test_bad_input_is_refused(setting, tmp_path):
     model, natural, perturbed = setting
     for changed, error, words in (

@@ -66,6 +66,7 @@ def test_few_by_lanczos_and_smoothed_ones(settled, noise):
     assert ((noisy.trace - exact.trace).abs() < 5.0 * noisy.trace_error).all()
 
 
+@pytest.mark.messages
 def test_bad_input_is_refused(settled, noise):
     net, points = model(settled, nn.Tanh()), noise(2, 7)
     with pytest.raises(ParameterError, match="`labels` must lie in 0 to 3"):

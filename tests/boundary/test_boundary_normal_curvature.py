@@ -46,6 +46,7 @@ def test_smoothings_mean_what_they_mean_for_curvature(settled, noise, smoothing)
     torch.testing.assert_close(found, whole.principal[:, 0])
 
 
+@pytest.mark.messages
 def test_bad_tangents_and_fields_are_refused(settled, noise):
     point = torch.tensor([[1.0, 0.0, 0.0]])
     for tangent in (torch.zeros(1, 3), 5.0 * point):

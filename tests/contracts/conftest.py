@@ -129,6 +129,43 @@ def _class_frequencies(model, points, labels, **options):
     return boundary.class_frequencies(model, point, sigmas, draws=20, **options)
 
 
+class _Shifted(nn.Module):
+    def __init__(self, field: nn.Module, level: float) -> None:
+        super().__init__()
+        self.field, self.level = field, level
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.field(points) - self.level
+
+
+def _curvature(model, points, labels, **options):
+    # Off the level set on purpose: the contract is about the call, not about the number. Without
+    # directions, whose sign is free.
+    field, more = levelset.Margin(model), {"level": None, "directions": False}
+    return boundary.curvature(field, points, labels=labels, **more, **options)
+
+
+def _normal_curvature(model, points, labels, **options):
+    tangents = points.detach().roll(1, 0)
+    field = levelset.Margin(model)
+    return boundary.normal_curvature(field, points, tangents, labels=labels, **options)
+
+
+def _cross_section(model, points, labels):
+    field = levelset.Component(model, 1)
+    start, end = points[:1], points.detach()[-1:] + 0.3
+    level = 0.0
+    if len(points):
+        with levelset.frozen(model), torch.no_grad():
+            level = float((field(start.detach()) + field(end)) / 2)
+    return boundary.cross_section(_Shifted(field, level), start, end, resolution=5)
+
+
+def _class_curvatures(model, points, labels, **options):
+    smoothing = boundary.GaussianSmoothing(sigma=0.1, draws=6)
+    return boundary.class_curvatures(model, points, smoothing=smoothing, **options)
+
+
 def _distortion(model, points, labels):
     return attacks.distortion(points, points.detach().roll(1, 0))
 
@@ -154,6 +191,10 @@ WRITTEN = {
     "levelset.boundary.persistence_along": Case(_persistence_along, draws=True, rows=False),
     "levelset.boundary.stability": Case(_stability, draws=True),
     "levelset.boundary.distance": Case(_distance),
+    "levelset.boundary.curvature": Case(_curvature),
+    "levelset.boundary.normal_curvature": Case(_normal_curvature),
+    "levelset.boundary.class_curvatures": Case(_class_curvatures, draws=True),
+    "levelset.boundary.cross_section": Case(_cross_section, batches=False, empty=ShapeError),
     "levelset.attacks.distortion": Case(_distortion, batches=False, differentiable=True),
     "levelset.attacks.transfer": Case(_transfer, empty=ParameterError),
 }

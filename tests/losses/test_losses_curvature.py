@@ -68,6 +68,7 @@ def test_it_flattens_a_network_that_is_trained_with_it(settled):
     assert bends[1] < 0.3 * bends[0]
 
 
+@pytest.mark.messages
 def test_arguments_are_left_alone_and_bad_ones_refused(settled, noise, left_as_found):
     net, points, labels = model(settled), noise(3, 5), torch.tensor([0, 1, 2])
     with left_as_found(net, points, labels):

@@ -92,7 +92,7 @@ def cross_section(
         check_finite("cross_section", point, name)
         if len(point) != 1 or point.shape != start.shape:
             message = (
-                f"cross_section: `{name}` must be one input, (1, *d) as the other, got "
+                f"cross_section: `{name}` must hold one input, (1, *d) as the other, got "
                 f"{tuple(point.shape)}."
             )
             raise ShapeError(message)
@@ -101,6 +101,7 @@ def cross_section(
         raise ParameterError(message)
     if extent is not None:
         check_positive("cross_section", "extent", extent)
+    start, perturbed = start.detach(), perturbed.detach()
     with frozen(field):
         origin = intersect(field, perturbed, start, labels=labels, tol=tol).points
         evaluator = Evaluator("cross_section", field, batch_size)

@@ -1,6 +1,6 @@
 """Second derivatives of a field at a batch of points, as operators: gradient, product, matrix."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ __all__ = [
 _COPIED_ELEMENTS = 22_000
 
 
+@runtime_checkable
 class Hessian(Protocol):
     """The second derivative of a field at `m` points of size `e`."""
 
