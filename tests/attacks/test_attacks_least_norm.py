@@ -210,6 +210,7 @@ def test_points_outside_the_bounds(method: Method, network: nn.Module, points: T
         method(network, points, bounds=(0.0, 0.25))
 
 
+@pytest.mark.messages
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [

@@ -189,6 +189,7 @@ def test_a_full_disk_leaves_only_whole_parts(
     assert rows(run) == rows(whole)
 
 
+@pytest.mark.messages
 def test_bad_inputs(model: nn.Module, points: Tensor, labels: Tensor) -> None:
     spoilt = points.clone()
     spoilt[4, 2] = math.nan

@@ -211,6 +211,7 @@ def test_the_classifier_brings_its_own_bounds() -> None:
     assert (found.points[held] <= 255).all()
 
 
+@pytest.mark.messages
 def test_messages() -> None:
     model, points = affine(3, 2, seed=0, dtype=torch.float32), torch.rand(4, 3)
     with pytest.raises(ParameterError, match=r"`norm` must be one of 2, inf, got 3"):

@@ -74,6 +74,7 @@ def test_one_idx_file_points_to_its_folder(home):
         read_images(home / "toy" / "t10k-images-idx3-ubyte")
 
 
+@pytest.mark.messages
 def test_the_split_is_checked():
     with pytest.raises(ParameterError, match=r"`split` must be 'train' or 'test', got 'valid'"):
         read_images("digits", split="valid")
