@@ -23,7 +23,7 @@ def test_every_name_gives_whole_entries(name):
     assert text.endswith("}\n")
     for entry in text.strip().split("\n\n"):
         assert entry.count("{") == entry.count("}")
-        assert re.match(r"@(software|article|inproceedings)\{\w+,\n", entry)
+        assert re.match(r"@(software|article|inproceedings|phdthesis|techreport)\{\w+,\n", entry)
         for attribute in ("title", "author", "year"):
             assert re.search(rf"^  {attribute} = \{{", entry, re.MULTILINE), attribute
 
