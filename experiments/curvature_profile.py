@@ -1,4 +1,4 @@
-"""Figures 2, 3 and 4 of Alonso and Bonin 2023, and their 2.3.2: curvature of a LeNet's boundaries.
+"""Figures 2, 3 and 4 of Alonso and Bonin, and their 2.3.2: curvature of a LeNet's boundaries.
 
 Forty images of class 0, nine boundaries each: the mean of the ordered principal curvatures, the
 histogram of the average curvatures, and the plane of normal and tangent at one boundary point. Then

@@ -1,4 +1,4 @@
-"""Figures 5 and 6 of Alonso and Bonin 2023: perturbed inputs told by the curvature around them.
+"""Figures 5 and 6 of Alonso and Bonin: perturbed inputs told by the curvature around them.
 
 A LeNet for MNIST (PGD within 50/255) or Fashion-MNIST (16/255), trained here if no weights are
 given. A detector is fitted on some images and judged on others, by each score alone and together,

@@ -65,7 +65,7 @@ def class_curvatures(
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
-          networks", 2023, section 3.2.
+          networks", project report, section 3.2.
     """
     check_points("class_curvatures", points)
     check_finite("class_curvatures", points)

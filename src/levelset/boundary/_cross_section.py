@@ -85,7 +85,7 @@ def cross_section(
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
-          networks", 2023, figure 2.
+          networks", project report, figure 2.
     """
     for name, point in (("start", start), ("perturbed", perturbed)):
         check_points("cross_section", point, name)

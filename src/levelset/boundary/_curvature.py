@@ -74,7 +74,7 @@ class Curvature(Rows):
         r"""Goldman's formula as printed, $(\nabla F^T H \nabla F - \mathrm{tr}(H)|\nabla F|^2) / (2|\nabla F|^3)$.
 
         It is $-(d - 1)/2$ times `mean`: of the other sign, and in d = 3 of the same size
-        (Alonso and Bonin 2023, Eq. 7).
+        (Alonso and Bonin, Eq. 7).
         """  # noqa: E501
         size = math.prod(self.directions.shape[2:])
         return -0.5 * (size - 1) * self.mean
@@ -164,7 +164,7 @@ def curvature(
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
-          networks", 2023, equations 5 to 7.
+          networks", project report, equations 5 to 7.
         - R. Goldman, "Curvature formulas for implicit curves and surfaces", Computer Aided
           Geometric Design 22 (2005), 632-658.
         - A. Fawzi et al., "Empirical study of the topology and geometry of deep networks", CVPR

@@ -109,7 +109,7 @@ def loss_curvature(
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
-          networks", 2023, equation 4.
+          networks", project report, equation 4.
         - S. Moosavi-Dezfooli et al., "Robustness via curvature regularization, and vice versa",
           CVPR 2019.
     """

@@ -67,7 +67,7 @@ def normal_curvature(
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
-          networks", 2023, equation 5.
+          networks", project report, equation 5.
     """
     check_points("normal_curvature", points)
     check_finite("normal_curvature", points)
