@@ -31,7 +31,11 @@ def read(folder: Path, name: str) -> Audit:
     norms = {2.0: "witness_2", math.inf: "witness_inf"}
     return Audit(
         points=tensors["inputs"],
-        columns={key: torch.tensor(table[key].to_pylist()) for key in table.column_names},
+        columns={
+            key: torch.tensor(table[key].to_pylist())
+            for key in table.column_names
+            if not key.startswith("attack_")  # by name on disk, and not drawn
+        },
         witnesses={norm: tensors[key] for norm, key in norms.items()},
         norms=tuple(norms),
         classes=tuple(options["classes"]),
