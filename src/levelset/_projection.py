@@ -66,7 +66,8 @@ class GradientDescent:
 
     Here to be compared with: Newton needs about two orders of magnitude fewer steps (Atzmon et
     al. 2019, reply); on a released MNIST network we found 2 to 7 times fewer where the factor was
-    chosen well, and no convergence for most points where it was not. It contracts while $\eta |D_xF|^2 < 2$ and diverges above.
+    chosen well, and no convergence for most points where it was not. It contracts while
+    $\eta |D_xF|^2 < 2$ and diverges above.
 
     Attributes:
         max_iter: Most steps a point.
