@@ -57,6 +57,18 @@ def test_it_is_its_formula(settled: Callable[..., nn.Module], noise: Callable[..
             assert way.norm() <= straight.norm()
 
 
+def test_all_rivals_are_looked_at_in_every_fourth_step(
+    settled: Callable[..., nn.Module], noise: Callable[..., Tensor]
+) -> None:
+    layers = nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 6)
+    model = settled(nn.Sequential(*layers), seed=7, dtype=torch.float64)
+    found = deepfool(model, noise(40, 8, seed=1), bounds=NO_BOUNDS, steps=20)
+    price = [5 if step % 4 == 0 or step >= 12 else 3 for step in range(20)]
+    after = {sum(price[: steps + 1]) for steps in range(20)}
+    assert set(found.gradients.tolist()) <= after
+    assert len(found.gradients.unique()) > 1
+
+
 def test_fewer_candidates_cost_less(
     settled: Callable[..., nn.Module], noise: Callable[..., Tensor]
 ) -> None:

@@ -18,6 +18,10 @@ from levelset.errors import ParameterError
 
 __all__ = ["deepfool"]
 
+# All rivals are linearised at each step of this many, in between only the nearest. Inputs whose
+# class has not changed after so many begin again, and have all linearised at all steps.
+_ROUND, _BETWEEN, _PATIENCE = 4, 3, 12
+
 
 def deepfool(
     model: nn.Module,
@@ -51,7 +55,12 @@ def deepfool(
     networks it is several times further off. Use
     [`direct_boundary`][levelset.attacks.direct_boundary] for distances.
 
-    Cost: two forward passes and `candidates` gradients a step, and about 10 forward passes.
+    All rivals are linearised at every fourth step, in between the three that were nearest then:
+    half the gradients, and the same points on a plainly trained MNIST network. Where that has not
+    led across in twelve steps, it begins again as in the paper, which always looks at all.
+
+    Cost: two forward passes a step and about 10 more, and `candidates` gradients at the steps
+    that look at all, three at the others.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.
@@ -119,36 +128,48 @@ def _step_across(
     own = problem.labels[rows].unsqueeze(1)
     rivals = problem.logits[rows].scatter(1, own, -torch.inf).argsort(1, descending=True)
     classes = torch.cat([own, rivals[:, : min(candidates, rivals.shape[1] - 1)]], 1)
-    here = problem.points[rows]
+    here, few = problem.points[rows], classes
     for step in range(steps):
+        if step == _PATIENCE:
+            here = problem.points[rows]
         if len(rows):
             problem.forwards[rows] += 1
-            problem.gradients[rows] += classes.shape[1] - 1
-            leads, slopes = field.value_and_jacobian(here, classes)
+            looked_at = few if step % _ROUND and step < _PATIENCE else classes
+            problem.gradients[rows] += looked_at.shape[1] - 1
+            leads, slopes = field.value_and_jacobian(here, looked_at)
             if step == 0 and not slopes.nan_to_num().any():
                 problem.refuse_flat(rows, here)
-            step_there = _shortest(leads, slopes, problem.norm).view_as(here)
+            away = _how_far(leads, slopes, problem.norm)
+            step_there = _shortest(leads, slopes, away, problem.norm).view_as(here)
             here = problem.clip(here - step_there)
+            if step % _ROUND == 0:
+                near = away.topk(min(_BETWEEN, away.shape[1]), largest=False).indices
+                few = torch.cat([classes[:, :1], classes[:, 1:].gather(1, near)], 1)
             inputs = problem.points[rows]
             beyond = problem.clip(inputs + (1.0 + overshoot) * (here - inputs))
             across = problem.margin(rows, beyond) < 0
             problem.offer(rows, beyond, across)
-            rows, classes, here = rows[~across], classes[~across], here[~across]
+            left = ~across
+            rows, here, classes, few = rows[left], here[left], classes[left], few[left]
         if progress is not None:
             progress(step + 1, steps)
 
 
-def _shortest(leads: Tensor, slopes: Tensor, norm: float) -> Tensor:
-    """Return the way `(m, e)` to subtract to reach the nearest of the linearised boundaries."""
-    index = torch.arange(len(leads), device=leads.device)
+def _how_far(leads: Tensor, slopes: Tensor, norm: float) -> Tensor:
+    """Return how far each linearised boundary is, `(m, c)`; infinity for those that are flat."""
     size = norm_of(slopes.flatten(0, 1), dual(norm)).view_as(leads)
     usable = (size > 0) & size.isfinite() & leads.isfinite()
-    away = torch.where(usable, leads.abs() / torch.where(usable, size, 1.0), torch.inf)
+    return torch.where(usable, leads.abs() / torch.where(usable, size, 1.0), torch.inf)
+
+
+def _shortest(leads: Tensor, slopes: Tensor, away: Tensor, norm: float) -> Tensor:
+    """Return the way `(m, e)` to subtract to reach the nearest of the linearised boundaries."""
+    index = torch.arange(len(leads), device=leads.device)
     nearest = away.argmin(1)
-    sound = usable[index, nearest]
+    sound = away[index, nearest].isfinite()
     slope = torch.where(sound.unsqueeze(1), slopes[index, nearest], 0.0)
     lead = torch.where(sound, leads[index, nearest].abs(), 0.0)
-    length = torch.where(sound, size[index, nearest], 1.0)
+    length = torch.where(sound, norm_of(slope, dual(norm)), 1.0)
     if math.isinf(norm):
         return column(lead / length, slope) * slope.sign()
     return column(lead / length.square(), slope) * slope

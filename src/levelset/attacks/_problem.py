@@ -81,6 +81,12 @@ class Problem:
         self.forwards[rows] += 1
         return self.field.values(points, self.anchors(rows)).squeeze(1)
 
+    def classes(self, rows: Tensor, points: Tensor) -> Tensor:
+        """Return the classes other than the labels with the highest logits at points, `(m,)`."""
+        self.forwards[rows] += 1
+        logits = Evaluator(self.function, self.model, self.batch_size).values(points)
+        return logits.scatter(1, self.labels[rows].unsqueeze(1), -torch.inf).argmax(1)
+
     def margin_and_gradient(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the margins `(m,)` and their gradients, shaped as the points."""
         self.forwards[rows] += 1

@@ -89,8 +89,9 @@ def distance(
 
     The least over an ensemble. First the model's boundary with the nearest rivals is projected
     on, walked along, and the best point is polished onto it
-    ([`direct_boundary`][levelset.attacks.direct_boundary]). At the highest effort a second attack
-    by gradients follows (`alma` for L2, `fmn` for L-infinity). Last come random directions, which
+    ([`direct_boundary`][levelset.attacks.direct_boundary]). At the highest effort the same follows
+    as at the one below, so that no input comes out further away than by that, and a second attack
+    by gradients (`alma` for L2, `fmn` for L-infinity). Last come random directions, which
     need no gradient: for inputs that have no witness yet, and at the highest effort for all. Each
     attack takes the inputs that it can still improve, so the result is never above that of any
     member.
@@ -101,7 +102,7 @@ def distance(
 
     The model is held in evaluation mode meanwhile, and left exactly as it was found.
 
-    Cost: 26 (L-infinity: 46), 95 or 500 gradients an input for the three efforts, and about 10
+    Cost: 26 (L-infinity: 46), 95 or 595 gradients an input for the three efforts, and about 10
     forward passes more, at the highest effort 150; for inputs that gradients find nothing for, up
     to four times as many.
 

@@ -57,6 +57,9 @@ def members(
     walk = _QUICK_INF if effort == "quick" and math.isinf(norm) else _WALK[effort]
     found = [Member("direct_boundary", direct_boundary, {"norm": norm, **walk})]
     if effort == "thorough":
+        # So that no input is further away than by the lower effort: longer walks end elsewhere.
+        shorter = {"norm": norm, **_WALK["standard"]}
+        found.append(Member("direct_boundary", direct_boundary, shorter))
         second = {"norm": norm, "steps": _SECOND_STEPS}
         found.append(
             Member("fmn", fmn, second) if math.isinf(norm) else Member("alma", alma, second)
