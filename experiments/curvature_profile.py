@@ -2,7 +2,8 @@
 
 Forty images of class 0, nine boundaries each: the mean of the ordered principal curvatures, the
 histogram of the average curvatures, and the plane of normal and tangent at one boundary point. Then
-how far adversarial training and curvature regularisation (CURE) flatten the same network. Prints
+how far adversarial training and curvature regularisation (CURE) flatten the same network, by
+differences of the same h (flattening.py asks it of networks that others trained). Prints
 the numbers, writes result.json, and figures if matplotlib is there. Needs the folder of data that
 LEVELSET_DATA names.
 """
@@ -175,7 +176,7 @@ def flattening(config: Config) -> dict:
         points, pairs = boundaries(replace(config, images=10), model)
         measured = curvature(
             LogitDifference(model), points, labels=pairs, level=None, directions=False,
-            smoothing=SoftplusSurrogate(config.beta),
+            smoothing=CentralDifference(config.h),
         )  # fmt: skip
         found[name] = numbers(measured)
         told(f"trained: {name}", measured)

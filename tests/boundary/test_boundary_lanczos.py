@@ -44,3 +44,29 @@ def test_eigenvalues_come_with_their_multiplicity_and_zero_is_one_of_them(noise)
     nothing = lanczos(torch.zeros_like, draws(noise, 2, 7), None, 4)
     assert (nothing.values == 0).all()
     assert (nothing.residual == 0).all()
+
+
+def test_sharper_values_are_nearer_and_stay_within_the_residual(noise):
+    levels = torch.linspace(0.0, 1.0, 300, dtype=torch.float64).pow(8)
+    levels[::2] *= -1.0
+    found = lanczos(lambda v: v * levels, draws(noise, 5, 300), None, 16)
+    truth = levels.sort().values
+    for take in (slice(-3, None), slice(None, 3)):
+        before = (found.values[:, take] - truth[take]).abs()
+        after = (found.sharper[:, take] - truth[take]).abs()
+        assert (after.amax(1) < before.amax(1)).all()
+    moved = (found.sharper - found.values).abs()
+    assert (moved <= found.residual + 1e-12).all()
+    whole = lanczos(lambda v: v * levels[:8], draws(noise, 2, 8), None, 8)
+    torch.testing.assert_close(whole.sharper, whole.values)
+
+
+def test_sharpening_is_that_of_the_larger_space_where_its_rayleigh_quotient_is_the_mean(noise):
+    # All of zero diagonal: the quotients are 0, and so is that of the next vector.
+    shift = torch.diag_embed(torch.ones(59, dtype=torch.float64), offset=1)
+    matrix = shift + shift.T
+    first = torch.eye(60, dtype=torch.float64)[:1]
+    short = lanczos(lambda v: v @ matrix, lambda _: first, None, 6)
+    longer = lanczos(lambda v: v @ matrix, lambda _: first, None, 7)
+    plain = (short.values[:, -1] - longer.values[:, -1]).abs()
+    assert (short.sharper[:, -1] - longer.values[:, -1]).abs() < 0.5 * plain

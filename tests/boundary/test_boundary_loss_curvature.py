@@ -80,3 +80,11 @@ def test_bad_input_is_refused(settled, noise):
     empty = loss_curvature(net, points[:0], count=2, directions=False)
     assert empty.eigenvalues.shape == (0, 2)
     assert empty.summary() == {"points": 0}
+    assert empty.directions.shape == (0, 0, 7)
+
+
+def test_directions_are_left_out_on_request(settled, noise):
+    net, points = model(settled, nn.Tanh()), noise(3, 7)
+    bare = loss_curvature(net, points, directions=False)
+    torch.testing.assert_close(bare.eigenvalues, loss_curvature(net, points).eigenvalues)
+    assert bare.directions.shape == (3, 0, 7)

@@ -58,6 +58,21 @@ def test_directions_of_a_basis_are_orthogonal_with_lengths_of_normal_vectors():
     assert stats.kstest(lengths.numpy(), stats.chi2(size).cdf).pvalue > 1e-3
 
 
+def test_bases_come_again_as_new_ones():
+    """Beyond the eighth: orthogonal still, and unlike the first even in a single coordinate."""
+    size = 128
+    noise = Noise(torch.rand(1, size, generator=seeded(1)), seeded(), orthogonal=True)
+    values = drawn(noise, 0, 24 * size, step=50).double().view(3, 8 * size, size)
+    for turn in values:
+        products = turn[:size] @ turn[:size].T
+        assert float(products.fill_diagonal_(0.0).abs().max()) < 1e-3
+        assert stats.kstest(turn[:, 0].numpy(), "norm").pvalue > 1e-3
+    direction = torch.nn.functional.normalize(torch.rand(size, generator=seeded(2)), dim=0)
+    sizes = (values @ direction.double()).abs(), values[:, :, 5].abs()
+    for held in sizes:  # 1,024 draws: correlations of unrelated ones stay within 0.1
+        assert float((torch.corrcoef(held) - torch.eye(3)).abs().max()) < 0.12
+
+
 def test_a_sum_of_squares_over_a_basis_varies_less_than_over_independent_directions():
     """What bases are for: even functions of one coordinate average out within a basis."""
     size, direction = (

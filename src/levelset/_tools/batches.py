@@ -13,8 +13,6 @@ __all__ = ["row_batches", "swift_batch"]
 # each call. A network without convolutions keeps little, and gains from tall matrices.
 _CONVOLUTION_ELEMENTS = 39_200
 _OTHER_ELEMENTS = 262_144
-# Forward alone such a network is as fast in larger batches, each of which has its fixed cost.
-_FORWARD_ELEMENTS = 786_432
 _LEAST, _MOST = 8, 16_384
 
 
@@ -24,19 +22,17 @@ def row_batches(n: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, n))
 
 
-def swift_batch(field: Any, points: Tensor, *, forward: bool = False) -> int:
+def swift_batch(field: Any, points: Tensor) -> int:
     """Return how many rows to evaluate at once for speed: all of them off the CPU.
 
     Args:
         field: What is evaluated; modules among it tell whether it convolves.
         points: The points, `(n, *d)`.
-        forward: Whether no derivative will be taken, so that nothing is kept for it.
     """
     if points.device.type != "cpu":
         return max(len(points), 1)
     modules = field.modules() if isinstance(field, nn.Module) else ()
     convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in modules)
-    other = _FORWARD_ELEMENTS if forward else _OTHER_ELEMENTS
-    elements = _CONVOLUTION_ELEMENTS if convolves else other
+    elements = _CONVOLUTION_ELEMENTS if convolves else _OTHER_ELEMENTS
     width = max(points[0].numel(), 1) if len(points) else 1
     return min(max(elements // width, _LEAST), _MOST)

@@ -196,7 +196,7 @@ def curvature(
             if progress is not None:
                 progress(cut.stop, len(points))
     if not parts:
-        return _nothing(points, count, ends, smoothing)
+        return _nothing(points, count, ends, smoothing, directions=directions)
     return replace(concatenate(parts), residual=residual)
 
 
@@ -272,7 +272,7 @@ def _check(
 
 
 def _nothing(
-    points: Tensor, count: int | None, ends: Ends, smoothing: Smoothing | None
+    points: Tensor, count: int | None, ends: Ends, smoothing: Smoothing | None, *, directions: bool
 ) -> Curvature:
     """Return the result for no points."""
     e = points.new_zeros(1, *points.shape[1:]).numel()
@@ -280,7 +280,7 @@ def _nothing(
     none = points.new_zeros(0)
     return Curvature(
         principal=points.new_zeros(0, q),
-        directions=points.new_zeros(0, q, *points.shape[1:]),
+        directions=points.new_zeros(0, q if directions else 0, *points.shape[1:]),
         error=points.new_zeros(0, q),
         mean=none,
         mean_error=none,

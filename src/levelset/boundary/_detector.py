@@ -166,7 +166,10 @@ def fit(
     regression on `originals`, or else -1 for the first scale (the rule of the paper, the largest
     by Goldman's formula as printed) and +1/2 for the last if there are several.
 
-    A detector is no defence: an attacker who knows it can walk round it, see the experiments.
+    A detector is no defence. Its score is made of differences of the network's values, and so has a
+    gradient that an attacker who knows the detector can follow; the rates on plain attacks say
+    nothing about such a one. `experiments/evasion.py` is that attacker, to be run on a detector
+    before anything is built on it.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.

@@ -1,6 +1,5 @@
 """Eigenvalues and trace of a Hessian, whole or restricted to the tangent space of a level set."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -48,7 +47,7 @@ class Lanczos:
 
     Attributes:
         products: Products for the eigenvalues, at least the count. On the networks measured four
-            times the count gives about four digits of those largest in size, six times of those
+            times the count gives four digits or more of those largest in size, six times of those
             at one end.
         mean_products: Products for the mean curvature; 0 to leave it out (NaN).
     """
@@ -141,10 +140,20 @@ def eigen(
 ) -> Eigen:
     """Return eigenvalues of H, or of P H P on the tangent space where a unit normal is given."""
     if isinstance(method, Exact):
-        return _exact(hessian, unit, count, ends, directions)
-    assert streams is not None, "Lanczos draws its start"
-    assert count is not None, "Lanczos finds a few"
-    return _few(hessian, unit, rows, count, ends, method, streams, directions)
+        found = _exact(hessian, unit, count, ends, directions)
+    else:
+        assert streams is not None, "Lanczos draws its start"
+        assert count is not None, "Lanczos finds a few"
+        found = _few(hessian, unit, rows, count, ends, method, streams, directions)
+    return found._replace(vectors=_one_way(found.vectors))
+
+
+def _one_way(vectors: Tensor) -> Tensor:
+    """Return directions turned such that the number largest in size is positive."""
+    if vectors.numel() == 0:
+        return vectors
+    largest = vectors.gather(2, vectors.abs().argmax(2, keepdim=True))
+    return torch.where(largest < 0, -vectors, vectors)
 
 
 def _exact(
@@ -179,8 +188,7 @@ def _few(
 ) -> Eigen:  # fmt: skip
     m, e = hessian.gradient.shape
     free = e if unit is None else e - 1
-    # One product makes the start; it is saved where the space is the whole.
-    steps = min(method.products - 1, free) if method.products < free else free
+    steps = min(method.products, free)
 
     def product(vectors: Tensor) -> Tensor:
         image = hessian.product(vectors)
@@ -191,45 +199,19 @@ def _few(
     def draw(number: int) -> Tensor:
         return streams.normal(rows, (e,), _LANCZOS_DRAWS + number)
 
-    lead = hessian.gradient if unit is None else unit
-    found = lanczos(product, lambda number: _start(number, product, lead, draw), unit, steps)
-    values = found.values.flip(1)
-    shown = _ends(values, count, ends)
-    vectors = found.vectors.flip(1)[:, : steps if directions else 0]
+    found = lanczos(product, draw, unit, steps)
+    values, order = found.sharper.sort(dim=1, descending=True)
+    shown = order.gather(1, _ends(values, count, ends))
+    vectors = found.vectors[:, : steps if directions else 0]
     if directions:
         vectors = vectors.gather(1, shown.unsqueeze(2).expand(-1, -1, e))
-    trace, error = values.sum(1), values.new_zeros(m)
+    trace, error = found.values.sum(1), values.new_zeros(m)
     if steps < free:
         held = found.basis if unit is None else torch.cat([found.basis, unit.unsqueeze(1)], dim=1)
         rest, error = _rest(hessian, held, rows, method, streams)
         trace = trace + rest
-    return Eigen(
-        values.gather(1, shown),
-        vectors,
-        found.residual.flip(1).gather(1, shown),
-        trace,
-        error,
-    )
-
-
-def _start(
-    number: int,
-    product: Callable[[Tensor], Tensor],
-    lead: Tensor,
-    draw: Callable[[int], Tensor],
-) -> Tensor:
-    """Return the first vector for number 0, a random one for others.
-
-    How the normal turns along the surface, P H n, lies mostly in the directions of large curvature:
-    as a start it saves a few products. A little noise lets it miss none.
-    """
-    fresh = draw(number)
-    if number:
-        return fresh
-    image = product(lead)
-    length = image.norm(dim=1, keepdim=True)
-    share = torch.where(length > 0, image / torch.where(length > 0, length, 1.0), 0.0)
-    return share + 0.01 * fresh / fresh.norm(dim=1, keepdim=True)
+    away = found.residual + (found.sharper - found.values).abs()
+    return Eigen(found.sharper.gather(1, shown), vectors, away.gather(1, shown), trace, error)
 
 
 def _rest(

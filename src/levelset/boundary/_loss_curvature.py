@@ -27,7 +27,8 @@ class LossCurvature(Rows):
 
     Attributes:
         eigenvalues: Of the Hessian in the input, descending, `(n, q)`: all d, or those asked for.
-        directions: Their directions, unit, `(n, q, *d)`.
+        directions: Their directions, unit, `(n, q, *d)`, turned so that the number largest in
+            size is positive; none (q = 0) if left out.
         error: Bound of the distance from each to a true one, `(n, q)`: 0 for the exact form.
         trace: Sum of all eigenvalues, `(n,)`; NaN where it was left out.
         trace_error: Its standard error, `(n,)`: 0 where it is exact.
@@ -127,7 +128,7 @@ def loss_curvature(
         kept += 4 * smoothing.draws * e
     with frozen(model):
         labels = _labels(model, points, labels, batch_size)
-        parts = [_nothing(points, count, ends, smoothing)]
+        parts = [_nothing(points, count, ends, smoothing, directions=directions)]
         for cut in row_batches(len(points), points_together(model, points, batch_size, kept)):
             rows = torch.arange(cut.start, cut.stop, device=points.device)
             hessian = hessian_of(
@@ -164,10 +165,10 @@ def _labels(
 
 
 def _nothing(
-    points: Tensor, count: int | None, ends: Ends, smoothing: Smoothing | None
+    points: Tensor, count: int | None, ends: Ends, smoothing: Smoothing | None, *, directions: bool
 ) -> LossCurvature:
     e = points.new_zeros(1, *points.shape[1:]).numel()
     q = e if count is None else min(e, count * (2 if ends == "both" else 1))
     none, some = points.new_zeros(0), points.new_zeros(0, q)
-    directions = points.new_zeros(0, q, *points.shape[1:])
-    return LossCurvature(some, directions, some, none, none, none, smoothing)
+    vectors = points.new_zeros(0, q if directions else 0, *points.shape[1:])
+    return LossCurvature(some, vectors, some, none, none, none, smoothing)

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from scipy.fft import dct
 from torch import Tensor
@@ -18,8 +19,8 @@ NoiseName: TypeAlias = Literal["gaussian", "ball"]
 # Sizes of a point between which directions are drawn as whole orthonormal bases. Below, bases
 # would double the share of some even functions in the error; above, making one costs too much.
 _LEAST_BASIS, _MOST_BASIS = 128, 1024
-# Bases shared by all points of a call (5 MB each at 784); who needs more draws on its own.
-_BASES = 16
+# Bases shared by all points of a call (5 MB each at 784); who needs more gets them again, mirrored.
+_BASES = 8
 # Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
 _BLOCK = 4096
 
@@ -37,8 +38,10 @@ class Noise:
     With `orthogonal`, the directions of a point of 128 to 1,024 coordinates come as whole random
     bases: each is uniform, any e in a row are orthogonal to one another, lengths are independent.
     An average over them is unbiased, and has less variance than over independent directions (0.5
-    to 0.55 of it on an MNIST network). The bases are made once and shared, each point rolling
-    their coordinates by an amount of its own: making noise costs next to nothing.
+    to 0.55 of it on an MNIST network). Eight bases are made once and shared, each point rolling
+    their coordinates by an amount of its own, so that making noise costs next to nothing. A point
+    that needs more gets them again, rolled by another amount and with signs of its own before the
+    coordinates: new bases, but for their lengths.
 
     Args:
         points: `(n, *d)`.
@@ -60,38 +63,55 @@ class Noise:
         self.dtype, self.device, self.kind = points.dtype, points.device, kind
         self._drawn = torch.float64 if points.dtype == torch.float64 else torch.float32
         self._keys, copies = _keys(points, self.seed)
-        shares = orthogonal and kind == "gaussian"
         in_range = _LEAST_BASIS <= self.size <= _MOST_BASIS
-        self._shares = [shares and in_range and copy == 0 for copy in copies]
+        shares = orthogonal and kind == "gaussian" and in_range
+        self._shares = [shares and copy == 0 for copy in copies]
         self._used = [0] * len(points)
         self._first: Tensor | None = None
         self._bases: dict[int, Tensor] = {}
+        self._mirror: dict[int, tuple[int, Tensor]] = {}
         self._streams: dict[int, _Stream] = {}
 
     def take(self, row: int, count: int) -> Tensor:
         """Return the next draws of a point, up to `count` of them: `(m, e)`, m at least 1."""
+        drawn, signs = self.take_unsigned(row, count)
+        return drawn if signs is None else drawn * signs
+
+    def take_unsigned(self, row: int, count: int) -> tuple[Tensor, Tensor | None]:
+        """Return them as rows `(m, e)`, not to be written to, and signs `(e,)` if they need any."""
         start = self._used[row]
-        if self._shares[row] and start < _BASES * self.size:
+        if self._shares[row]:
             number, first = divmod(start, self.size)
-            stop = min(first + count, self.size)
-            shift = self._keys[row] % self.size
-            drawn = self._basis(number)[first:stop, shift : shift + self.size]
-        else:
-            drawn = self._stream(row).take(count)
-            if self.kind == "ball":
-                drawn = self._in_ball(row, drawn)
-            drawn = drawn.to(self.device, self.dtype)
+            turn, which = divmod(number, _BASES)
+            count = min(count, self.size - first)
+            self._used[row] += count
+            # A window on rows twice as long: one call, where slicing takes two.
+            place = 2 * self.size * first + (self._keys[row] + turn) % self.size
+            shape, strides = (count, self.size), (2 * self.size, 1)
+            drawn = self._basis(which).as_strided(shape, strides, place)
+            return drawn, self._signs(row, turn) if turn else None
+        drawn = self._stream(row).take(count)
+        if self.kind == "ball":
+            drawn = self._in_ball(row, drawn)
         self._used[row] += drawn.shape[0]
-        return drawn
+        return drawn.to(self.device, self.dtype), None
 
     def release(self, row: int) -> None:
         """Forget the stream of a point that needs no more draws."""
         self._streams.pop(row, None)
+        self._mirror.pop(row, None)
 
     def _stream(self, row: int) -> "_Stream":
         if row not in self._streams:
             self._streams[row] = _Stream(self._keys[row], self.size, self._drawn)
         return self._streams[row]
+
+    def _signs(self, row: int, turn: int) -> Tensor:
+        if row not in self._mirror or self._mirror[row][0] != turn:
+            generator = _generator(f"{self._keys[row]} turn {turn}")
+            signs = torch.randint(2, (self.size,), generator=generator) * 2 - 1
+            self._mirror[row] = (turn, signs.to(self.device, self.dtype))
+        return self._mirror[row][1]
 
     def _basis(self, number: int) -> Tensor:
         """Return a random basis with lengths like those of normal vectors, each row twice over."""
@@ -101,11 +121,15 @@ class Noise:
             # Any rotation of a uniform basis is one again; this one is a fast transform between
             # random signs, which leaves nothing in common with the basis it comes from.
             mixed = dct((self._first_basis() * signs[0]).numpy(), norm="ortho", overwrite_x=True)
-            shape = (self.size, self.size)
-            lengths = torch.randn(shape, generator=generator, dtype=self._drawn).norm(dim=1)
-            rows = torch.from_numpy(mixed) * signs[1] * lengths.unsqueeze(1)
-            # Twice over, so that rolled coordinates are a slice.
-            self._bases[number] = torch.cat([rows, rows], 1).to(self.device, self.dtype)
+            rows = torch.from_numpy(mixed).mul_(signs[1])
+            # The lengths of normal vectors: their squares are sums of `size` squares.
+            chi = np.random.Generator(np.random.Philox(_number(f"{self.seed} {number}".encode())))
+            lengths = np.sqrt(chi.chisquare(self.size, self.size))
+            scale = torch.from_numpy(lengths).to(self._drawn).unsqueeze(1)
+            # Twice over, so that rolled coordinates are a window.
+            twice = torch.empty(self.size, 2, self.size, dtype=self._drawn)
+            twice[:, 1] = torch.mul(rows, scale, out=twice[:, 0])
+            self._bases[number] = twice.flatten(1).to(self.device, self.dtype)
         return self._bases[number]
 
     def _first_basis(self) -> Tensor:

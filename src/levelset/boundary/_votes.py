@@ -79,16 +79,21 @@ class Voter:
         self.function, self.model, self.noise, self.paired = function, model, noise, paired
         self.shape = points.shape[1:]
         self._flat = _flatten(points.detach())
-        swift = swift_batch(model, points, forward=True)
+        swift = swift_batch(model, points)
         if points.device.type != "cpu":
             swift = max(_DEVICE_ELEMENTS // max(noise.size, 1), 1)
         self._batch = swift if batch_size is None else min(swift, batch_size)
         sides = 2 if paired else 1
         directions = max(self._batch, _LEAST_ROWS) // sides
         self._buffer = self._flat.new_empty(directions, sides, noise.size)
+        # Views made once and for all, for making one costs as much as filling ten rows.
+        self._sides = self._buffer.unbind(1)
+        self._copies = _unflatten(self._buffer.flatten(0, 1), self.shape)
         self._plain, self.logits = False, 0
+        self._highest: list[Tensor] = []
         with torch.no_grad():
             self.classes, again = self._all(self._flat), self._all(self._flat)
+        self._raise_if_nan()
         self.evaluations = torch.ones_like(self.classes)
         self._raise_if_random(self.classes != again, "points")
         self._probed = False
@@ -99,17 +104,24 @@ class Voter:
         labels, filled = [self.classes[:0]], 0
         capacity = self._buffer.shape[0]
         for task in tasks:
-            left = task.draws
+            point, left = self._flat[task.row : task.row + 1], task.draws
             while left:
-                drawn = self.noise.take(task.row, min(left, capacity - filled))
+                drawn, signs = self.noise.take_unsigned(task.row, min(left, capacity - filled))
                 count = drawn.shape[0]  # `len` of a tensor is slow, and this is the inner loop
-                self._fill(task, drawn, self._buffer[filled : filled + count])
+                for side, place in enumerate(self._sides):
+                    sigma = -task.sigma if side else task.sigma
+                    out = place.narrow(0, filled, count)
+                    if signs is None:
+                        torch.add(point, drawn, alpha=sigma, out=out)
+                    else:
+                        torch.addcmul(point, drawn, signs, value=sigma, out=out)
                 filled, left = filled + count, left - count
                 if filled == capacity:
-                    labels.append(self._copies(filled))
+                    labels.append(self._classes_of_copies(filled))
                     filled = 0
         if filled:
-            labels.append(self._copies(filled))
+            labels.append(self._classes_of_copies(filled))
+        self._raise_if_nan()
         return self._counted(tasks, torch.cat(labels).view(-1, self._buffer.shape[1]))
 
     @torch.no_grad()
@@ -136,6 +148,7 @@ class Voter:
                     held, filled = [], 0
         if held:
             kept.append(self._keep(held))
+        self._raise_if_nan()
         joined = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.bool)
         return list(torch.split(joined, sizes))
 
@@ -154,14 +167,11 @@ class Voter:
         counts = torch.bincount(3 * task + kept, minlength=3 * len(tasks)).view(-1, 3)
         return Votes(task, labels[:, 0], labels[:, -1], counts)
 
-    def _fill(self, task: Task, drawn: Tensor, place: Tensor) -> None:
-        point = self._flat[task.row : task.row + 1]
-        torch.add(point, drawn, alpha=task.sigma, out=place[:, 0])
-        if self.paired:
-            torch.add(point, drawn, alpha=-task.sigma, out=place[:, 1])
-
-    def _copies(self, filled: int) -> Tensor:
+    def _classes_of_copies(self, filled: int) -> Tensor:
         """Return the classes of the first copies in the buffer."""
+        rows = filled * self._buffer.shape[1]
+        if self._probed and rows == self._copies.shape[0] <= self._batch:
+            return self._classify(self._copies)
         copies = self._buffer[:filled].flatten(0, 1)
         labels = self._all(copies)
         if not self._probed:
@@ -172,19 +182,17 @@ class Voter:
 
     def _all(self, flat: Tensor) -> Tensor:
         """Return the classes of rows in the buffer's layout."""
-        if 0 < flat.shape[0] <= self._batch:
-            return self._classify(flat)
         if not flat.shape[0]:
             return torch.zeros(0, dtype=torch.int64, device=flat.device)
-        return torch.cat([self._classify(part) for part in torch.split(flat, self._batch)])
+        parts = torch.split(flat, self._batch)
+        return torch.cat([self._classify(_unflatten(part, self.shape)) for part in parts])
 
-    def _classify(self, flat: Tensor) -> Tensor:
-        points = _unflatten(flat, self.shape)
+    def _classify(self, points: Tensor) -> Tensor:
         try:
             out = self.model(points.contiguous() if self._plain else points)
         except RuntimeError as error:
             out = self._call_plainly(points, error)
-        return self._labels(out, flat.shape[0])
+        return self._labels(out, points.shape[0])
 
     def _call_plainly(self, points: Tensor, error: RuntimeError) -> Any:
         """Call again in the ordinary layout, which some models need (`view` on activations)."""
@@ -206,12 +214,12 @@ class Voter:
             if out.dim() == 2 and out.shape[1] > 1 and out.is_floating_point():
                 self.logits = out.shape[1]
                 highest, labels = out.max(1)  # NaN if any logit is
-                self._raise_if_nan(highest)
+                self._highest.append(highest)
                 return labels
             if out.dim() == 1 or out.shape[1] == 1:
                 values = out.reshape(rows)
                 if values.is_floating_point():
-                    self._raise_if_nan(values)
+                    self._highest.append(values.clone())  # it may be a view of the buffer
                     return (values > 0).long()
                 if not values.is_complex():
                     return values.long()
@@ -224,8 +232,10 @@ class Voter:
         )
         raise FieldError(message)
 
-    def _raise_if_nan(self, out: Tensor) -> None:
-        if bool(out.isnan().any()):
+    def _raise_if_nan(self) -> None:
+        """Refuse NaN among all that the model returned since this was last called."""
+        highest, self._highest = self._highest, []
+        if highest and bool(torch.cat(highest).isnan().any()):
             message = (
                 f"{self.function}: `model` must return numbers, got NaN. "
                 "Check its weights and the scale of the points."

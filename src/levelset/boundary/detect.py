@@ -1,4 +1,7 @@
-"""Detecting perturbed inputs: `detect.fit`, and detectors that are saved, loaded, applied."""
+"""Detecting perturbed inputs: `detect.fit`, and detectors that are saved, loaded, applied.
+
+Of attacks made without knowledge of the detector; one that knows it can follow its score downhill.
+"""
 
 from levelset.boundary._detector import Detection, Detector, fit, load
 from levelset.boundary._fit import Roc
