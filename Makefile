@@ -24,7 +24,7 @@ $(VENV)/bin/python:
 
 $(DEMO): pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet $(shell grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[report]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mesh,report]'
 	@touch $@
 
 $(DEV): $(DEMO)

@@ -21,15 +21,30 @@ from levelset.cli import main
 from levelset.cli._attack import Attack
 from levelset.cli._audit import Audit
 from levelset.cli._demo import Demo
+from levelset.cli._knot import scan_of_a_knot
 from levelset.cli._options import Common
+from levelset.cli._reconstruct import Reconstruct
 from levelset.cli._train import Train
+from levelset.reconstruction import Mesh
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-COMMANDS = {"attack": Attack, "audit": Audit, "train": Train, "demo": Demo}
+COMMANDS = {
+    "attack": Attack,
+    "audit": Audit,
+    "train": Train,
+    "reconstruct": Reconstruct,
+    "demo": Demo,
+}
+WITHOUT_DASHES = {"scans": "`SCAN`"}
 BLOCK = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = ("make ", "pip ", "python -m venv ")  # what needs the network, or takes a minute
-SMALLER = {"attack": {"--limit": "20"}, "audit": {"--limit": "20"}, "train": {"--limit": "64"}}
+SMALLER = {
+    "attack": {"--limit": "20"},
+    "audit": {"--limit": "20"},
+    "train": {"--limit": "64"},
+    "reconstruct": {"--resolution": "48"},
+}
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not in this copy")
 
@@ -84,12 +99,22 @@ def test_every_command_shown_runs(page, tmp_path, monkeypatch):
     for kind, text in blocks(page):
         if kind.startswith("python title="):
             Path(kind.split('"')[1]).write_text(text, encoding="utf-8")
+    write_scans()
     text = page.read_text(encoding="utf-8")
     examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(examples).failed == 0
     for line in shell_lines(page):
         if not line.startswith("levelset demo"):  # half a minute, and tested with the commands
             run(shlex.split(line))
+
+
+def write_scans():
+    """Write the scans that commands on the pages name."""
+    generator = torch.Generator().manual_seed(0)
+    Mesh(scan_of_a_knot(3000, generator=generator), torch.zeros(0, 3).long()).save("scan.ply")
+    turn = torch.linspace(0.0, 6.2, 300)
+    ring = torch.stack([turn.cos(), turn.sin(), (2.0 * turn).sin() / 3.0], 1)
+    Path("wire.xyz").write_text("\n".join(f"{x} {y} {z}" for x, y, z in ring.tolist()))
 
 
 def run(words):
@@ -110,7 +135,7 @@ def test_every_option_is_told_under_its_command(command):
     common = {field.name for field in fields(Common)}
     for field in fields(COMMANDS[command]):
         place = shared if field.name in common else section
-        assert f"`--{field.name.replace('_', '-')}`" in place
+        assert WITHOUT_DASHES.get(field.name, f"`--{field.name.replace('_', '-')}`") in place
 
 
 def test_no_option_is_told_that_is_not_there():

@@ -134,6 +134,10 @@ def test_the_demo_pushes_the_boundary_away(
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "cross-entropy" in page
     assert "input margin" in page
+    assert found["knot: watertight"] is True
+    assert (found["knot: components"], found["knot: genus"]) == (1, 1)
+    assert "A simulated scan" in (tmp_path / "demo" / "scan.html").read_text(encoding="utf-8")
+    assert (tmp_path / "demo" / "knot.ply").exists()
     # Again into the same folder: the earlier demo is replaced.
     assert main(["demo", "--out", str(tmp_path / "demo"), "--limit", "5", "--json"]) == 0
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from levelset.cli._attack import Attack
 from levelset.cli._audit import Audit
 from levelset.cli._demo import Demo
+from levelset.cli._reconstruct import Reconstruct
 from levelset.cli._train import Train
 from levelset.errors import LevelSetError
 
@@ -20,6 +21,7 @@ Command = (
     Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Attack, tyro.conf.subcommand("attack")]
+    | Annotated[Reconstruct, tyro.conf.subcommand("reconstruct")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 

@@ -1,4 +1,4 @@
-"""`levelset demo`: two trainings of one network on real digits, audited side by side."""
+"""`levelset demo`: two networks for real digits audited side by side, and a scan made a mesh."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,16 +8,20 @@ from torch import Tensor, nn
 
 from levelset import Margin, Newton, attach, project, report
 from levelset.auditing import audit
+from levelset.cli._knot import scan_of_a_knot
 from levelset.cli._options import Common, bar, moved, show
+from levelset.cli._watch import watching
 from levelset.datasets import read_images
 from levelset.fields import Classifier
 from levelset.networks import digits
+from levelset.reconstruction import Surface, surface
 from levelset.training import cross_entropy, initialise, train
 
 __all__ = ["Demo", "input_margin"]
 
 RADIUS = 1.0
 EPOCHS = 30
+POINTS = 12_000
 
 
 def input_margin(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
@@ -43,8 +47,8 @@ class Demo(Common):
     """Show the library at work: train a small network twice on real handwritten digits.
 
     Once with cross-entropy, once with a loss that pushes the decision boundary away from the
-    inputs; then measure both boundaries around 500 digits that neither has seen, and write one
-    page with both. Needs no download, and about a minute.
+    inputs; then measure both boundaries around 500 digits that neither has seen, and make a mesh
+    of a simulated scan of a knot. Writes a page for each. Needs no download, and about a minute.
     """
 
     out: Path = Path("demo")
@@ -92,5 +96,24 @@ class Demo(Common):
         page = self.out / "report.html"
         title = "Where two networks' decision boundaries lie around handwritten digits"
         report.write(page, report.audit(audits), title=title)
-        found = {f"{a.name}: {k}": v for a in audits for k, v in a.summary().items()}
-        show({**found, "report": str(page)}, json=self.json)
+        found: dict[str, int | float | str] = {
+            f"{a.name}: {k}": v for a in audits for k, v in a.summary().items()
+        }
+        knot, scan_page = self._scan()
+        found |= {f"knot: {k}": v for k, v in knot.summary().items() if v is not None}
+        pages: dict[str, int | float | str] = {
+            "report": str(page),
+            "scan report": str(scan_page),
+        }
+        show(found | pages, json=self.json)
+
+    def _scan(self) -> tuple[Surface, Path]:
+        """Make a mesh of a simulated scan, and a page about it."""
+        points = scan_of_a_knot(POINTS, generator=self.generator())
+        with watching("Scan of a knot") as progress:
+            result = surface(points, resolution=128, progress=progress)
+        result.mesh.save(self.out / "knot.ply")
+        page = self.out / "scan.html"
+        title = "A knot, from raw points without normals"
+        report.write(page, report.surface(result, name="A simulated scan"), title=title)
+        return result, page

@@ -10,9 +10,11 @@ from levelset.networks._digits import digits
 from levelset.networks._implicit import fc_1, fc_2
 from levelset.networks._lenet import lenet
 from levelset.networks._resnet import resnet18_cifar
+from levelset.networks._spline_grid import SplineGrid
 from levelset.networks._squeezenet import squeezenet1_0
 
 __all__ = [
+    "SplineGrid",
     "bell_cnn",
     "convnet_2a",
     "convnet_2b",

@@ -8,6 +8,7 @@ from levelset.plots._attacks import attack, transfer
 from levelset.plots._audit import borders, distances, robustness, witnesses
 from levelset.plots._curvature import cross_section, curvature, mean_curvatures, ranks, roc
 from levelset.plots._noise import class_frequencies, persistence, persistence_along
+from levelset.plots._surface import cut
 
 __all__ = [
     "attack",
@@ -15,6 +16,7 @@ __all__ = [
     "class_frequencies",
     "cross_section",
     "curvature",
+    "cut",
     "distances",
     "mean_curvatures",
     "persistence",

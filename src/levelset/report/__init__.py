@@ -4,6 +4,7 @@ from levelset.report._audit import audit
 from levelset.report._curvature import curvature, detection
 from levelset.report._noise import class_frequencies, persistence
 from levelset.report._render import Html
+from levelset.report._surface import surface
 from levelset.report._write import Section, Table, write
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "curvature",
     "detection",
     "persistence",
+    "surface",
     "write",
 ]

@@ -1,0 +1,189 @@
+"""`levelset reconstruct`: raw points of scans in, meshes or curves out."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import tyro
+from rich.console import Console
+
+from levelset import report as pages
+from levelset._tools.files import make_folder
+from levelset.cli._options import Common, show
+from levelset.cli._watch import watching
+from levelset.datasets import POINT_SUFFIXES, PointCloud, read_points
+from levelset.errors import DataError, LevelSetError, ParameterError
+from levelset.reconstruction import Fast, Mesh, Paper, curve, surface
+
+__all__ = ["Reconstruct"]
+
+MESHES = (".ply", ".obj", ".stl", ".glb")
+CURVES = (".ply", ".obj", ".svg")
+Summary: TypeAlias = dict[str, int | float | str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruct(Common):
+    """Turn raw points of a scan, without normals, into a surface or a curve.
+
+    Writes a mesh in the units and at the place of the scan. Several scans, or a folder of them,
+    go into a folder, each under its own name. Ctrl-C ends the fit and meshes what is there.
+    """
+
+    scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
+    """Files of points (.ply, .obj, .xyz, .txt, .csv, .npy, .pcd), or folders of them."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="MESH")]
+    """The file to write: .ply, .obj, .stl or .glb; a folder where there are several scans."""
+    seconds: float = 60.0
+    """Most time to fit one scan."""
+    method: Literal["fast", "paper"] = "fast"
+    """fast: seconds to minutes; paper: the published network and loss, which take days."""
+    open: bool = False
+    """Leave open what the scan did not see; by default the surface is closed."""
+    curve: bool = False
+    """The points lie on a curve: write lines (.ply, .obj or .svg)."""
+    resolution: int = 256
+    """Cells of the mesh along the longest side."""
+    normals: bool = False
+    """Take the normals in the file rather than find them."""
+    preview: bool = False
+    """Write a coarse mesh as soon as there is one; the finished one takes its place."""
+    resume: bool = False
+    """Go on with what an earlier call left unfinished; scans that are done are left alone."""
+    report: bool = False
+    """Write a page beside each mesh: scan, mesh and cuts, to turn with the mouse."""
+
+    def run(self) -> None:
+        """Read, reconstruct and write, one scan after the other."""
+        self.place()
+        scans = self._scans()
+        several = len(scans) > 1 or any(path.is_dir() for path in self.scans)
+        suffix = self._suffixes()[0]
+        targets = [self.out / f"{s.stem}{suffix}" if several else self.out for s in scans]
+        self._check_targets(scans, targets)
+        found: Summary = {}
+        failed = []
+        for scan, target in zip(scans, targets, strict=True):
+            name = f"{scan.stem}: " if several else ""
+            try:
+                result = self._one(scan, target)
+            except LevelSetError as error:
+                if not several:
+                    raise
+                failed.append(scan.name)
+                Console(stderr=True).print(f"levelset: {scan.name}: {error}", style="red")
+                continue
+            found |= {f"{name}{key}": value for key, value in result.items()}
+        show(found, json=self.json)
+        if failed:
+            message = f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}."
+            raise DataError(message)
+
+    def _settings(self) -> Fast | Paper:
+        kind = Paper if self.method == "paper" else Fast
+        return kind(seconds=self.seconds)
+
+    def _suffixes(self) -> tuple[str, ...]:
+        return CURVES if self.curve else MESHES
+
+    def _scans(self) -> list[Path]:
+        """Return the files to read, those of folders in the order of their names."""
+        found: list[Path] = []
+        for path in self.scans:
+            if not path.is_dir():
+                found.append(path)
+                continue
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in POINT_SUFFIXES)
+            if not inside:
+                message = f"{path} holds no file of points ({', '.join(POINT_SUFFIXES)})."
+                raise DataError(message)
+            found += inside
+        if not found:
+            message = "give at least one SCAN, a file of points or a folder of them."
+            raise ParameterError(message)
+        return found
+
+    def _check_targets(self, scans: list[Path], targets: list[Path]) -> None:
+        """Say before the work what could not be written after it."""
+        wanted = self._suffixes()
+        for scan, target in zip(scans, targets, strict=True):
+            if target.suffix.lower() not in wanted:
+                message = (
+                    f"--out {target} must end in one of {', '.join(wanted)}"
+                    f"{'' if self.curve else ' (for lines, give --curve)'}."
+                )
+                raise ParameterError(message)
+            if target.exists() and scan.exists() and target.samefile(scan):
+                message = f"--out {target} is the scan itself. Choose another name."
+                raise ParameterError(message)
+        if len(set(targets)) < len(targets):
+            twice = next(t for t in targets if targets.count(t) > 1)
+            message = f"two scans would both be written to {twice}. Rename one of them."
+            raise ParameterError(message)
+
+    def _one(self, scan: Path, target: Path) -> Summary:
+        """Reconstruct one scan, unless that was done before."""
+        part = target.with_name(f"{target.name}.part")
+        if self.resume and target.exists() and not part.exists():
+            return {"mesh": str(target), "was": "there already"}
+        cloud = read_points(scan)
+        for note in cloud.notes:
+            Console(stderr=True).print(f"{scan.name}: {note}", soft_wrap=True)
+        make_folder(target.parent)
+        result = (self._curve if self.curve else self._surface)(cloud, target, part)
+        shutil.rmtree(part, ignore_errors=True)
+        return result
+
+    def _surface(self, cloud: PointCloud, target: Path, part: Path) -> Summary:
+        if not self.resume:
+            shutil.rmtree(part, ignore_errors=True)
+        if self.normals and cloud.normals is None:
+            message = f"{cloud.name}: the file holds no normals. Leave --normals out."
+            raise DataError(message)
+        with watching(cloud.name) as watch:
+            found = surface(
+                cloud.points,
+                settings=self._settings(),
+                normals=cloud.normals if self.normals else None,
+                resolution=self.resolution,
+                closed=not self.open,
+                out=part,
+                resume=self.resume,
+                generator=self.generator(),
+                progress=watch,
+                preview=(lambda mesh: _save(mesh, target)) if self.preview else None,
+            )
+        for note in found.notes:
+            Console(stderr=True).print(f"{cloud.name}: {note}", soft_wrap=True)
+        found.mesh.save(target)
+        told: Summary = {k: _shown(v) for k, v in found.summary().items()}
+        if self.report:
+            page = target.with_suffix(".html")
+            pages.write(page, pages.surface(found, name=cloud.name), title=cloud.name)
+            told["report"] = str(page)
+        return told | {"mesh": str(target)}
+
+    def _curve(self, cloud: PointCloud, target: Path, part: Path) -> Summary:
+        if self.report or self.preview or self.normals:
+            message = "--curve takes no --report, --preview or --normals. Leave them out."
+            raise ParameterError(message)
+        with watching(cloud.name) as watch:
+            found = curve(
+                cloud.points,
+                settings=self._settings(),
+                generator=self.generator(),
+                progress=watch,
+            )
+        found.lines.save(target)
+        told: Summary = {k: _shown(v) for k, v in found.summary().items()}
+        return told | {"curve": str(target)}
+
+
+def _save(mesh: Mesh, target: Path) -> None:
+    if len(mesh.faces):
+        mesh.save(target)
+
+
+def _shown(value: float | bool | None) -> int | float | str:
+    return "unknown" if value is None else value

@@ -1,0 +1,164 @@
+"""The vertices of PLY files: text or binary, either byte order, any properties."""
+
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelset.datasets._points_types import Columns, columns_of
+from levelset.errors import DataError
+
+__all__ = ["read_ply"]
+
+TYPES = {
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
+    "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
+    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
+    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
+}  # fmt: skip
+ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+FACES = ("face", "tristrips")
+LONGEST_HEADER = 1 << 20
+
+
+@dataclass
+class _Element:
+    """One kind of thing in a file.
+
+    Attributes:
+        name: Such as `vertex`.
+        count: How many.
+        names: Of its properties.
+        types: Of its properties, as NumPy writes them; `list` for lists.
+    """
+
+    name: str
+    count: int
+    names: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+
+    def dtype(self, order: str) -> np.dtype[Any]:
+        return np.dtype([(n, order + t) for n, t in zip(self.names, self.types, strict=True)])
+
+
+def read_ply(path: Path) -> Columns:
+    """Return the vertices, and normals `nx, ny, nz` if they are properties.
+
+    Faces and strips of triangles are passed over, with a word in the notes.
+
+    Raises:
+        DataError: If the file is no PLY, cut short, or has no x, y, z.
+    """
+    data = path.read_bytes()
+    order, elements, start = _header(data, path)
+    table = _vertices(data, start, order, elements, path)
+    points = columns_of(table, ("x", "y", "z"))
+    if points is None:
+        message = (
+            f"read_points: {path} must have the vertex properties x, y and z, got "
+            f"{', '.join(table.dtype.names or ()) or 'none'}."
+        )
+        raise DataError(message)
+    notes = tuple(
+        f"The file is a mesh of {element.count:,} {element.name} elements; only its "
+        f"{len(points):,} vertices were used."
+        for element in elements
+        if element.name in FACES and element.count
+    )
+    return Columns(points, columns_of(table, ("nx", "ny", "nz")), notes)
+
+
+def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
+    """Return the byte order ("" for text), the elements, and where the data begin."""
+    if data[:3] != b"ply" or data[3:4] not in (b"\n", b"\r"):
+        message = f"read_points: {path} is no PLY file: it does not begin with the line `ply`."
+        raise DataError(message)
+    place = data.find(b"end_header", 0, LONGEST_HEADER)
+    end = data.find(b"\n", place)
+    if place < 0 or end < 0:
+        message = f"read_points: {path} is cut short: its header does not end."
+        raise DataError(message)
+    order: str | None = None
+    elements: list[_Element] = []
+    for line in data[:place].decode("latin-1").splitlines()[1:]:
+        words = line.split()
+        try:
+            if words[:1] == ["format"]:
+                order = ORDERS[words[1]]
+            elif words[:1] == ["element"]:
+                elements.append(_Element(words[1], int(words[2])))
+            elif words[:1] == ["property"]:
+                is_list = words[1] == "list"
+                elements[-1].names.append(words[-1])
+                elements[-1].types.append("list" if is_list else TYPES[words[1]])
+        except (IndexError, KeyError, ValueError) as error:
+            message = f"read_points: {path} has a header that is no PLY's: {line.strip()!r}."
+            raise DataError(message) from error
+    if order is None:
+        message = f"read_points: {path} has a header that is no PLY's: no line `format`."
+        raise DataError(message)
+    return order, elements, end + 1
+
+
+def _vertices(
+    data: bytes, start: int, order: str, elements: list[_Element], path: Path
+) -> NDArray[Any]:
+    """Return the vertices as a structured array."""
+    before: list[_Element] = []
+    for element in elements:
+        if element.name == "vertex":
+            break
+        before.append(element)
+    else:
+        message = f"read_points: {path} has no element `vertex`, so no points."
+        raise DataError(message)
+    lists = ["list" in e.types for e in before]
+    if "list" in element.types or (order and any(lists)):
+        message = (
+            f"read_points: {path} keeps lists among or before its vertices, which is not read. "
+            "Export the points again, without them."
+        )
+        raise DataError(message)
+    if not order:
+        return _from_text(data[start:], sum(e.count for e in before), element, path)
+    start += sum(e.count * e.dtype(order).itemsize for e in before)
+    dtype = element.dtype(order)
+    there = max(len(data) - start, 0) // max(dtype.itemsize, 1)
+    if there < element.count:
+        raise DataError(_cut_short(path, element.count, there))
+    return np.frombuffer(data, dtype, element.count, start)
+
+
+def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDArray[Any]:
+    lines = data.decode("latin-1").split("\n", skipped + element.count)
+    lines = lines[skipped : skipped + element.count]
+    if not element.count:
+        return np.zeros(0, element.dtype("<"))
+    if len(lines) < element.count or not lines[-1].strip():
+        there = sum(bool(line.strip()) for line in lines)
+        raise DataError(_cut_short(path, element.count, there))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            table = np.loadtxt(lines, dtype=np.float64, ndmin=2, comments=None)
+    except (ValueError, UserWarning) as error:
+        message = f"read_points: {path} has a vertex that is not {len(element.names)} numbers: "
+        raise DataError(message + f"{error}.") from error
+    if table.shape != (element.count, len(element.names)):
+        message = (
+            f"read_points: {path} must have {len(element.names)} numbers a vertex on "
+            f"{element.count} lines, got {table.shape[1]} on {table.shape[0]}."
+        )
+        raise DataError(message)
+    dtype = np.dtype([(name, "f8") for name in element.names])
+    return np.ascontiguousarray(table).view(dtype)[:, 0]
+
+
+def _cut_short(path: Path, expected: int, there: int) -> str:
+    return (
+        f"read_points: {path} is cut short: {expected:,} vertices announced, {there:,} there. "
+        "Copy or export it again."
+    )

@@ -1,0 +1,206 @@
+"""A point cloud made ready: finite, without duplicates, in a frame of its own."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from levelset._tools.checks import check_points
+from levelset.errors import DataError, ShapeError
+
+__all__ = ["Cloud", "prepare"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+FEWEST = 50
+FLAT = 1e-4  # standard deviation across a plane or line, in radii, up to which points lie on it
+THREAD = 3.3  # distance to the 32nd over that to the 8th neighbour: 4 on a curve, 2 on a surface
+CORE = 0.98  # share of the points, nearest the median, from which far ones are told
+FAR = 3.0  # radii of the core
+LONELY = 0.25  # radii of the core to the fifth neighbour
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points in the unit frame, and the way back.
+
+    Attributes:
+        points: The points, `(n, 3)`, float64: centred at the centre of their bounding box, the
+            farthest at radius 1.
+        normals: Unit normals as they were given, `(n, 3)`, or `None`.
+        rows: The row of the input that each point was, ascending, `(n,)`.
+        centre: The origin of the frame in the input's coordinates, `(3,)`.
+        scale: The unit of the frame in the input's units.
+        dropped: How many rows were left out because they hold NaN or infinity, or a zero normal.
+        duplicates: How many rows were left out because an earlier one is the same point.
+        strays: How many points were left out because they are far from all others.
+        notes: What was left out, in words.
+    """
+
+    points: Tensor
+    normals: Tensor | None
+    rows: Tensor
+    centre: Tensor
+    scale: float
+    dropped: int
+    duplicates: int
+    strays: int
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        """Return the counts on one line."""
+        return (
+            f"Cloud(points={len(self)}, dropped={self.dropped}, duplicates={self.duplicates}, "
+            f"strays={self.strays}, scale={self.scale:.4g})"
+        )
+
+    def to_world(self, points: Tensor) -> Tensor:
+        """Return points of the unit frame `(m, 3)` in the input's coordinates and units."""
+        return points * self.scale + self.centre.to(points.device, points.dtype)
+
+
+def prepare(points: Tensor, normals: Tensor | None = None) -> Cloud:
+    """Clean a cloud and move it into the unit frame.
+
+    Left out, and counted: rows with NaN or infinity; points that were there before; points that
+    are three times as far from the median as 98 % of the cloud is, and alone there. Outliers
+    nearer than that stay, and `orient` marks them. Objects apart from one another all stay.
+
+    Args:
+        points: The cloud in any units, `(n, 3)`. Not modified.
+        normals: Normals of any length, alike, or `None`.
+
+    Raises:
+        ShapeError: If `points` is not floating point `(n, 3)`, or `normals` not alike.
+        DataError: If fewer than 50 points are left, or they lie on a line, in a plane or along a
+            curve.
+    """
+    _check(points, normals)
+    cloud = points.detach().cpu().double().numpy()
+    given = None if normals is None else normals.detach().cpu().double().numpy()
+    finite = np.isfinite(cloud).all(1)
+    if given is not None:
+        length = np.linalg.norm(given, axis=1)
+        finite &= np.isfinite(length) & (length > 0.0)
+    rows = np.flatnonzero(finite)
+    first = _first_of_each(cloud[rows])
+    single = rows[first]
+    kept = single[~_strays(cloud[single])]
+    dropped, repeated = len(cloud) - len(rows), len(rows) - len(first)
+    apart = len(single) - len(kept)
+    _check_count(len(kept), len(cloud))
+    low, high = cloud[kept].min(0), cloud[kept].max(0)
+    centre = low + 0.5 * (high - low)
+    scale = float(np.linalg.norm(cloud[kept] - centre, axis=1).max())
+    unit = (cloud[kept] - centre) / scale
+    _check_solid(unit)
+    return Cloud(
+        points=torch.from_numpy(unit),
+        normals=None if given is None else torch.from_numpy(given[kept] / length[kept, None]),
+        rows=torch.from_numpy(kept),
+        centre=torch.from_numpy(centre),
+        scale=scale,
+        dropped=dropped,
+        duplicates=repeated,
+        strays=apart,
+        notes=_words(len(cloud), dropped, repeated, apart),
+    )
+
+
+def _check(points: Tensor, normals: Tensor | None) -> None:
+    check_points("prepare", points)
+    if points.dim() != 2 or points.shape[1] != 3:
+        message = (
+            f"prepare: `points` must have the shape (n, 3), got {tuple(points.shape)}. "
+            "For points in the plane use `reconstruction.curve`."
+        )
+        raise ShapeError(message)
+    if normals is not None:
+        check_points("prepare", normals, "normals")
+        if normals.shape != points.shape:
+            message = (
+                "prepare: `normals` must have the shape of `points`, "
+                f"{tuple(points.shape)}, got {tuple(normals.shape)}."
+            )
+            raise ShapeError(message)
+
+
+def _check_count(left: int, given: int) -> None:
+    if left < FEWEST:
+        message = (
+            f"prepare: `points` must hold at least {FEWEST} different finite points, "
+            f"got {left} (of {given} rows). Scan more densely, or join the scans of the object."
+        )
+        raise DataError(message)
+
+
+def _check_solid(unit: Array) -> None:
+    """Refuse points on a line, in a plane, or along a curve."""
+    spread = np.linalg.svd(unit - unit.mean(0), compute_uv=False) / np.sqrt(len(unit))
+    if spread[1] < FLAT:
+        message = (
+            "prepare: `points` must not all lie on a straight line "
+            f"(they do, within {spread[1]:.1e} of their radius): they determine no "
+            "surface. Check the columns of the file."
+        )
+        raise DataError(message)
+    if spread[-1] < FLAT:
+        message = (
+            "prepare: `points` must not all lie in a plane "
+            f"(they do, within {spread[-1]:.1e} of their radius): they enclose no volume. "
+            "For their outline use `levelset reconstruct --curve`."
+        )
+        raise DataError(message)
+    if _is_thread(unit):
+        message = (
+            "prepare: `points` must lie on a surface, but nearly every point's neighbours lie on "
+            "a line: this is a curve. Use `levelset reconstruct --curve`."
+        )
+        raise DataError(message)
+
+
+def _is_thread(unit: Array) -> bool:
+    """Return whether points grow in number like the distance, not like its square."""
+    some = unit[:: max(1, len(unit) // 1000)]
+    distance, _ = cKDTree(unit).query(some, 33)
+    return bool(np.median(distance[:, 32] / distance[:, 8]) > THREAD)
+
+
+def _first_of_each(points: Array) -> Rows:
+    """Return ascending rows of the first of each point."""
+    if len(points) == 0:
+        return np.zeros(0, dtype=np.int64)
+    # 0.0 and -0.0 are one point
+    _, first = np.unique(points + 0.0, axis=0, return_index=True)
+    return np.sort(first)
+
+
+def _strays(points: Array) -> NDArray[np.bool_]:
+    if len(points) < FEWEST:
+        return np.zeros(len(points), dtype=bool)
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    core = np.quantile(distance, CORE)
+    stray: NDArray[np.bool_] = distance > FAR * core
+    if stray.any():
+        gap, _ = cKDTree(points).query(points[stray], 6)
+        stray[stray] = gap[:, 5] > LONELY * core
+    return stray
+
+
+def _words(given: int, dropped: int, repeated: int, apart: int) -> tuple[str, ...]:
+    notes = []
+    if dropped:
+        notes.append(f"{dropped:,} of {given:,} rows hold NaN, infinity or a zero normal: left out")
+    if repeated:
+        notes.append(f"{repeated:,} of {given:,} rows repeat an earlier point: left out")
+    if apart:
+        notes.append(f"{apart:,} of {given:,} points lie far from all others: left out")
+    return tuple(notes)

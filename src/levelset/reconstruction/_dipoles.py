@@ -1,0 +1,70 @@
+r"""Pieces of surface as dipoles: how much two of them want their normals to fit together.
+
+A solid's surface with its outward normals is the gradient of an indicator function, and a field
+$V = \sum_i s_i a_i n_i \delta(x - x_i)$ of area vectors is nearest to a gradient when the signs
+$s_i$ are those of a solid. The energy of its gradient part is $\sum_{ij} s_i s_j K_{ij}$ with
+
+$$K_{ij} = \frac{a_i a_j}{r^3} \Bigl(n_i \cdot n_j - \frac{3 (n_i \cdot r)(n_j \cdot r)}{r^2}\Bigr),
+\qquad r = x_j - x_i,$$
+
+up to a constant: the interaction of dipoles, with the sign turned. Side by side on one sheet,
+equal normals fit; on the two faces of a wall, opposite ones do.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = ["couplings", "fit_into"]
+
+Array = NDArray[np.float64]
+Matrix = NDArray[np.float32]
+
+BATCH = 512
+SOFTENING = 0.5  # of the spacing: nearer than this, dipoles do not feel each other more
+
+
+def couplings(places: Array, normals: Array, spacing: Array) -> Matrix:
+    """Return the couplings of all pairs, `(n, n)`, symmetric, with zeros on the diagonal.
+
+    Cost: `n` squared; 0.3 s and 100 MB for 5,000 dipoles.
+
+    Args:
+        places: Where the dipoles are, `(n, 3)`.
+        normals: Their unit normals, `(n, 3)`.
+        spacing: The side of the square that each stands for, `(n,)`.
+    """
+    x = torch.from_numpy(places - places.mean(0)).float()
+    n = torch.from_numpy(normals).float()
+    h = torch.from_numpy(spacing).float()
+    area, soft, own = h * h, (SOFTENING * h) ** 2 / 2.0, (n * x).sum(1)
+    result = torch.empty(len(x), len(x))
+    for start in range(0, len(x), BATCH):
+        rows = slice(start, start + BATCH)
+        square = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist").square_()
+        square += soft[rows, None] + soft
+        along = (n[rows] @ x.T - own[rows, None]) * (own - x[rows] @ n.T)
+        along = (n[rows] @ n.T).sub_(along.mul_(3.0).div_(square))
+        result[rows] = along.mul_(square.pow_(-1.5)).mul_(area[rows, None] * area)
+    result.fill_diagonal_(0.0)
+    return result.numpy()
+
+
+def fit_into(
+    places: Array, normals: Array, others: Array, their_normals: Array, spacing: Array
+) -> tuple[Array, Array]:
+    """Return how well dipoles fit into their neighbours: sum of couplings, and of their sizes.
+
+    Args:
+        places: Where the dipoles are, `(n, 3)`; their areas count as 1.
+        normals: Their normals, `(n, 3)`.
+        others: Where the neighbours are, `(n, k, 3)`.
+        their_normals: Their unit normals, `(n, k, 3)`.
+        spacing: The side of the square that each neighbour stands for, `(n, k)`.
+    """
+    apart = others - places[:, None]
+    square = (apart**2).sum(2) + (SOFTENING * spacing) ** 2
+    along = np.einsum("nj,nkj->nk", normals, apart) * (their_normals * apart).sum(2)
+    value = np.einsum("nj,nkj->nk", normals, their_normals) - 3.0 * along / square
+    value *= spacing**2 * square**-1.5
+    return value.sum(1), np.abs(value).sum(1)

@@ -1,0 +1,257 @@
+"""The sections of a page about a reconstructed surface: scan, mesh and cuts, to turn."""
+
+import html
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from levelset.reconstruction import Surface
+from levelset.report._figures import BINS, blank
+from levelset.report._palette import MODEL_COLOURS, translucent
+from levelset.report._render import figure_html, grid_html, optional, render
+from levelset.report._write import Section
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["surface"]
+
+SHOWN_POINTS = 15_000
+CUT = 120
+_CLAY = "#9DB7CE"
+_LIGHT = {"ambient": 0.6, "diffuse": 0.65, "specular": 0.15, "roughness": 0.6, "fresnel": 0.1}
+_FLAT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
+_AXES = "xyz"
+# Blue inside, white on the surface, orange outside.
+_SIDES = [[0.0, "#2A86C8"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]
+
+_CUTS = (
+    "The network on three planes through the middle: blue where it is negative (inside), orange "
+    "where positive (outside), in units of the scan; the black line is the surface, the dots are "
+    "scan points near the plane. On a good result colours are bands of even width."
+)
+
+
+def surface(result: Surface, *, name: str = "") -> list[Section]:
+    """Return the sections of a page about a surface: numbers, scan, mesh, cuts, residuals.
+
+    The mesh on the page is a coarser one, at most 96 cells along the longest side, so that it
+    turns smoothly and the page stays small; the file written beside it has all of it.
+
+    Args:
+        result: From [`surface`][levelset.reconstruction.surface].
+        name: What the scan is called.
+
+    Returns:
+        What [`write`][levelset.report.write] takes.
+
+    Raises:
+        MissingExtraError: If jinja2 or plotly is not installed.
+    """
+    return [
+        Section("At a glance", _told(result, name), _cards(result)),
+        Section("Scan and mesh", "Turn with the mouse, zoom with the wheel.", _views(result)),
+        Section("Cuts", _CUTS, figure_html(_cuts(result), "Three cuts through the network")),
+        Section("How the points fit", _fitted(result), _residuals(result)),
+    ]
+
+
+def _told(result: Surface, name: str) -> str:
+    found = result.summary()
+    closed = "closed" if found["watertight"] else "open"
+    pieces = "one piece" if found["components"] == 1 else f"{found['components']} pieces"
+    called = f"“{name}”: " if name else ""
+    lines = [
+        f"{called}{found['points']:,} points became a {closed} surface in {pieces}, of "
+        f"{found['faces']:,} triangles.",
+        *result.notes,
+    ]
+    return "\n\n".join(lines)
+
+
+def _cards(result: Surface) -> Any:
+    found = result.summary()
+    genus = found.get("genus")
+    cards = [
+        ("Median distance of a point", f"{found['residual_median']:.3g}", "units of the scan"),
+        ("Noise", f"{found['noise']:.3g}", "estimated standard deviation a coordinate"),
+        ("Outliers", f"{found['outliers']:,}", "points that the surface does not follow"),
+        ("Orientation unsure", f"{found['unsure']:.1%}", "share of points"),
+        ("Area", _round(result.mesh.area), "square units"),
+        ("Handles", "none" if genus is None else str(genus), "genus of a closed surface"),
+    ]
+    held = [{"name": n, "value": v, "note": note} for n, v, note in cards]
+    group = {"name": "", "colour": MODEL_COLOURS[0], "cards": held}
+    return render("glance.html.jinja", groups=[group], several=False, rows=[])
+
+
+def _views(result: Surface) -> Any:
+    scan, mesh = _scene(), _scene()
+    points = _some(result.points).numpy().astype(np.float32)
+    scan.add_scatter3d(
+        **_columns(points),
+        mode="markers",
+        marker={"size": 1.6, "color": MODEL_COLOURS[0], "opacity": 0.8},
+        hoverinfo="skip",
+    )
+    vertices = result.sketch.vertices.numpy().astype(np.float32)
+    faces = result.sketch.faces.numpy().astype(np.int32)
+    mesh.add_mesh3d(
+        **_columns(vertices),
+        i=faces[:, 0],
+        j=faces[:, 1],
+        k=faces[:, 2],
+        color=_CLAY,
+        lighting=_LIGHT,
+        lightposition={"x": 200, "y": 400, "z": 300},
+        hoverinfo="skip",
+    )
+    return grid_html([figure_html(scan, "The scan"), figure_html(mesh, "The mesh")])
+
+
+def _cuts(result: Surface) -> "Figure":
+    figure = _scene(height=560)
+    low, high = result.points.amin(0), result.points.amax(0)
+    middle, reach = (low + high) / 2, float((high - low).max()) * 0.55
+    near = 0.01 * reach
+    points = _some(result.points)
+    for axis in range(3):
+        grid, values = _plane(result, axis, middle, reach)
+        top = 0.25 * reach
+        figure.add_surface(
+            **_columns(grid, (CUT, CUT)),
+            surfacecolor=values,
+            cmin=-top,
+            cmax=top,
+            colorscale=_SIDES,
+            opacity=0.92,
+            showscale=axis == 0,
+            colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": "distance"}},
+            lighting=_FLAT,
+            hovertemplate="%{surfacecolor:.3g}<extra></extra>",
+        )
+        _outline(figure, grid, values)
+        close = points[(points[:, axis] - middle[axis]).abs() < near]
+        figure.add_scatter3d(
+            **_columns(close.numpy().astype(np.float32)),
+            mode="markers",
+            marker={"size": 1.8, "color": "#111111"},
+            hoverinfo="skip",
+        )
+    return figure
+
+
+def _plane(
+    result: Surface, axis: int, middle: Tensor, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the points of a square `(CUT * CUT, 3)` and the field on it `(CUT, CUT)`."""
+    line = torch.linspace(-reach, reach, CUT, dtype=torch.float64)
+    first, second = torch.meshgrid(line, line, indexing="ij")
+    grid = torch.zeros(CUT * CUT, 3, dtype=torch.float64)
+    others = [k for k in range(3) if k != axis]
+    grid[:, others[0]], grid[:, others[1]] = first.flatten(), second.flatten()
+    grid += middle
+    values = result.values(grid).reshape(CUT, CUT)
+    return grid.numpy().astype(np.float32), values.numpy().astype(np.float32)
+
+
+def _outline(figure: "Figure", grid: np.ndarray, values: np.ndarray) -> None:
+    """Draw the zero line of a cut as one broken line in space."""
+    measure = optional("skimage.measure")
+    corner = grid.reshape(CUT, CUT, 3)
+    step_a, step_b = corner[1, 0] - corner[0, 0], corner[0, 1] - corner[0, 0]
+    parts = []
+    for line in measure.find_contours(values, 0.0):
+        parts += [corner[0, 0] + line[:, :1] * step_a + line[:, 1:] * step_b]
+        parts += [np.full((1, 3), np.nan, np.float32)]
+    if parts:
+        figure.add_scatter3d(
+            **_columns(np.concatenate(parts).astype(np.float32)),
+            mode="lines",
+            line={"color": "#111111", "width": 4},
+            hoverinfo="skip",
+        )
+
+
+def _fitted(result: Surface) -> str:
+    found = result.summary()
+    return (
+        f"Distance of the scan points to the surface: half lie within "
+        f"{found['residual_median']:.3g}, 95 in 100 within {found['residual_95']:.3g}; the noise "
+        f"is estimated at {found['noise']:.3g}."
+    )
+
+
+def _residuals(result: Surface) -> Any:
+    residual = result.residuals.abs()
+    top = float(residual.quantile(0.99)) if len(residual) else 1.0
+    counts, edges = np.histogram(residual.numpy(), np.linspace(0.0, top or 1.0, BINS + 1))
+    figure = blank("Distance of a point to the surface", "Points")
+    figure.add_scatter(
+        x=edges.tolist(),
+        y=[*counts.tolist(), int(counts[-1])],
+        mode="lines",
+        fill="tozeroy",
+        fillcolor=translucent(MODEL_COLOURS[0], 0.25),
+        line={"color": MODEL_COLOURS[0], "width": 2, "shape": "hv"},
+        hovertemplate="%{x:.3~g}: %{y} points<extra></extra>",
+    )
+    figure.update_layout(showlegend=False)
+    shown = [figure_html(figure, "Histogram of the points' distances")]
+    if len(result.history) > 1:
+        shown.append(figure_html(_course(result), "The fit as it went on"))
+    return grid_html(shown)
+
+
+def _course(result: Surface) -> "Figure":
+    figure = blank("Seconds", "Points within twice the noise")
+    figure.add_scatter(
+        x=[step.seconds for step in result.history],
+        y=[step.quality for step in result.history],
+        mode="lines+markers",
+        line={"color": MODEL_COLOURS[0]},
+        text=[html.escape(step.stage) for step in result.history],
+        hovertemplate="%{text}: %{y:.1%}<extra></extra>",
+    )
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def _scene(height: int = 460) -> "Figure":
+    """Return an empty scene whose axes have one scale and no walls."""
+    figure = optional("plotly.graph_objects").Figure()
+    axis = {"showbackground": False, "visible": False}
+    figure.update_layout(
+        template=None,
+        height=height,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0},
+        showlegend=False,
+        scene={
+            "aspectmode": "data",
+            "xaxis": axis,
+            "yaxis": axis,
+            "zaxis": axis,
+            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0.7, "y": 0.6, "z": 1.5}},
+        },
+    )
+    return figure
+
+
+def _columns(points: np.ndarray, shape: tuple[int, ...] | None = None) -> dict[str, np.ndarray]:
+    columns = [np.ascontiguousarray(points[:, k]) for k in range(3)]
+    return {
+        name: column if shape is None else column.reshape(shape)
+        for name, column in zip(_AXES, columns, strict=True)
+    }
+
+
+def _round(value: float) -> str:
+    return f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.4g}"
+
+
+def _some(points: Tensor) -> Tensor:
+    """Return at most so many points as a page can turn, evenly chosen."""
+    return points[:: max(1, -(-len(points) // SHOWN_POINTS))]

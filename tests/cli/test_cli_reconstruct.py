@@ -1,0 +1,127 @@
+"""`levelset reconstruct`: files in, files out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from levelset.cli import main
+from levelset.reconstruction import Mesh
+
+QUICK = ["--resolution", "24", "--json"]
+
+
+def ball(count=150, seed=0, centre=0.0, radius=1.0):
+    draws = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)).double()
+    return centre + radius * torch.nn.functional.normalize(draws, dim=1)
+
+
+def save(path: Path, points) -> Path:
+    np.save(path, points.numpy())
+    return path
+
+
+@pytest.fixture
+def scan(tmp_path):
+    return save(tmp_path / "ball.npy", ball(centre=500.0, radius=25.4))
+
+
+def test_a_scan_becomes_a_mesh_in_its_own_units(scan, tmp_path, capsys):
+    out = tmp_path / "new" / "ball.ply"
+    assert main(["reconstruct", str(scan), "-o", str(out), "--report", *QUICK]) == 0
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert (told["watertight"], told["components"], told["genus"]) == (True, 1, 0)
+    assert told["mesh"] == str(out)
+    mesh = Mesh.read(out)
+    assert ((mesh.vertices - 500.0).norm(dim=1) - 25.4).abs().max() < 0.5
+    assert "Scan and mesh" in (tmp_path / "new" / "ball.html").read_text(encoding="utf-8")
+    assert [p.name for p in sorted(out.parent.iterdir())] == ["ball.html", "ball.ply"]
+
+
+def test_a_folder_of_scans_goes_into_a_folder_and_one_failure_stops_no_other(tmp_path, capsys):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    save(folder / "a.npy", ball(seed=1))
+    save(folder / "b.npy", ball(40))
+    save(folder / "c.npy", ball(seed=2))
+    (folder / "notes.md").write_text("not a scan")
+    out = tmp_path / "meshes"
+    assert main(["reconstruct", str(folder), "-o", str(out), *QUICK]) == 1
+    printed = capsys.readouterr()
+    assert sorted(p.name for p in out.iterdir()) == ["a.ply", "c.ply"]
+    assert "1 of 3 scans failed: b.npy" in printed.err
+    assert "at least 50" in printed.err
+    assert json.loads(printed.out)["c: watertight"] is True
+
+
+def test_resuming_leaves_what_is_done(tmp_path, capsys):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    save(folder / "a.npy", ball(seed=1))
+    save(folder / "b.npy", ball(seed=2))
+    out = tmp_path / "meshes"
+    assert main(["reconstruct", str(folder), "-o", str(out), *QUICK]) == 0
+    (out / "b.ply").unlink()
+    before = (out / "a.ply").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(["reconstruct", str(folder), "-o", str(out), "--resume", *QUICK]) == 0
+    assert json.loads(capsys.readouterr().out)["a: was"] == "there already"
+    assert (out / "a.ply").stat().st_mtime_ns == before
+    assert (out / "b.ply").exists()
+
+
+def test_points_of_a_curve_become_lines(tmp_path, capsys):
+    turn = torch.linspace(0.0, 6.2, 200)
+    ring = save(tmp_path / "ring.npy", torch.stack([turn.cos(), turn.sin(), 0.3 * turn.sin()], 1))
+    out = tmp_path / "ring.svg"
+    assert main(["reconstruct", str(ring), "-o", str(out), "--curve", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["closed"] == 1
+    assert out.read_text().startswith("<")
+
+
+def test_a_preview_is_replaced_by_the_finished_mesh(scan, tmp_path, capsys):
+    out = tmp_path / "ball.stl"
+    assert main(["reconstruct", str(scan), "-o", str(out), "--preview", *QUICK]) == 0
+    assert len(Mesh.read(out).faces) == json.loads(capsys.readouterr().out)["faces"]
+
+
+def test_only_scans_with_normals_take_normals(scan, tmp_path, capsys):
+    assert main(["reconstruct", str(scan), "-o", str(tmp_path / "m.ply"), "--normals"]) == 1
+    assert "the file holds no normals" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ball.npy", "-o", "ball.svg"], "must end in one of .ply, .obj, .stl, .glb"),
+        (["ball.npy", "-o", "ball.stl", "--curve"], "must end in one of .ply, .obj, .svg"),
+        (["none.npy", "-o", "m.ply"], "does not exist"),
+        (["ball.npy", "copy/ball.npy", "-o", "out"], "would both be written"),
+        (["empty", "-o", "out"], "holds no file of points"),
+        (["flat.npy", "-o", "m.ply"], "levelset reconstruct --curve"),
+        (["ball.npy", "-o", "m.ply", "--curve", "--report"], "--curve takes no --report"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(
+    scan, tmp_path, monkeypatch, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "copy"):
+        (tmp_path / folder).mkdir()
+    save(tmp_path / "copy" / "ball.npy", ball())
+    save(tmp_path / "flat.npy", ball() * torch.tensor([1.0, 1.0, 0.0]))
+    assert main(["reconstruct", *words]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert message in told
+    assert not (tmp_path / "m.ply").exists()
+
+
+def test_the_scan_itself_is_not_overwritten(tmp_path, capsys):
+    points = ball()
+    scan = tmp_path / "ball.ply"
+    Mesh(points, torch.zeros(0, 3).long()).save(scan)
+    assert main(["reconstruct", str(scan), "-o", str(scan)]) == 1
+    assert "is the scan itself" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""Clouds are cleaned and moved to the unit frame; what cannot be a surface is refused."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from levelset.errors import DataError, ShapeError
+from levelset.reconstruction._cloud import prepare
+
+
+def sphere(count: int = 400, radius: float = 1.0) -> Tensor:
+    drawn = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return radius * torch.nn.functional.normalize(drawn, dim=1)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_the_frame_is_centred_has_radius_one_and_leads_back(unit):
+    points = unit * (sphere() * torch.tensor([1.0, 2.0, 3.0]) + torch.tensor([5.0, -7.0, 9.0]))
+    cloud = prepare(points)
+    torch.testing.assert_close(cloud.points.amax(0), -cloud.points.amin(0))
+    assert float(cloud.points.norm(dim=1).max()) == pytest.approx(1.0, abs=1e-12)
+    torch.testing.assert_close(cloud.to_world(cloud.points), points, rtol=1e-12, atol=0.0)
+    assert cloud.scale == pytest.approx(3.0 * unit, rel=0.02)
+    assert cloud.notes == ()
+    assert len(cloud) == 400
+
+
+def test_rows_that_are_not_finite_are_left_out_and_said():
+    points = sphere().float()
+    points[3, 0], points[7] = torch.nan, torch.inf
+    cloud = prepare(points)
+    assert (cloud.dropped, cloud.duplicates, cloud.strays) == (2, 0, 0)
+    assert cloud.notes == ("2 of 400 rows hold NaN, infinity or a zero normal: left out",)
+    kept = [row for row in range(400) if row not in (3, 7)]
+    assert cloud.rows.tolist() == kept
+    assert cloud.points.dtype == torch.float64
+    torch.testing.assert_close(cloud.to_world(cloud.points), points[kept].double())
+
+
+def test_points_that_repeat_are_left_out_and_said():
+    points = sphere(100)
+    cloud = prepare(torch.cat([points, points[:30]]))
+    assert cloud.duplicates == 30
+    assert cloud.rows.tolist() == list(range(100))
+    assert cloud.notes == ("30 of 130 rows repeat an earlier point: left out",)
+
+
+def test_points_far_from_all_are_left_out_but_far_objects_stay():
+    points = torch.cat([sphere(3_000), 50.0 + 100.0 * sphere(4)])
+    cloud = prepare(points)
+    assert cloud.strays == 4
+    assert cloud.scale == pytest.approx(1.0, rel=0.05)
+    assert cloud.notes == ("4 of 3,004 points lie far from all others: left out",)
+    two = prepare(torch.cat([sphere(3_000), 0.1 * sphere(50) + 10.0]))
+    assert (two.strays, len(two)) == (0, 3_050)
+
+
+def test_normals_are_cut_with_the_points_and_made_unit():
+    points = sphere()
+    normals = 5.0 * points
+    normals[2], normals[4, 1] = 0.0, torch.nan
+    cloud = prepare(points, normals)
+    assert cloud.dropped == 2
+    assert cloud.normals is not None
+    torch.testing.assert_close(cloud.normals, points[cloud.rows])
+
+
+def test_the_input_is_not_touched_and_nothing_is_drawn():
+    points = sphere()
+    before, state = points.clone(), torch.get_rng_state()
+    prepare(points)
+    torch.testing.assert_close(points, before, rtol=0.0, atol=0.0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_repr_counts():
+    text = repr(prepare(2.0 * sphere()))
+    assert text.startswith("Cloud(points=400, dropped=0, duplicates=0, strays=0, scale=")
+
+
+@pytest.mark.parametrize("rows", [0, 1, 49])
+def test_fewer_than_fifty_points_are_refused(rows):
+    message = rf"at least 50 different finite points, got {rows} \(of 60 rows\)\. Scan more"
+    points = torch.full((60, 3), torch.nan, dtype=torch.float64)
+    points[:rows] = sphere(rows)
+    with pytest.raises(DataError, match=message):
+        prepare(points)
+
+
+def test_one_point_many_times_is_refused():
+    with pytest.raises(DataError, match=r"at least 50 different finite points, got 1 \(of 80"):
+        prepare(torch.ones(80, 3))
+
+
+def test_points_on_a_line_are_refused():
+    line = torch.linspace(0.0, 4.0, 80)[:, None] * torch.tensor([1.0, 2.0, -1.0]) + 3.0
+    with pytest.raises(DataError, match=r"must not all lie on a straight line .* columns"):
+        prepare(line)
+
+
+def test_points_in_a_plane_are_refused_with_the_command_for_curves():
+    turn = torch.linspace(0.0, 6.2, 80, dtype=torch.float64)
+    circle = torch.stack([turn.cos(), turn.sin(), 2.0 * turn.cos() - turn.sin()], 1)
+    with pytest.raises(DataError, match=r"in a plane .* `levelset reconstruct --curve`"):
+        prepare(circle)
+
+
+def test_a_curve_in_space_is_refused_with_the_command_for_curves():
+    turn = torch.linspace(0.0, 25.0, 500, dtype=torch.float64)
+    helix = torch.stack([turn.cos(), turn.sin(), 0.3 * turn], 1)
+    with pytest.raises(DataError, match=r"this is a curve\. Use `levelset reconstruct --curve`"):
+        prepare(helix)
+
+
+def test_a_sparse_or_noisy_surface_is_no_curve():
+    for count in (50, 100, 1_000):
+        assert len(prepare(sphere(count))) == count
+    lattice = torch.cartesian_prod(torch.linspace(0, 1, 40), torch.linspace(0, 1, 40))
+    bent = torch.cat([lattice, lattice[:, :1] ** 2], 1)
+    assert len(prepare(bent)) == 1_600
+
+
+@pytest.mark.parametrize("shape", [(60,), (60, 2), (60, 4), (60, 3, 1)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ShapeError, match=r"`points` must have the shape \(n, "):
+        prepare(torch.zeros(shape))
+
+
+def test_points_in_the_plane_are_sent_to_curve():
+    with pytest.raises(ShapeError, match=r"got \(60, 2\)\. For points in the plane use .*curve"):
+        prepare(torch.zeros(60, 2))
+
+
+def test_integers_are_refused():
+    with pytest.raises(ShapeError, match=r"`points` must be floating point, got torch.int64"):
+        prepare(torch.zeros(60, 3, dtype=torch.int64))
+
+
+def test_normals_of_another_shape_are_refused():
+    with pytest.raises(ShapeError, match=r"`normals` must have the shape of `points`, \(400, 3\)"):
+        prepare(sphere(), sphere(10))
+
+
+@pytest.mark.messages
+def test_an_array_is_refused():
+    with pytest.raises(ShapeError, match=r"`points` must be a torch.Tensor, got ndarray"):
+        prepare(np.zeros((60, 3)))

@@ -1,0 +1,50 @@
+"""The page about a surface: what stands on it, and that its figures hold what they should."""
+
+import json
+import re
+
+import pytest
+import torch
+
+from levelset import report
+from levelset.reconstruction import Fast, surface
+
+
+@pytest.fixture(scope="module")
+def ball():
+    draws = torch.randn(800, 3, generator=torch.Generator().manual_seed(0)).double()
+    points = 2.0 + 5.0 * torch.nn.functional.normalize(draws, dim=1)
+    return surface(torch.cat([points, points[:7]]), settings=Fast(grid=32), resolution=20)
+
+
+@pytest.fixture(scope="module")
+def page(ball, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "ball.html"
+    report.write(path, report.surface(ball, name="a <ball>"), title="Ball")
+    return path.read_text(encoding="utf-8")
+
+
+def figures(page):
+    found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.DOTALL)
+    return [json.loads(text) for text in found]
+
+
+def test_the_page_tells_counts_and_notes(page):
+    assert "800 points became a closed surface in one piece" in page
+    assert "7 of 807 rows repeat" in page
+    assert "a &lt;ball&gt;" in page
+    assert "a <ball>" not in page
+
+
+def test_scan_mesh_cuts_and_residuals_are_drawn(page, ball):
+    kinds = [[trace["type"] for trace in figure["data"]] for figure in figures(page)]
+    assert kinds[0] == ["scatter3d"]
+    assert kinds[1] == ["mesh3d"]
+    assert kinds[2].count("surface") == 3
+    assert "scatter3d" in kinds[2]
+    assert kinds[3] == ["scatter"]
+
+
+def test_the_histogram_counts_the_points(page):
+    histogram = figures(page)[3]["data"][0]
+    assert sum(histogram["y"][:-1]) == pytest.approx(800, abs=9)  # the farthest 1 % are beyond
