@@ -84,6 +84,13 @@ def test_of_very_many_points_some_are_taken_and_it_is_told(monkeypatch):
     assert found.notes == ("Of 1,000 points 334, evenly chosen, were used.",)
 
 
+def test_points_that_fill_a_volume_are_doubted():
+    points = torch.rand(600, 3, generator=seeded(), dtype=torch.float64)
+    found = surface(points, settings=SMALL, resolution=24)
+    assert found.unsure > 0.1
+    assert any("lie on no surface" in note for note in found.notes)
+
+
 def test_two_objects_are_both_kept():
     apart = torch.tensor([3.0, 0.0, 0.0], dtype=torch.float64)
     found = surface(

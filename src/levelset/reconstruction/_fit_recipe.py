@@ -68,7 +68,7 @@ class Recipe:
     clearance_noise: float = 4.0
     clearance_gap: float = 2.5
     open: float = 0.4
-    debias: float = 0.6
+    debias: float = 0.4
     passes: tuple[int, ...] = (1, 1, 2, 4)
     tol: float = 1e-3
     max_iter: int = 60

@@ -32,6 +32,8 @@ _DEFAULT = Fast()
 
 SKETCH = 96
 """Cells along the longest side of the coarse mesh that pages show."""
+# Share of points of unsure side from which on the user is told.
+_DOUBTFUL = 0.1
 # Cells a side of the field that a preview shows.
 _COARSE = 32
 # The least noise that the fit is told, in cells.
@@ -213,6 +215,7 @@ def surface(
         )
         raise NotConvergedError(message)
     sketch = mesh if resolution <= SKETCH else meshed(network, cloud, SKETCH, None)
+    unsure = sides.unsure if isinstance(settings, Fast) and normals is None else math.nan
     residuals = residuals_of(network, cloud.points)
     near = residuals.abs() <= 2.0 * sides.noise
     told(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), float(near.double().mean())))
@@ -224,9 +227,9 @@ def surface(
         points=cloud.to_world(cloud.points),
         residuals=cloud.scale * residuals,
         noise=cloud.scale * sides.noise,
-        unsure=sides.unsure if isinstance(settings, Fast) and normals is None else math.nan,
+        unsure=unsure,
         outliers=int(sides.outlier.sum()) + cloud.strays,
-        notes=_notes(cloud, len(points)),
+        notes=_notes(cloud, len(points), unsure),
         centre=cloud.centre,
         scale=cloud.scale,
     )
@@ -272,7 +275,14 @@ def _fitted(
     return fitted(settings.grid, told)
 
 
-def _notes(cloud: Cloud, given: int) -> tuple[str, ...]:
+def _notes(cloud: Cloud, given: int, unsure: float) -> tuple[str, ...]:
     used = -(-given // -(-given // MOST_POINTS))
-    thinned = f"Of {given:,} points {used:,}, evenly chosen, were used."
-    return (*((thinned,) if used < given else ()), *(f"{note}." for note in cloud.notes))
+    notes = [f"{note}." for note in cloud.notes]
+    if used < given:
+        notes.insert(0, f"Of {given:,} points {used:,}, evenly chosen, were used.")
+    if unsure > _DOUBTFUL:
+        notes.append(
+            f"Which side is outside was unsure for {unsure:.0%} of the points: they are too noisy "
+            "or too few for walls this thin, or lie on no surface. Look before you use it."
+        )
+    return tuple(notes)

@@ -21,7 +21,7 @@ __all__ = ["surface"]
 SHOWN_POINTS = 15_000
 CUT = 120
 _CLAY = "#9DB7CE"
-_LIGHT = {"ambient": 0.6, "diffuse": 0.65, "specular": 0.15, "roughness": 0.6, "fresnel": 0.1}
+_LIGHT = {"ambient": 0.5, "diffuse": 0.75, "specular": 0.2, "roughness": 0.6, "fresnel": 0.1}
 _FLAT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
 _AXES = "xyz"
 # Blue inside, white on the surface, orange outside.
