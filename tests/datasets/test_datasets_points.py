@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from levelset.datasets import POINT_SUFFIXES, PointCloud, read_points
+from levelset.datasets import PointCloud, read_points
+from levelset.datasets._points import POINT_SUFFIXES
 from levelset.errors import DataError
 
 ORDERS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}

@@ -12,7 +12,8 @@ from levelset import report as pages
 from levelset._tools.files import make_folder
 from levelset.cli._options import Common, show
 from levelset.cli._watch import watching
-from levelset.datasets import POINT_SUFFIXES, PointCloud, read_points
+from levelset.datasets import PointCloud, read_points
+from levelset.datasets._points import POINT_SUFFIXES
 from levelset.errors import DataError, LevelSetError, ParameterError
 from levelset.reconstruction import Fast, Mesh, Paper, curve, surface
 

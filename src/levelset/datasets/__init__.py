@@ -3,11 +3,10 @@
 from levelset.datasets._images import Images
 from levelset.datasets._models import load_model
 from levelset.datasets._names import build_network
-from levelset.datasets._points import POINT_SUFFIXES, PointCloud, read_points
+from levelset.datasets._points import PointCloud, read_points
 from levelset.datasets._read import read_images
 
 __all__ = [
-    "POINT_SUFFIXES",
     "Images",
     "PointCloud",
     "build_network",

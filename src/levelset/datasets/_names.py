@@ -65,7 +65,8 @@ def network_names() -> list[str]:
 
 
 def _networks() -> dict[str, Callable[..., nn.Module]]:
-    return {name: getattr(networks, name) for name in networks.__all__}
+    found = {name: getattr(networks, name) for name in networks.__all__}
+    return {name: build for name, build in found.items() if inspect.isfunction(build)}
 
 
 def _arguments(spec: str, written: str) -> tuple[list[Any], dict[str, Any]]:
