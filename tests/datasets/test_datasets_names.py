@@ -26,9 +26,11 @@ def test_plain_arguments_are_handed_on():
     assert count == [6, 4]
 
 
-def test_every_public_network_has_its_name():
-    assert network_names() == sorted(networks.__all__)
-    assert all(is_network_name(name) for name in networks.__all__)
+def test_every_public_function_has_its_name_and_no_class():
+    functions = [name for name in networks.__all__ if name.islower()]
+    assert network_names() == sorted(functions)
+    assert all(is_network_name(name) for name in functions)
+    assert not is_network_name("SplineGrid")
 
 
 @pytest.mark.parametrize("spec", ["nope", "", "_layers", "nn", "fc(", "fc)", "fc 3", "os.system"])
