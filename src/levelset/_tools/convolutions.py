@@ -95,7 +95,7 @@ class _Adjoint(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(slopes: Tensor, weight: Tensor, options: _Options, size: torch.Size) -> Tensor:
+    def forward(slopes: Tensor, weight: Tensor, options: _Options, size: tuple[int, ...]) -> Tensor:
         if size[1] > _FEW or options.groups > 1 or slopes.device.type != "cpu":
             back: Tensor = conv2d_input(size, weight, slopes, *options)  # type: ignore[no-untyped-call]
             return back

@@ -186,5 +186,5 @@ def _save(mesh: Mesh, target: Path) -> None:
         mesh.save(target)
 
 
-def _shown(value: float | bool | None) -> int | float | str:
+def _shown(value: int | float | bool | None) -> int | float | str:
     return "unknown" if value is None else value
