@@ -88,7 +88,7 @@ def test_threads_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Signals) -> None:
-    words = [sys.executable, "-m", "levelset", *AUDIT, "--limit", "200", "--threads", "1"]
+    words = [sys.executable, "-m", "levelset", *AUDIT, "--limit", "500", "--threads", "1"]
     script = (
         "import sys, levelset.auditing._audit as a; a._PART_ELEMENTS = 64 * 20;"
         "from levelset.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -101,7 +101,7 @@ def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Sig
     )
     parts = run / "measurements"
     deadline = time.monotonic() + 120
-    while len(list(parts.glob("part-*.parquet"))) < 3:
+    while len(list(parts.glob("part-*.parquet"))) < 2:  # of 25: time to be killed in
         assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
