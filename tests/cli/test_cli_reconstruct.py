@@ -73,6 +73,17 @@ def test_resuming_leaves_what_is_done(tmp_path, capsys):
     assert (out / "b.ply").exists()
 
 
+@pytest.mark.slow
+def test_training_cut_short_keeps_its_checkpoint_and_resumes(scan, tmp_path, capsys):
+    out = tmp_path / "ball.ply"
+    words = ["reconstruct", str(scan), "-o", str(out), "--method", "paper", *QUICK]
+    assert main([*words, "--seconds", "2"]) == 0
+    checkpoint = tmp_path / "ball.ply.part" / "checkpoint.safetensors"
+    before = checkpoint.stat().st_mtime_ns
+    assert main([*words, "--seconds", "4", "--resume"]) == 0
+    assert checkpoint.stat().st_mtime_ns > before
+
+
 def test_points_of_a_curve_become_lines(tmp_path, capsys):
     turn = torch.linspace(0.0, 6.2, 200)
     ring = save(tmp_path / "ring.npy", torch.stack([turn.cos(), turn.sin(), 0.3 * turn.sin()], 1))

@@ -132,9 +132,7 @@ class Reconstruct(Common):
         for note in cloud.notes:
             Console(stderr=True).print(f"{scan.name}: {note}", soft_wrap=True)
         make_folder(target.parent)
-        result = (self._curve if self.curve else self._surface)(cloud, target, part)
-        shutil.rmtree(part, ignore_errors=True)
-        return result
+        return (self._curve if self.curve else self._surface)(cloud, target, part)
 
     def _surface(self, cloud: PointCloud, target: Path, part: Path) -> Summary:
         if not self.resume:
@@ -158,6 +156,9 @@ class Reconstruct(Common):
         for note in found.notes:
             Console(stderr=True).print(f"{cloud.name}: {note}", soft_wrap=True)
         found.mesh.save(target)
+        trained = [step for step in found.history if step.stage == "training"]
+        if not trained or trained[-1].done == trained[-1].total:
+            shutil.rmtree(part, ignore_errors=True)  # else --resume goes on from there
         told: Summary = {k: _shown(v) for k, v in found.summary().items()}
         if self.report:
             page = target.with_suffix(".html")
