@@ -80,6 +80,8 @@ class Config:
     """Relative standard error of each persistence."""
     seed: int = 0
     """Of training, targets and noise."""
+    device: str = "cpu"
+    """Where to compute."""
     threads: int = 1
     """Processor threads."""
     out: Path = Path("runs/bell_table_1")
@@ -104,7 +106,7 @@ def penalised(weights: tuple[float, ...]) -> Callable[[nn.Module, Tensor, Tensor
 def trained(name: str, data: Images, config: Config) -> nn.Module:
     """Return one of the networks, trained."""
     generator = torch.Generator().manual_seed(config.seed)
-    network = initialise(NETWORKS[name](), generator=generator)
+    network = initialise(NETWORKS[name](), generator=generator).to(config.device)
     small = name in PENALTIES
     train(
         network,
@@ -125,12 +127,17 @@ def row(name: str, train_data: Images, test: Images, config: Config) -> dict[str
     right = torch.cat([network(part).argmax(1) for part in test.points.split(500)]) == test.labels
     rows = right.nonzero().flatten()[: config.images]
     points, labels = test.points[rows], test.labels[rows]
-    targets = (labels + torch.randint(1, 10, labels.shape, generator=generator)) % 10
-    attack = lbfgs(network, points, labels, targets=targets)
-    length = float(distortion(points[attack.success], attack.points[attack.success]).mean())
+    away = torch.randint(1, 10, labels.shape, generator=generator).to(labels.device)
+    # Point by point, so the processor is faster.
+    network.cpu()
+    targets = (labels + away) % 10
+    attack = lbfgs(network, points.cpu(), labels.cpu(), targets=targets.cpu())
+    network.to(config.device)
+    ends, reached = attack.points.to(points.device), attack.success.to(points.device)
+    length = float(distortion(points[reached], ends[reached]).mean())
     factor = min(max(PAPER[name][1] / length, LENGTHENED[0]), LENGTHENED[1])
-    moved = (points + factor * (attack.points - points)).clamp(0.0, 1.0)
-    success = attack.success & (network(moved).argmax(1) != labels)
+    moved = (points + factor * (ends - points)).clamp(0.0, 1.0)
+    success = reached & (network(moved).argmax(1) != labels)
     points_of, moved = points[success], moved[success]
     options = {"gamma": 0.7, "tolerance": config.tolerance, "generator": generator}
     natural = persistence(network, points, **options)
@@ -160,8 +167,10 @@ def main(config: Config) -> dict[str, dict[str, float]]:
             tolerance=0.1,
         )  # fmt: skip
     torch.set_num_threads(config.threads)
+    torch.backends.cudnn.allow_tf32 = False
     train_data = read_images("mnist", split="train", limit=4_000 if config.quick else None)
     test = read_images("mnist", limit=1_000 if config.quick else None)
+    train_data, test = train_data.to(config.device), test.to(config.device)
     result = {}
     print(
         "network        accuracy  (paper)  L-BFGS's distortion  lengthened to  (paper)  "

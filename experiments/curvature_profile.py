@@ -58,6 +58,8 @@ class Config:
     """Training images in that comparison, two epochs."""
     seed: int = 0
     """Of training and attacks."""
+    device: str = "cpu"
+    """Where to compute."""
     out: Path = Path("runs/curvature")
     """Folder for config.json, result.json and profile.png."""
     quick: bool = False
@@ -71,6 +73,7 @@ def main(config: Config) -> dict:
     if config.quick:
         config = replace(config, images=2, trained=500, flatten=False)
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     model = network(config)
     points, pairs = boundaries(config, model)
     print(PAPER)
@@ -102,15 +105,15 @@ def main(config: Config) -> dict:
 def network(config: Config) -> torch.nn.Module:
     """Return the LeNet."""
     if config.weights is not None:
-        return load_model("lenet", config.weights)
+        return load_model("lenet", config.weights).to(config.device)
     return trained(config, cross_entropy, None if not config.quick else 500, 5)
 
 
 def trained(config: Config, loss, limit: int | None, epochs: int) -> torch.nn.Module:
     """Return a LeNet trained with a loss."""
     generator = torch.Generator().manual_seed(config.seed)
-    model = initialise(lenet(), generator=generator)
-    data = read_images(config.data, split="train", limit=limit)
+    model = initialise(lenet(), generator=generator).to(config.device)
+    data = read_images(config.data, split="train", limit=limit).to(config.device)
     train(
         model, data, loss=loss, epochs=epochs, learning_rate=2e-3, batch_size=64,
         generator=generator,
@@ -120,11 +123,13 @@ def trained(config: Config, loss, limit: int | None, epochs: int) -> torch.nn.Mo
 
 def boundaries(config: Config, model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images of class 0 answered right, once for each other class, and the pairs (0, j)."""
-    data = read_images(config.data, limit=20 * config.images + 100)
+    data = read_images(config.data, limit=20 * config.images + 100).to(config.device)
     with torch.no_grad():
         right = (data.labels == 0) & (model(data.points).argmax(1) == 0)
     chosen = data.points[right][: config.images]
-    pairs = torch.tensor([[0, j] for j in range(1, 10)]).repeat(len(chosen), 1)
+    pairs = torch.tensor([[0, j] for j in range(1, 10)], device=chosen.device).repeat(
+        len(chosen), 1
+    )
     return chosen.repeat_interleave(9, 0), pairs
 
 
@@ -193,7 +198,7 @@ def draw(config: Config, model: torch.nn.Module, held: dict[str, Curvature]) -> 
     plots.curvature(held, left)
     plots.mean_curvatures(held["central"], middle)
     points, _ = boundaries(replace(config, images=1), model)
-    answer = torch.tensor([0])
+    answer = torch.tensor([0], device=config.device)
     moved = pgd(model, points[:1], answer, radius=0.5, steps=40, step_size=0.02, keep="last",
                 generator=torch.Generator().manual_seed(config.seed))  # fmt: skip
     if bool(moved.success):

@@ -50,8 +50,12 @@ class Config:
     """Of a LeNet; None to train one (half a minute)."""
     extended: bool = True
     """Also the sweep over smoothings, other scores, other attacks, one that asks the detector."""
+    swept: int = 100
+    """Of each kind in that sweep."""
     seed: int = 0
     """Of training, attacks and noise."""
+    device: str = "cpu"
+    """Where to compute."""
     out: Path = Path("runs/detection")
     """Folder for config.json, result.json and detection.png."""
     quick: bool = False
@@ -65,13 +69,14 @@ def main(config: Config) -> dict:
     if config.quick:
         config = replace(config, images=40, fitted=40, extended=False)
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     model = network(config)
     sets = images(config, model)
     print(f"PGD took {100.0 * sets['success']:.1f} % across; {PAPER}")
     result: dict = {"success": sets["success"], "rows": []}
     result["main"] = judge(model, sets, config, "curvature, three scales", ("curvature",), None)
     if config.extended:
-        few = {k: v[:100] if isinstance(v, torch.Tensor) else v for k, v in sets.items()}
+        few = {k: v[: config.swept] if isinstance(v, torch.Tensor) else v for k, v in sets.items()}
         for scale in SWEEP:
             row = judge(model, few, config, str(scale), ("total_curvature",), (scale,))
             result["rows"].append(row)
@@ -91,10 +96,11 @@ def main(config: Config) -> dict:
 def network(config: Config) -> torch.nn.Module:
     """Return the LeNet."""
     if config.weights is not None:
-        return load_model("lenet", config.weights)
+        return load_model("lenet", config.weights).to(config.device)
     generator = torch.Generator().manual_seed(config.seed)
-    model = initialise(lenet(), generator=generator)
+    model = initialise(lenet(), generator=generator).to(config.device)
     data = read_images(config.data, split="train", limit=2000 if config.quick else None)
+    data = data.to(config.device)
     train(model, data, epochs=5, learning_rate=2e-3, batch_size=64, generator=generator)
     return model.eval()
 
@@ -103,7 +109,7 @@ def images(config: Config, model: torch.nn.Module) -> dict:
     """Return natural images and perturbed ones, of others, to fit on and to judge on."""
     radius, steps = PROTOCOL[config.data]
     wanted = config.images + config.fitted
-    data = read_images(config.data, limit=wanted + int(1.6 * wanted))
+    data = read_images(config.data, limit=wanted + int(1.6 * wanted)).to(config.device)
     with torch.no_grad():
         answers = model(data.points).argmax(1)
     raw, before = data.points[wanted:], answers[wanted:]

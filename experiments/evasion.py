@@ -45,6 +45,8 @@ class Config:
     """Natural images, and as many perturbed ones, that the detector is fitted on; others."""
     axes: int = 48
     """Axes, or pairs of noise, of one step."""
+    together: int = 4
+    """Inputs whose gradient is taken together; about 200 MB each."""
     slack: float = 1.0
     """How far beyond the boundary the input is kept, in logits."""
     judged_every: int = 5
@@ -53,6 +55,8 @@ class Config:
     """Weights of a LeNet; None to train one."""
     seed: int = 0
     """Of training, attacks and noise."""
+    device: str = "cpu"
+    """Where to compute."""
     out: Path = Path("runs/evasion")
     """Folder for config.json and result.json."""
     quick: bool = False
@@ -64,12 +68,14 @@ def main(config: Config) -> dict:
     if "LEVELSET_DATA" not in os.environ:
         sys.exit("LEVELSET_DATA must name the folder with mnist/ and fashion-mnist/.")
     protocol = Protocol(
-        config.data, images=100, fitted=config.fitted, weights=config.network, seed=config.seed
-    )
+        config.data, images=100, fitted=config.fitted, weights=config.network, seed=config.seed,
+        device=config.device,
+    )  # fmt: skip
     if config.quick:
         config = replace(config, attacked=4, steps=5, judged_every=5, weights=(1.0,), axes=8)
         protocol = replace(protocol, images=40, fitted=40, quick=True)
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     model = network(protocol)
     sets = images(protocol, model)
     detector = fitted(model, sets, protocol, ("curvature",), None)
@@ -129,7 +135,7 @@ def run(
 ) -> Tensor:  # fmt: skip
     """Return the least score, by the real detector, of an input that is still misclassified."""
     low, high = (points - radius).clamp(0, 1), (points + radius).clamp(0, 1)
-    here, best = start.clone(), torch.full((len(points),), torch.inf)
+    here, best = start.clone(), points.new_full((len(points),), torch.inf)
     nets = networks(detector)
     for step in range(config.steps):
         down = unit(score_gradient(config, detector, nets, here, generator))
@@ -180,7 +186,7 @@ def score_gradient(
 ) -> Tensor:  # fmt: skip
     """Return the gradient of the score along axes drawn afresh, a few points at a time."""
     parts = []
-    for part in points.split(4):
+    for part in points.split(config.together):
         leaf = part.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(
             score(config, detector, nets, leaf, generator).sum(), leaf
@@ -208,7 +214,9 @@ def score(
         curvatures.masked_fill(own, torch.inf).amin(1),
     )
     numbers = torch.cat(kinds, dim=1).double()
-    return ((numbers - detector.centre) / detector.spread) @ detector.weights
+    return (
+        (numbers - detector.centre.to(numbers)) / detector.spread.to(numbers)
+    ) @ detector.weights.to(numbers)
 
 
 def class_curvatures(
@@ -220,11 +228,11 @@ def class_curvatures(
     count = min(config.axes, e)
     if isinstance(scale, GaussianSmoothing):
         h, share_of_all = scale.sigma, 1.0 / count
-        steps = torch.randn(n, count, e, generator=generator)
+        steps = torch.randn(n, count, e, generator=generator).to(points)
     else:
         h = scale.h if isinstance(scale, CentralDifference) else SOFT_STEP / scale.beta
         share_of_all = e / count
-        chosen = torch.rand(n, e, generator=generator).argsort(1)[:, :count]
+        chosen = torch.rand(n, e, generator=generator).argsort(1)[:, :count].to(points.device)
         steps = torch.nn.functional.one_hot(chosen, e).to(points)
     logits = net(points)
     trace = share_of_all * second(net, points, logits, h * steps).sum(1)

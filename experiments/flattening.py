@@ -34,6 +34,8 @@ class Config:
     """Test images, the first that all three networks answer right."""
     h: tuple[float, ...] = (0.1, 0.3, 1.0)
     """Shifts of the differences, in pixels' units; the paper's is 0.1."""
+    device: str = "cpu"
+    """Where to compute."""
     out: Path = Path("runs/flattening")
     """Folder for config.json and result.json."""
     quick: bool = False
@@ -47,11 +49,13 @@ def main(config: Config) -> dict:
     if config.quick:
         config = replace(config, images=2, h=config.h[:1])
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     folder = Path(os.environ["LEVELSET_DATA"]) / "networks"
     models = {
         name: load_model("convnet_4a", folder / f"mnist-convnet4a-{name}.safetensors")
         for name in NETWORKS
     }
+    models = {name: model.to(config.device) for name, model in models.items()}
     points, labels = images(config, models)
     print(PAPER)
     result = {}
@@ -70,7 +74,7 @@ def main(config: Config) -> dict:
 
 def images(config: Config, models: dict[str, torch.nn.Module]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the first images that all networks answer right."""
-    data = read_images("mnist", limit=config.images + 50)
+    data = read_images("mnist", limit=config.images + 50).to(config.device)
     with torch.no_grad():
         right = torch.stack(
             [model(data.points).argmax(1) == data.labels for model in models.values()]

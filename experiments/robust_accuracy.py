@@ -49,6 +49,8 @@ class Config:
     """Of these, the first ones, the truth is looked for."""
     truth_effort: Effort = "thorough"
     """How hard; the images that stand `quick` only."""
+    device: str = "cpu"
+    """Where to compute."""
     out: Path = Path("runs/robust_accuracy")
     """Folder for config.json and result.json."""
     quick: bool = False
@@ -96,13 +98,15 @@ def main(config: Config) -> dict:
         sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
     if config.quick:
         config = replace(config, images=200, block=200, truth_images=20, truth_effort="quick")
+    torch.backends.cudnn.allow_tf32 = False
     weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
-    images = read_images("mnist", limit=config.images)
+    images = read_images("mnist", limit=config.images).to(config.device)
     few = images[slice(0, config.truth_images)]
     result: dict = {}
     print("network        robust under          all   paper  truth's images  blocks")
     for name, paper in PAPER.items():
         model = load_model("convnet_4a", weights / f"mnist-convnet4a-{name}.safetensors")
+        model = model.to(config.device)
         stood = {loss: standing(model, images, config, loss) for loss in LOSSES}
         left = torch.stack(list(stood.values())).all(0)[: len(few)]
         for (loss, mask), printed in zip(stood.items(), paper, strict=True):

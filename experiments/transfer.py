@@ -48,6 +48,8 @@ class Config:
     """Largest change of a pixel in one step."""
     seed: int = 0
     """Of the random starts."""
+    device: str = "cpu"
+    """Where to compute."""
     out: Path = Path("runs/transfer")
     """Folder for config.json, result.json and transfer.png."""
     quick: bool = False
@@ -60,12 +62,14 @@ def main(config: Config) -> dict:
         sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
     if config.quick:
         config = replace(config, images=100)
+    torch.backends.cudnn.allow_tf32 = False
     weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
     models = {
         shown: load_model("convnet_4a", weights / f"mnist-convnet4a-{name}.safetensors")
         for name, shown in NAMES.items()
     }
-    images = read_images("mnist", limit=config.images)
+    models = {name: model.to(config.device) for name, model in models.items()}
+    images = read_images("mnist", limit=config.images).to(config.device)
     result: dict = {"names": list(models)}
     for loss in PAPER:
         attack = partial(

@@ -212,3 +212,23 @@ def test_results_stay_on_the_device_of_the_points(case, make_model, points, labe
     for name, value in leaves(result).items():
         if isinstance(value, Tensor):
             assert value.device.type == "cuda", name
+
+
+@pytest.mark.gpu
+def test_a_device_gives_what_the_processor_gives(case, make_model, points, labels, leaves):
+    here = leaves(case.call(make_model(case), points, labels, **options(case)))
+    there = leaves(
+        case.call(make_model(case).cuda(), points.cuda(), labels.cuda(), **options(case))
+    )
+    for name, value in here.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            torch.testing.assert_close(
+                there[name].cpu(), value, rtol=1e-6, atol=1e-6, equal_nan=True
+            )
+
+
+@pytest.mark.gpu
+def test_a_generator_of_the_device_is_taken(drawing_case, make_model, points, labels):
+    model = make_model(drawing_case).cuda()
+    generator = torch.Generator("cuda").manual_seed(0)
+    drawing_case.call(model, points.cuda(), labels.cuda(), generator=generator)

@@ -103,10 +103,13 @@ def roc(natural: Tensor, perturbed: Tensor, draws: int, generator: torch.Generat
     # At each threshold those at or above it count, so the last flags all.
     alarms = (natural >= thresholds.unsqueeze(1)).double().mean(1)
     hits = (perturbed >= thresholds.unsqueeze(1)).double().mean(1)
-    picked = [
-        part[torch.randint(len(part), (draws, len(part)), generator=generator)]
-        for part in (natural, perturbed)
-    ]
+    place = None if generator is None else generator.device
+
+    def resampled(part: Tensor) -> Tensor:
+        shape = (draws, len(part))
+        return part[torch.randint(len(part), shape, generator=generator, device=place).cpu()]
+
+    picked = [resampled(natural), resampled(perturbed)]
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
     low, high = _areas(*picked).quantile(ends).tolist()
     area = float(_areas(natural.unsqueeze(0), perturbed.unsqueeze(0)))

@@ -45,7 +45,8 @@ class Noise:
 
     Args:
         points: `(n, *d)`.
-        generator: Gives the seed; `None` for torch's global generator.
+        generator: Gives the seed, and its device is where numbers are drawn (bases always on the
+            processor); `None` for torch's global generator of the processor.
         kind: `"gaussian"` or `"ball"`.
         orthogonal: Draw directions as bases where that pays.
     """
@@ -59,6 +60,7 @@ class Noise:
         orthogonal: bool = False,
     ) -> None:
         self.seed = draw_seed(generator)
+        self._place = torch.device("cpu") if generator is None else generator.device
         self.size = points.flatten(1).shape[1] if len(points) else 0
         self.dtype, self.device, self.kind = points.dtype, points.device, kind
         self._drawn = torch.float64 if points.dtype == torch.float64 else torch.float32
@@ -103,7 +105,7 @@ class Noise:
 
     def _stream(self, row: int) -> "_Stream":
         if row not in self._streams:
-            self._streams[row] = _Stream(self._keys[row], self.size, self._drawn)
+            self._streams[row] = _Stream(self._keys[row], self.size, self._drawn, self._place)
         return self._streams[row]
 
     def _signs(self, row: int, turn: int) -> Tensor:
@@ -152,28 +154,30 @@ class Noise:
 class _Stream:
     """Normal numbers of one point, in blocks of a fixed size: the same however they are taken."""
 
-    def __init__(self, key: int, size: int, dtype: torch.dtype) -> None:
-        self.generator = torch.Generator().manual_seed(key)
-        self.lengths = torch.Generator().manual_seed(key ^ 0x5DEECE66D)
-        self.size, self.dtype = size, dtype
+    def __init__(self, key: int, size: int, dtype: torch.dtype, place: torch.device) -> None:
+        self.generator = torch.Generator(place).manual_seed(key)
+        self.lengths = torch.Generator(place).manual_seed(key ^ 0x5DEECE66D)
+        self.size, self.dtype, self.place = size, dtype, place
         self.rows = max(_BLOCK // max(size, 1), 1)
-        self.left = torch.empty(0, size, dtype=dtype)
+        self.left = torch.empty(0, size, dtype=dtype, device=place)
+
+    def _randn(self) -> Tensor:
+        return torch.randn(
+            self.rows, self.size, generator=self.generator, dtype=self.dtype, device=self.place
+        )
 
     def take(self, count: int) -> Tensor:
         if self.left.shape[0] >= count:
             drawn, self.left = self.left[:count], self.left[count:]
             return drawn
         blocks = -(-(count - self.left.shape[0]) // self.rows)
-        shape = (self.rows, self.size)
-        new = [
-            torch.randn(shape, generator=self.generator, dtype=self.dtype) for _ in range(blocks)
-        ]
-        joined = torch.cat([self.left, *new])
+        joined = torch.cat([self.left, *(self._randn() for _ in range(blocks))])
         drawn, self.left = joined[:count], joined[count:]
         return drawn
 
     def uniform(self, count: int) -> Tensor:
-        return torch.rand(count, generator=self.lengths, dtype=torch.float64).to(self.dtype)
+        drawn = torch.rand(count, generator=self.lengths, dtype=torch.float64, device=self.place)
+        return drawn.to(self.dtype)
 
 
 def check_noise(function: str, noise: str) -> None:

@@ -152,7 +152,9 @@ def persistence(
         noise: `"gaussian"`, or `"ball"`: uniform in the ball of the same variance, whose radius is
             sigma times the square root of the number of coordinates plus 2.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
-        generator: Gives the seed of all draws; `None` for torch's global generator.
+        generator: Gives the seed of all draws, which are made on its device: one on the processor
+            gives the same everywhere, one on the points' device is faster for large points. `None`
+            for torch's global generator.
         progress: Called as `progress(done, total)` in points.
 
     Returns:

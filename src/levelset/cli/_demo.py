@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from levelset import Margin, Newton, attach, project, report
 from levelset.auditing import audit
 from levelset.cli._knot import scan_of_a_knot
-from levelset.cli._options import Common, bar, moved, show
+from levelset.cli._options import Common, bar, show
 from levelset.cli._watch import watching
 from levelset.datasets import read_images
 from levelset.fields import Classifier
@@ -69,7 +69,7 @@ class Demo(Common):
             with bar(f"Training, {name}") as progress:
                 train(
                     network,
-                    moved(seen, device),
+                    seen.to(device),
                     loss=loss,
                     epochs=EPOCHS,
                     learning_rate=3e-3,

@@ -4,17 +4,16 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from levelset._typing import Progress as Hook
-from levelset.datasets import Images
 from levelset.errors import ParameterError
 
-__all__ = ["NORMS", "Common", "bar", "moved", "show"]
+__all__ = ["NORMS", "Common", "bar", "show"]
 
 NORMS = {"0": 0.0, "1": 1.0, "2": 2.0, "inf": math.inf}
 
@@ -39,23 +38,19 @@ class Common:
         return torch.Generator().manual_seed(self.seed)
 
     def place(self) -> torch.device:
-        """Return the device, and set the number of threads."""
+        """Return the device, and set the number of threads and float32 to its full precision."""
         if self.threads is not None:
             if self.threads < 1:
                 message = f"--threads must be at least 1, got {self.threads}."
                 raise ParameterError(message)
             torch.set_num_threads(self.threads)
+        torch.backends.cudnn.allow_tf32 = False  # convolutions would keep 10 bits on a GPU
         try:
             return torch.empty(0, device=self.device).device
         except (RuntimeError, AssertionError) as error:
             reason = str(error).strip().splitlines()[0]
             message = f"--device {self.device} cannot be used: {reason}"
             raise ParameterError(message) from error
-
-
-def moved(images: Images, device: torch.device) -> Images:
-    """Return the images on a device."""
-    return replace(images, points=images.points.to(device), labels=images.labels.to(device))
 
 
 @contextmanager

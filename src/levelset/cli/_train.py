@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from levelset.cli._options import Common, bar, moved, show
+from levelset.cli._options import Common, bar, show
 from levelset.datasets import build_network, read_images
 from levelset.training import Schedule, cross_entropy, initialise, train
 
@@ -48,8 +48,8 @@ class Train(Common):
     def run(self) -> None:
         """Load, train, write."""
         device = self.place()
-        data = moved(read_images(self.data, split="train", limit=self.limit), device)
-        held_out = moved(read_images(self.data, split="test"), device)
+        data = read_images(self.data, split="train", limit=self.limit).to(device)
+        held_out = read_images(self.data, split="test").to(device)
         generator = self.generator()
         network = initialise(build_network(self.network), generator=generator).to(device)
         with bar("Training") as progress:

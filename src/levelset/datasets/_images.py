@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from levelset._tools.results import Rows
@@ -55,6 +56,10 @@ class Images(Rows):
     def summary(self) -> dict[str, int | float]:
         """Return the numbers that describe the data, ready for JSON."""
         return {"points": len(self), "classes": len(self.classes)}
+
+    def to(self, device: torch.device | str) -> "Images":
+        """Return the same images, points and labels on a device."""
+        return replace(self, points=self.points.to(device), labels=self.labels.to(device))
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that tell whether two data sets are the same.
