@@ -19,8 +19,11 @@ NoiseName: TypeAlias = Literal["gaussian", "ball"]
 # Sizes of a point between which directions are drawn as whole orthonormal bases. Below, bases
 # would double the share of some even functions in the error; above, making one costs too much.
 _LEAST_BASIS, _MOST_BASIS = 128, 1024
-# Bases shared by all points of a call (5 MB each at 784); who needs more gets them again, mirrored.
+# Bases shared by all points of a call (2.5 MB each at 784, so that a processor's cache holds them);
+# who needs more gets them again, mirrored.
 _BASES = 8
+# Coordinates may be rolled by up to so many places.
+_ROLLS = 16
 # Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
 _BLOCK = 4096
 
@@ -38,9 +41,9 @@ class Noise:
     With `orthogonal`, the directions of a point of 128 to 1,024 coordinates come as whole random
     bases: each is uniform, any e in a row are orthogonal to one another, lengths are independent.
     An average over them is unbiased, and has less variance than over independent directions (0.5
-    to 0.55 of it on an MNIST network). Eight bases are made once and shared, each point rolling
-    their coordinates by an amount of its own, so that making noise costs next to nothing. A point
-    that needs more gets them again, rolled by another amount and with signs of its own before the
+    to 0.55 of it on an MNIST network). Eight bases are made once and shared, each point beginning
+    at a row of its own and rolling the coordinates by an amount of its own, so that making noise
+    costs next to nothing. A point that needs more gets them again, with signs of its own before the
     coordinates: new bases, but for their lengths.
 
     Args:
@@ -83,14 +86,16 @@ class Noise:
         """Return them as rows `(m, e)`, not to be written to, and signs `(e,)` if they need any."""
         start = self._used[row]
         if self._shares[row]:
-            number, first = divmod(start, self.size)
+            size, key = self.size, self._keys[row]
+            number, gone = divmod(start, size)
             turn, which = divmod(number, _BASES)
-            count = min(count, self.size - first)
+            first = (gone + key) % size
+            count = min(count, size - gone, size - first)
             self._used[row] += count
-            # A window on rows twice as long: one call, where slicing takes two.
-            place = 2 * self.size * first + (self._keys[row] + turn) % self.size
-            shape, strides = (count, self.size), (2 * self.size, 1)
-            drawn = self._basis(which).as_strided(shape, strides, place)
+            # A window on rows that begin anew at their end: one call, where slicing takes two.
+            length = size + _ROLLS
+            place = length * first + (key // size + turn) % (_ROLLS + 1)
+            drawn = self._basis(which).as_strided((count, size), (length, 1), place)
             return drawn, self._signs(row, turn) if turn else None
         drawn = self._stream(row).take(count)
         if self.kind == "ball":
@@ -116,7 +121,10 @@ class Noise:
         return self._mirror[row][1]
 
     def _basis(self, number: int) -> Tensor:
-        """Return a random basis with lengths like those of normal vectors, each row twice over."""
+        """Return a random basis with lengths like those of normal vectors.
+
+        Rows are `(size, size + _ROLLS)`: they begin anew at their end.
+        """
         if number not in self._bases:
             generator = _generator(f"{self.seed} basis {number}")
             signs = torch.randint(2, (2, self.size), generator=generator).to(self._drawn) * 2 - 1
@@ -128,10 +136,10 @@ class Noise:
             chi = np.random.Generator(np.random.Philox(_number(f"{self.seed} {number}".encode())))
             lengths = np.sqrt(chi.chisquare(self.size, self.size))
             scale = torch.from_numpy(lengths).to(self._drawn).unsqueeze(1)
-            # Twice over, so that rolled coordinates are a window.
-            twice = torch.empty(self.size, 2, self.size, dtype=self._drawn)
-            twice[:, 1] = torch.mul(rows, scale, out=twice[:, 0])
-            self._bases[number] = twice.flatten(1).to(self.device, self.dtype)
+            basis = torch.empty(self.size, self.size + _ROLLS, dtype=self._drawn)
+            torch.mul(rows, scale, out=basis[:, : self.size])
+            basis[:, self.size :] = basis[:, :_ROLLS]
+            self._bases[number] = basis.to(self.device, self.dtype)
         return self._bases[number]
 
     def _first_basis(self) -> Tensor:

@@ -79,7 +79,7 @@ class Voter:
         self.function, self.model, self.noise, self.paired = function, model, noise, paired
         self.shape = points.shape[1:]
         self._flat = _flatten(points.detach())
-        swift = swift_batch(model, points)
+        swift = swift_batch(model, points, gradient=False)
         if points.device.type != "cpu":
             swift = max(_DEVICE_ELEMENTS // max(noise.size, 1), 1)
         self._batch = swift if batch_size is None else min(swift, batch_size)
