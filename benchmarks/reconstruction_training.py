@@ -20,8 +20,8 @@ from torch import nn
 
 from levelset.networks import fc_2
 from levelset.reconstruction import Paper
-from levelset.reconstruction._paper import _Trainer
-from levelset.reconstruction._paper_network import paper_network, stream
+from levelset.reconstruction._paper._network import paper_network, stream
+from levelset.reconstruction._paper._paper import _Trainer
 from levelset.shapes import Torus
 
 

@@ -15,7 +15,7 @@ import torch
 import tyro
 
 # How the library itself draws; nothing else of it is needed.
-from levelset.boundary._noise import Noise
+from levelset.boundary._sampling._noise import Noise
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from levelset.reconstruction import (
     sample_surface,
     surface,
 )
-from levelset.reconstruction._point_to_mesh import distance_to_mesh
+from levelset.reconstruction._meshes._point_to_mesh import distance_to_mesh
 from levelset.shapes import Torus
 
 

@@ -1,6 +1,5 @@
 """Finding a level set between two points: false position made safe."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor
 from levelset._projection import Projection, check_tolerance
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
+    check_at_least_one,
     check_batch_size,
     check_level,
     check_points,
@@ -19,7 +19,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import concatenate
 from levelset._typing import Field, Points, Progress
-from levelset.errors import BracketError, FieldError, ParameterError, ShapeError
+from levelset.errors import BracketError, FieldError, ShapeError
 
 __all__ = ["Bracket", "close_bracket", "intersect"]
 
@@ -272,6 +272,4 @@ def _check(
         raise ShapeError(message)
     check_same_rows("intersect", start, labels, "labels")
     check_batch_size("intersect", batch_size)
-    if max_iter < 1 or not math.isfinite(max_iter):
-        message = f"intersect: `max_iter` must be at least 1, got {max_iter}."
-        raise ParameterError(message)
+    check_at_least_one("intersect", "max_iter", max_iter)

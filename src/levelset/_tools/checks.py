@@ -8,6 +8,7 @@ from torch import Tensor
 from levelset.errors import DataError, ParameterError, ShapeError
 
 __all__ = [
+    "check_at_least_one",
     "check_batch_size",
     "check_bounds",
     "check_finite",
@@ -87,6 +88,13 @@ def check_positive(function: str, name: str, value: int | float) -> None:
     """Refuse an option that is not a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
         message = f"{function}: `{name}` must be positive, got {value}."
+        raise ParameterError(message)
+
+
+def check_at_least_one(function: str, name: str, value: int | float) -> None:
+    """Refuse a count below 1, NaN and infinity."""
+    if not (math.isfinite(value) and value >= 1):
+        message = f"{function}: `{name}` must be at least 1, got {value}."
         raise ParameterError(message)
 
 

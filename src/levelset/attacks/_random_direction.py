@@ -8,12 +8,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from levelset._intersection import close_bracket
-from levelset._tools.checks import check_positive
+from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset._typing import Labels, Points, Progress
-from levelset.attacks._ascent import check_steps
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._problem import Bounds, Problem
@@ -119,7 +118,7 @@ def random_direction(
         - Alonso & Bonin, Eq. 2, after A. Fawzi, S.-M. Moosavi-Dezfooli, P. Frossard, "The
           robustness of deep networks: a geometrical perspective", 2017.
     """
-    check_steps("random_direction", draws, "draws")
+    check_at_least_one("random_direction", "draws", draws)
     if reach is not None:
         check_positive("random_direction", "reach", reach)
     with frozen(model):

@@ -8,13 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from levelset._tools.checks import check_finite, check_points
+from levelset._tools.checks import check_at_least_one, check_finite, check_points
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
 from levelset._typing import Labels, Points, Progress
-from levelset.attacks._ascent import check_steps
-from levelset.attacks._fab import fab
+from levelset.attacks._least_norm._fab import fab
 from levelset.attacks._problem import Bounds, Problem
 from levelset.errors import ParameterError, ShapeError
 
@@ -149,7 +148,7 @@ def universal(
           grows, there for one input.
     """
     norm = check_norm("universal", norm)
-    check_steps("universal", steps)
+    check_at_least_one("universal", "steps", steps)
     _check(points, fooling_rate, method, held_out)
     with frozen(model):
         problem = Problem(

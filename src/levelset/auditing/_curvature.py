@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset.boundary import Curvature, GaussianSmoothing, Lanczos, SoftplusSurrogate, curvature
-from levelset.boundary._smoothing import Smoothing
-from levelset.boundary._surrogate import calls_relu
+from levelset.boundary._second_order._smoothing import Smoothing
+from levelset.boundary._second_order._surrogate import calls_relu
 from levelset.errors import FieldError
 from levelset.fields import LogitDifference
 

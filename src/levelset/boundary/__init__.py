@@ -1,25 +1,25 @@
 """Measurements of the decision boundary: plain functions that leave the model as they found it."""
 
 from levelset.boundary import detect
-from levelset.boundary._class_curvatures import class_curvatures
-from levelset.boundary._class_frequencies import class_frequencies
 from levelset.boundary._cross_section import CrossSection, cross_section
-from levelset.boundary._curvature import Curvature, curvature
-from levelset.boundary._detector import Detection, Detector
+from levelset.boundary._detection._detector import Detection, Detector
 from levelset.boundary._distance import Distance, distance
-from levelset.boundary._eigen import Exact, Lanczos
 from levelset.boundary._ensemble import ATTACKS, Effort
-from levelset.boundary._loss_curvature import LossCurvature, loss_curvature
-from levelset.boundary._normal_curvature import normal_curvature
-from levelset.boundary._persistence import Persistence, persistence
-from levelset.boundary._persistence_along import PathPersistence, persistence_along
-from levelset.boundary._smoothing import (
+from levelset.boundary._sampling._class_frequencies import class_frequencies
+from levelset.boundary._sampling._persistence import Persistence, persistence
+from levelset.boundary._sampling._persistence_along import PathPersistence, persistence_along
+from levelset.boundary._sampling._stability import Stability, stability
+from levelset.boundary._second_order._class_curvatures import class_curvatures
+from levelset.boundary._second_order._curvature import Curvature, curvature
+from levelset.boundary._second_order._eigen import Exact, Lanczos
+from levelset.boundary._second_order._loss_curvature import LossCurvature, loss_curvature
+from levelset.boundary._second_order._normal_curvature import normal_curvature
+from levelset.boundary._second_order._smoothing import (
     CentralDifference,
     ForwardDifference,
     GaussianSmoothing,
     SoftplusSurrogate,
 )
-from levelset.boundary._stability import Stability, stability
 
 __all__ = [
     "ATTACKS",

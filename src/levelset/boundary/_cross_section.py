@@ -10,7 +10,7 @@ from levelset._tools.checks import check_finite, check_points, check_positive
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Field, Points
-from levelset.boundary._hessian import check_gradient, one_equation
+from levelset.boundary._second_order._hessian import check_gradient, one_equation
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["CrossSection", "cross_section"]

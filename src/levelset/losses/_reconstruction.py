@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from levelset._tools.checks import check_points
+from levelset._tools.checks import check_at_least_one, check_points
 from levelset._typing import Field, PerPoint, Points
 from levelset.errors import FieldError, ParameterError, ShapeError
 from levelset.losses._point_tree import PointTree
@@ -126,6 +126,4 @@ def _check(attached: Tensor, levels: Tensor, on_data: Tensor, weight: float, pow
     if not (math.isfinite(weight) and weight >= 0):
         message = f"reconstruction: `weight` must be 0 or positive, got {weight}."
         raise ParameterError(message)
-    if not (math.isfinite(power) and power >= 1):
-        message = f"reconstruction: `power` must be at least 1, got {power}."
-        raise ParameterError(message)
+    check_at_least_one("reconstruction", "power", power)

@@ -4,6 +4,7 @@ import itertools
 
 from torch import nn
 
+from levelset._tools.checks import check_at_least_one
 from levelset.errors import ParameterError
 from levelset.networks._layers import Activation, activation_layer, stack
 
@@ -62,9 +63,7 @@ def bell_cnn(channels: int) -> nn.Module:
     References:
         - B. Bell, "Neighborhoods of Adversarial Examples", dissertation draft 2023: Table 3.
     """
-    if channels < 1:
-        message = f"bell_cnn: `channels` must be at least 1, got {channels}."
-        raise ParameterError(message)
+    check_at_least_one("bell_cnn", "channels", channels)
     layers: list[nn.Module] = []
     for before in (1, channels, channels, channels):
         layers += [nn.Conv2d(before, channels, 5), nn.ReLU()]

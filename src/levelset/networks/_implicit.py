@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.checks import check_at_least_one
 from levelset.errors import ParameterError
 from levelset.networks._layers import stack
 
@@ -74,6 +75,4 @@ def _check_sizes(function: str, inputs: int, outputs: int) -> None:
     if not 1 <= inputs < 512:
         message = f"{function}: `inputs` must lie in 1 to 511, got {inputs}."
         raise ParameterError(message)
-    if outputs < 1:
-        message = f"{function}: `outputs` must be at least 1, got {outputs}."
-        raise ParameterError(message)
+    check_at_least_one(function, "outputs", outputs)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.checks import check_at_least_one
 from levelset.errors import ParameterError
 
 __all__ = ["SplineGrid"]
@@ -46,9 +47,7 @@ class SplineGrid(nn.Module):
 
     def __init__(self, cells: int, reach: float = 1.1) -> None:
         super().__init__()
-        if cells < 1:
-            message = f"SplineGrid: `cells` must be at least 1, got {cells}."
-            raise ParameterError(message)
+        check_at_least_one("SplineGrid", "cells", cells)
         if not reach > 0:
             message = f"SplineGrid: `reach` must be positive, got {reach}."
             raise ParameterError(message)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from levelset._tools.checks import check_at_least_one
 from levelset._tools.norms import norm_name
 from levelset.attacks import Attack, Transfer
 from levelset.errors import ParameterError, ShapeError
@@ -32,9 +33,7 @@ def attack(result: Attack, ax: "Axes | None" = None, *, count: int = 8) -> "Axes
         ParameterError: If the attack moved nothing successfully, or `count` is below 1.
         ShapeError: If the points are not images.
     """
-    if count < 1:
-        message = f"plots.attack: `count` must be at least 1, got {count}."
-        raise ParameterError(message)
+    check_at_least_one("plots.attack", "count", count)
     rows = (result.success & (result.distance > 0)).nonzero().flatten()
     if len(rows) == 0:
         message = "plots.attack: `result` must hold an input that was moved with success, got none."

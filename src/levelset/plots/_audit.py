@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from levelset._tools.checks import check_at_least_one
 from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
 from levelset.errors import ParameterError, ShapeError
@@ -75,9 +76,7 @@ def distances(
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ParameterError: If there is no result, `norm` was not measured, or `bins` is below 1.
     """
-    if bins < 1:
-        message = f"plots.distances: `bins` must be at least 1, got {bins}."
-        raise ParameterError(message)
+    check_at_least_one("plots.distances", "bins", bins)
     audits, p = _held("distances", results), _norm(results, norm)
     axes = axes_or_new(ax)
     found = [_finite(audit, p) for audit in audits]
@@ -197,9 +196,7 @@ def _pictures(points: torch.Tensor) -> Any:
 
 
 def _closest(audit: Audit, norm: float, count: int) -> list[int]:
-    if count < 1:
-        message = f"plots.witnesses: `count` must be at least 1, got {count}."
-        raise ParameterError(message)
+    check_at_least_one("plots.witnesses", "count", count)
     distance = audit.distance(norm).double().cpu()
     rows = (audit.columns["correct"].bool().cpu() & distance.isfinite()).nonzero().flatten()
     if not len(rows):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from levelset._tools.checks import check_batch_size, check_positive
+from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
 from levelset.errors import ParameterError
 
 __all__ = ["Fast", "Paper"]
@@ -72,18 +72,14 @@ class Paper:
     def __post_init__(self) -> None:
         """Check the options."""
         for name in ("epochs", "weight_epochs", "lifetime", "iterations"):
-            if getattr(self, name) < 1:
-                message = f"Paper: `{name}` must be at least 1, got {getattr(self, name)}."
-                raise ParameterError(message)
+            check_at_least_one("Paper", name, getattr(self, name))
         check_batch_size("Paper", self.batch_size)
         check_positive("Paper", "learning_rate", self.learning_rate)
         check_positive("Paper", "sigma", self.sigma)
         if not min(self.weight) >= 0:
             message = f"Paper: `weight` must be two numbers of at least 0, got {self.weight}."
             raise ParameterError(message)
-        if not self.power >= 1:
-            message = f"Paper: `power` must be at least 1, got {self.power}."
-            raise ParameterError(message)
+        check_at_least_one("Paper", "power", self.power)
         _check_seconds("Paper", self.seconds)
 
     def weight_at(self, epoch: int) -> float:

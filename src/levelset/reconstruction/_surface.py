@@ -15,13 +15,13 @@ from levelset._tools.modes import frozen
 from levelset.errors import NotConvergedError, ParameterError
 from levelset.networks import SplineGrid
 from levelset.reconstruction._cloud import Cloud, prepare
-from levelset.reconstruction._fit import fit
-from levelset.reconstruction._fit_lattice import REACH
+from levelset.reconstruction._fitting._fit import fit
+from levelset.reconstruction._fitting._lattice import REACH
 from levelset.reconstruction._history import Step, Watch
-from levelset.reconstruction._mesh import Mesh
-from levelset.reconstruction._meshing import as_network, meshed, residuals_of, slopes_at
-from levelset.reconstruction._orientation import Oriented, orient
-from levelset.reconstruction._paper import train_paper
+from levelset.reconstruction._meshes._mesh import Mesh
+from levelset.reconstruction._meshes._meshing import as_network, meshed, residuals_of, slopes_at
+from levelset.reconstruction._orientation._orientation import Oriented, orient
+from levelset.reconstruction._paper._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
 
 __all__ = ["Surface", "surface"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
-from levelset._tools.checks import check_batch_size, check_positive
+from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
 from levelset._typing import Progress
 from levelset.errors import ParameterError
 from levelset.training._checkpoint import Epoch, Settings
@@ -184,9 +184,7 @@ def _identity(model: nn.Module, loss: Loss, data: Examples, held_out: Examples |
 def _check_options(
     epochs: int, learning_rate: float, weight_decay: float, schedule: str, batch_size: int
 ) -> None:
-    if epochs < 1:
-        message = f"train: `epochs` must be at least 1, got {epochs}."
-        raise ParameterError(message)
+    check_at_least_one("train", "epochs", epochs)
     check_positive("train", "learning_rate", learning_rate)
     if not (math.isfinite(weight_decay) and weight_decay >= 0):
         message = f"train: `weight_decay` must be 0 or positive, got {weight_decay}."

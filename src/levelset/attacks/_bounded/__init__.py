@@ -1,0 +1,1 @@
+"""Attacks that look for the worst point within a radius, and what they share."""

@@ -1,0 +1,1 @@
+"""Telling perturbed inputs by scores of the boundary around them."""

@@ -1,0 +1,1 @@
+"""What noise around a point does to its class: stability, persistence, certificates."""

@@ -1,0 +1,166 @@
+"""Persistence by a model of the share, with each next draw placed where it tells most."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from levelset.boundary._sampling._certificate import certified_radius, rivals
+from levelset.boundary._sampling._estimate import Estimate, Policy
+from levelset.boundary._sampling._locate import Search, cast, locate
+from levelset.boundary._sampling._probit import fit_quantile
+from levelset.boundary._sampling._votes import Voter, Votes
+
+__all__ = ["probit"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_ROUNDS = 60
+# The share of the draws of a round that goes to either side, where they tell the slope, and how
+# far: this many units of the probit, within limits of log sigma.
+_ARM_SHARE, _ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.06, 0.5, 0.08, 0.4
+_FIRST_DIRECTIONS = 16
+_LEAST_DIRECTIONS = 8
+# Draws planned beyond those that the error found so far asks for; and no fewer than a share of
+# those made, for to look again after each few draws is to stop where chance has it.
+_SAFETY, _LEAST_GROWTH = 1.03, 0.15
+# Likewise for the round that is to be the last, whose draws also make the certificate.
+_LEAST_CERTIFIED = 0.3
+# Most evaluations a round while the estimate still moves by more than this in log sigma.
+_UNSETTLED, _UNSETTLED_MOST = 0.3, 128
+# How much of the error that the confidence allows goes to the last look; the rest is for having
+# looked before.
+_ERROR_SHARE = 0.7
+# No estimate moves further than this in log sigma in one round.
+_LONGEST_MOVE = 0.7
+
+
+def probit(voter: Voter, rows: Rows, start: Array, policy: Policy) -> Estimate:
+    """Estimate the persistence of the points `rows`, all of them advancing together.
+
+    Each round doubles the draws at most, puts four fifths of them at the present estimate and the
+    rest at either side, and fits the share to all. A point stops at the relative standard error
+    asked for.
+
+    Args:
+        voter: Classifies; in pairs.
+        rows: Which points, `(n,)`.
+        start: Noise to begin with, `(n,)`.
+        policy: What is asked.
+    """
+    search = locate(voter, rows, start, policy.gamma, policy.max_sigma)
+    rounds = _Rounds(voter, search, policy)
+    for _ in range(_ROUNDS):
+        if not len(rounds.going):
+            break
+        rounds.advance()
+    rounds.certify_rest()
+    return rounds.estimate()
+
+
+@dataclass
+class _Plan:
+    """Directions of the next round for the points still going, `(m,)` each."""
+
+    centre: Rows
+    arm: Rows
+    last: NDArray[np.bool_]
+
+
+class _Rounds:
+    """The state of the points of one search, between rounds."""
+
+    def __init__(self, voter: Voter, search: Search, policy: Policy) -> None:
+        self.voter, self.search, self.policy = voter, search, policy
+        n = len(search.rows)
+        self.going: Rows = np.flatnonzero(search.crossed)
+        self.quantile = float(ndtri(1.0 - 0.5 * _ERROR_SHARE * (1.0 - policy.confidence)))
+        self.error = np.full(n, np.inf)
+        self.low, self.high = np.full(n, -np.inf), np.full(n, np.inf)
+        self.spread = np.full(n, _ARM_MOST)
+        self.certified, self.radius = np.zeros(n, bool), np.zeros(n)
+        self.rival, self.rival_votes = np.full(n, -1), np.zeros(n)
+        self.moved = np.zeros(n)
+        self.number = 0
+
+    def advance(self) -> None:
+        """Draw for the points still going, fit again, and let those go that are done."""
+        going, plan = self.going, self._plan()
+        centre = self.search.log_sigma[going].copy()
+        votes = cast(self.voter, self.search, going, centre, plan.centre)
+        self._certify(going, centre, votes, plan.last)
+        for side in (-1.0, 1.0):
+            if plan.arm.any():
+                cast(self.voter, self.search, going, centre + side * self.spread[going], plan.arm)
+        self._fit()
+        self.number += 1
+        spent = self.search.draws.total[going].sum(1)
+        settled = (self.moved[going] <= _UNSETTLED) & (self.number > 1)
+        done = (self.error[going] <= self.policy.tolerance) & settled
+        self.going = going[~done & (spent < self.policy.most)]
+
+    def _plan(self) -> _Plan:
+        going = self.going
+        if self.number == 0:
+            first = np.full(len(going), _FIRST_DIRECTIONS)
+            return _Plan(first, first, np.zeros(len(going), bool))
+        have = self.search.draws.total[going].sum(1)
+        need = have * np.minimum(self.error[going] / self.policy.tolerance, 10.0) ** 2
+        wanted = np.minimum(_SAFETY * need, self.policy.most) - have
+        unsettled = self.moved[going] > _UNSETTLED
+        last = (wanted <= have) & ~unsettled
+        growth = np.where(self.certified[going], _LEAST_GROWTH, _LEAST_CERTIFIED)
+        least = np.maximum(2.0 * _LEAST_DIRECTIONS, growth * have)
+        growth = np.clip(wanted, least, np.where(unsettled, _UNSETTLED_MOST, have))
+        directions = growth / self.search.draws.sides
+        arm = np.floor(_ARM_SHARE * directions).astype(np.int64)
+        arm[arm < 4] = 0
+        return _Plan(np.ceil(directions).astype(np.int64) - 2 * arm, arm, last)
+
+    def certify_rest(self) -> None:
+        """Draw once more for points that stopped sooner than planned, at what they arrived at."""
+        rest = np.flatnonzero(self.search.crossed & ~self.certified)
+        if len(rest):
+            spent = self.search.draws.total[rest].sum(1)
+            count = np.ceil(_LEAST_CERTIFIED * spent / self.search.draws.sides).astype(np.int64)
+            sigma = self.search.log_sigma[rest].copy()
+            votes = cast(self.voter, self.search, rest, sigma, count)
+            self._certify(rest, sigma, votes, np.ones(len(rest), bool))
+
+    def _fit(self) -> None:
+        going, search = self.going, self.search
+        fit = fit_quantile(
+            search.draws[going], search.log_sigma[going], self.policy.gamma, self.quantile
+        )
+        move = np.clip(fit.log_sigma - search.log_sigma[going], -_LONGEST_MOVE, _LONGEST_MOVE)
+        self.moved[going] = np.abs(move)
+        search.log_sigma[going] = np.minimum(
+            search.log_sigma[going] + move, np.log(self.policy.max_sigma)
+        )
+        self.error[going] = fit.error
+        self.low[going], self.high[going] = fit.low, fit.high
+        slope = np.maximum(-fit.slope, 1e-3)
+        self.spread[going] = np.clip(_ARM_PROBITS / slope, _ARM_LEAST, _ARM_MOST)
+
+    def _certify(self, going: Rows, centre: Array, votes: Votes, last: NDArray[np.bool_]) -> None:
+        """Use the round that was planned to be the last: its noise is fixed before its draws."""
+        wanted = last & ~self.certified[going]
+        rows = self.search.rows[going]
+        radius = certified_radius(self.voter, rows, np.exp(centre), votes, self.policy.confidence)
+        self.radius[going[wanted]] = radius[wanted]
+        self.certified[going] |= last
+        rival, count = rivals(self.voter, rows, votes)
+        more = count >= self.rival_votes[going]
+        self.rival[going[more]], self.rival_votes[going[more]] = rival[more], count[more]
+
+    def estimate(self) -> Estimate:
+        """Return what is known at the end."""
+        search = self.search
+        crossed, stable = search.crossed, search.stable
+        sigma = np.where(crossed, np.exp(search.log_sigma), np.where(stable, np.inf, 0.0))
+        low = np.where(crossed, np.exp(self.low), np.where(stable, self.policy.max_sigma, 0.0))
+        high = np.where(stable, np.exp(self.high), np.exp(search.log_sigma))
+        error = np.where(crossed, self.error, np.nan)
+        return Estimate(sigma, error, low, high, crossed, self.radius, self.rival)

@@ -1,0 +1,107 @@
+"""The paper's algorithm 1, word for word, for many points side by side: the reference."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from levelset.boundary._sampling._estimate import Estimate, Policy
+from levelset.boundary._sampling._locate import Search, cast
+from levelset.boundary._sampling._probit import fit_quantile
+from levelset.boundary._sampling._votes import Voter
+
+__all__ = ["bracketing"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_MAX_STEPS = 30
+_FIRST_MIN, _FIRST_MAX = 0.5, 1.5
+# Below this noise, for every unit of the first, a point counts as never stable.
+_LEAST = 2.0**-40
+
+
+def bracketing(voter: Voter, rows: Rows, policy: Policy, draws: int) -> Estimate:
+    """Find the persistence of the points `rows` by doubling, halving and bisecting.
+
+    `policy.tolerance` is the paper's `precision`. The ends of the bracket and the comparisons are
+    the paper's; what it leaves open is bounded: the upper end by `policy.max_sigma`. Sigma is
+    the last noise tried, as in the paper; interval and error come from a fit to all the draws.
+
+    Args:
+        voter: Classifies; one by one, not in pairs.
+        rows: Which points, `(n,)`.
+        policy: What is asked.
+        draws: Evaluations at each noise (`numSamples`).
+    """
+    n = len(rows)
+    search = Search.of(rows, sides=1)
+    low, high = np.full(n, min(_FIRST_MIN, policy.max_sigma)), np.full(n, _FIRST_MAX)
+    high = np.minimum(high, policy.max_sigma)
+    bracket = _Bracket(voter, search, policy, draws)
+    search.stable, search.crossed = bracket.find(low, high)
+    sigma, solved = bracket.bisect(low, high, np.flatnonzero(search.stable & search.crossed))
+    return _estimate(search, policy, sigma, low, solved)
+
+
+class _Bracket:
+    """The two functions of the algorithm, over many points."""
+
+    def __init__(self, voter: Voter, search: Search, policy: Policy, draws: int) -> None:
+        self.voter, self.search, self.policy, self.draws = voter, search, policy, draws
+
+    def find(self, low: Array, high: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """RANGEFINDER: halve and double, in place, until gamma lies between the shares."""
+        gamma, everyone = self.policy.gamma, np.arange(len(low))
+        first, second = self.share(everyone, low), self.share(everyone, high)
+        floor = _LEAST * low
+        while True:
+            down = np.flatnonzero((first < gamma) & (low > floor))
+            up = np.flatnonzero((second > gamma) & (high < self.policy.max_sigma))
+            if not len(down) and not len(up):
+                return first >= gamma, second <= gamma
+            low[down] *= 0.5
+            first[down] = self.share(down, low)
+            high[up] = np.minimum(2.0 * high[up], self.policy.max_sigma)
+            second[up] = self.share(up, high)
+
+    def bisect(self, low: Array, high: Array, going: Rows) -> tuple[Array, NDArray[np.bool_]]:
+        """BRACKETING: halve the bracket, in place, until a share is within the precision."""
+        sigma, solved = np.full(len(low), np.nan), np.zeros(len(low), bool)
+        for _ in range(_MAX_STEPS - 1):
+            if not len(going):
+                break
+            sigma[going] = 0.5 * (low[going] + high[going])
+            share = self.share(going, sigma)
+            near = np.abs(share - self.policy.gamma) < self.policy.tolerance
+            above = share > self.policy.gamma
+            low[going[~near & above]] = sigma[going[~near & above]]
+            high[going[~near & ~above]] = sigma[going[~near & ~above]]
+            solved[going[near]] = True
+            going = going[~near]
+        return sigma, solved
+
+    def share(self, going: Rows, sigma: Array) -> Array:
+        """COMPUTE_PERSISTENCE: the share of fresh draws that keep the class."""
+        if not len(going):
+            return np.zeros(0)
+        cast(self.voter, self.search, going, np.log(sigma[going]), np.full(len(going), self.draws))
+        return self.search.draws.kept[going, -1] / self.draws
+
+
+def _estimate(
+    search: Search, policy: Policy, sigma: Array, low: Array, solved: NDArray[np.bool_]
+) -> Estimate:
+    both = search.stable & search.crossed
+    n = len(sigma)
+    error, ends = np.full(n, np.nan), np.stack([np.zeros(n), np.full(n, np.inf)])
+    ends[0, ~search.crossed] = policy.max_sigma
+    ends[1, ~search.stable] = low[~search.stable]
+    if both.any():
+        held = np.flatnonzero(both)
+        quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
+        fit = fit_quantile(search.draws[held], np.log(sigma[held]), policy.gamma, quantile)
+        error[held], ends[0, held], ends[1, held] = fit.error, np.exp(fit.low), np.exp(fit.high)
+    sigma = np.where(both, sigma, np.where(search.stable, np.inf, 0.0))
+    return Estimate(
+        sigma, error, ends[0], ends[1], solved, np.zeros(n), np.full(n, -1, dtype=np.int64)
+    )

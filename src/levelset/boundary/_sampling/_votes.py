@@ -1,0 +1,266 @@
+"""Asking a classifier for the classes of noisy copies, of many points at once, at its own speed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from levelset._tools.batches import swift_batch
+from levelset.boundary._sampling._noise import Noise
+from levelset.errors import FieldError
+
+__all__ = ["Task", "Voter", "Votes"]
+
+# Rows in one buffer off the CPU, in numbers.
+_DEVICE_ELEMENTS = 2**26
+# Rows that are filled together at least, so that small `batch_size` costs no more noise.
+_LEAST_ROWS = 16
+
+
+class Task(NamedTuple):
+    """Noisy copies to make of one point: at one size of the noise, `draws` directions of it."""
+
+    row: int
+    sigma: float
+    draws: int
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Classes of noisy copies, in the order of the tasks.
+
+    Attributes:
+        task: Which task each direction belongs to, `(m,)`.
+        plus: Class at x + sigma z, `(m,)`.
+        minus: Class at x - sigma z, `(m,)`; `plus` itself where copies do not come in pairs.
+        counts: For each task how many directions kept the class of the point on no side, on one, on
+            both, `(t, 3)`; without pairs, on none or on one.
+    """
+
+    task: Tensor
+    plus: Tensor
+    minus: Tensor
+    counts: Tensor
+
+
+class Voter:
+    """Classifies noisy copies of points, in full batches in the network's best layout.
+
+    The copies x + sigma z (and x - sigma z, if `paired`) of all tasks go through one buffer that
+    is reused, laid out channels last, so that neither copying nor fresh memory costs time.
+
+    Args:
+        function: Name of the public function at work, for messages.
+        model: Maps `(n, *d)` to logits `(n, k)`, to labels `(n,)` of integers or booleans, or to
+            the values `(n,)` of one field, whose sides are the classes.
+        points: `(n, *d)`.
+        noise: Where the directions come from.
+        paired: Take each direction both ways.
+        batch_size: Most rows an evaluation; `None` for the number that runs fastest.
+
+    Attributes:
+        classes: The class of each point, `(n,)`.
+        evaluations: Forward passes spent on each point, `(n,)`, that of the point included.
+        logits: How many logits the model returns; 0 if it returns labels.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        model: Any,
+        points: Tensor,
+        noise: Noise,
+        *,
+        paired: bool = True,
+        batch_size: int | None = None,
+    ) -> None:
+        self.function, self.model, self.noise, self.paired = function, model, noise, paired
+        self.shape = points.shape[1:]
+        self._flat = _flatten(points.detach())
+        swift = swift_batch(model, points, gradient=False)
+        if points.device.type != "cpu":
+            swift = max(_DEVICE_ELEMENTS // max(noise.size, 1), 1)
+        self._batch = swift if batch_size is None else min(swift, batch_size)
+        sides = 2 if paired else 1
+        directions = max(self._batch, _LEAST_ROWS) // sides
+        self._buffer = self._flat.new_empty(directions, sides, noise.size)
+        # Views made once and for all, for making one costs as much as filling ten rows.
+        self._sides = self._buffer.unbind(1)
+        self._copies = _unflatten(self._buffer.flatten(0, 1), self.shape)
+        self._plain, self.logits = False, 0
+        self._highest: list[Tensor] = []
+        with torch.no_grad():
+            self.classes, again = self._all(self._flat), self._all(self._flat)
+        self._raise_if_nan()
+        self.evaluations = torch.ones_like(self.classes)
+        self._raise_if_random(self.classes != again, "points")
+        self._probed = False
+
+    @torch.no_grad()
+    def vote(self, tasks: Sequence[Task]) -> Votes:
+        """Classify the noisy copies that the tasks ask for."""
+        labels, filled = [self.classes[:0]], 0
+        capacity = self._buffer.shape[0]
+        for task in tasks:
+            point, left = self._flat[task.row : task.row + 1], task.draws
+            while left:
+                drawn, signs = self.noise.take_unsigned(task.row, min(left, capacity - filled))
+                count = drawn.shape[0]  # `len` of a tensor is slow, and this is the inner loop
+                for side, place in enumerate(self._sides):
+                    sigma = -task.sigma if side else task.sigma
+                    out = place.narrow(0, filled, count)
+                    if signs is None:
+                        torch.add(point, drawn, alpha=sigma, out=out)
+                    else:
+                        torch.addcmul(point, drawn, signs, value=sigma, out=out)
+                filled, left = filled + count, left - count
+                if filled == capacity:
+                    labels.append(self._classes_of_copies(filled))
+                    filled = 0
+        if filled:
+            labels.append(self._classes_of_copies(filled))
+        self._raise_if_nan()
+        return self._counted(tasks, torch.cat(labels).view(-1, self._buffer.shape[1]))
+
+    @torch.no_grad()
+    def keep(self, asked: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
+        """Return which given copies keep the class of their point.
+
+        Args:
+            asked: For each of some points its row, directions `(m, e)` and how far to go along
+                each, `(m,)`.
+        """
+        sizes = [len(far) for _, _, far in asked]
+        for (row, _, _), size in zip(asked, sizes, strict=True):
+            self.evaluations[row] += size
+        kept, held, filled = [], [], 0
+        for row, directions, radii in asked:
+            far = radii.to(directions.device, directions.dtype)
+            for part, reach in zip(
+                torch.split(directions, self._batch), torch.split(far, self._batch), strict=True
+            ):
+                held.append((self._flat[row] + reach.unsqueeze(1) * part, row))
+                filled += len(part)
+                if filled >= self._batch:
+                    kept.append(self._keep(held))
+                    held, filled = [], 0
+        if held:
+            kept.append(self._keep(held))
+        self._raise_if_nan()
+        joined = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.bool)
+        return list(torch.split(joined, sizes))
+
+    def _keep(self, held: list[tuple[Tensor, int]]) -> Tensor:
+        own = torch.cat([self.classes[row].expand(len(part)) for part, row in held])
+        return self._all(torch.cat([part for part, _ in held])) == own
+
+    def _counted(self, tasks: Sequence[Task], labels: Tensor) -> Votes:
+        """Return the classes `(m, 1 or 2)` of all copies as votes, and count what they cost."""
+        device, sides = labels.device, labels.shape[1]
+        rows = torch.tensor([task.row for task in tasks], dtype=torch.int64, device=device)
+        sizes = torch.tensor([task.draws for task in tasks], dtype=torch.int64, device=device)
+        self.evaluations.index_add_(0, rows, sides * sizes)
+        task = torch.repeat_interleave(torch.arange(len(tasks), device=device), sizes)
+        kept = (labels == self.classes[rows][task].unsqueeze(1)).sum(1)
+        counts = torch.bincount(3 * task + kept, minlength=3 * len(tasks)).view(-1, 3)
+        return Votes(task, labels[:, 0], labels[:, -1], counts)
+
+    def _classes_of_copies(self, filled: int) -> Tensor:
+        """Return the classes of the first copies in the buffer."""
+        rows = filled * self._buffer.shape[1]
+        if self._probed and rows == self._copies.shape[0] <= self._batch:
+            return self._classify(self._copies)
+        copies = self._buffer[:filled].flatten(0, 1)
+        labels = self._all(copies)
+        if not self._probed:
+            self._probed = True
+            # In the same batches, for rounding may depend on them.
+            self._raise_if_random(labels != self._all(copies), "noisy copies")
+        return labels
+
+    def _all(self, flat: Tensor) -> Tensor:
+        """Return the classes of rows in the buffer's layout."""
+        if not flat.shape[0]:
+            return torch.zeros(0, dtype=torch.int64, device=flat.device)
+        parts = torch.split(flat, self._batch)
+        return torch.cat([self._classify(_unflatten(part, self.shape)) for part in parts])
+
+    def _classify(self, points: Tensor) -> Tensor:
+        try:
+            out = self.model(points.contiguous() if self._plain else points)
+        except RuntimeError as error:
+            out = self._call_plainly(points, error)
+        return self._labels(out, points.shape[0])
+
+    def _call_plainly(self, points: Tensor, error: RuntimeError) -> Any:
+        """Call again in the ordinary layout, which some models need (`view` on activations)."""
+        if not self._plain and points.dim() == 4:
+            self._plain = True
+            try:
+                return self.model(points.contiguous())
+            except RuntimeError as second:
+                error = second
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (
+            f"{self.function}: `model` failed on points of shape {tuple(points.shape)} on "
+            f"{points.device} of {points.dtype}: {reason}"
+        )
+        raise FieldError(message) from error
+
+    def _labels(self, out: Any, rows: int) -> Tensor:
+        if isinstance(out, Tensor) and out.dim() in (1, 2) and out.shape[0] == rows:
+            if out.dim() == 2 and out.shape[1] > 1 and out.is_floating_point():
+                self.logits = out.shape[1]
+                highest, labels = out.max(1)  # NaN if any logit is
+                self._highest.append(highest)
+                return labels
+            if out.dim() == 1 or out.shape[1] == 1:
+                values = out.reshape(rows)
+                if values.is_floating_point():
+                    self._highest.append(values.clone())  # it may be a view of the buffer
+                    return (values > 0).long()
+                if not values.is_complex():
+                    return values.long()
+        got = (
+            f"{tuple(out.shape)} of {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        )
+        message = (
+            f"{self.function}: `model` must map points ({rows}, ...) to logits ({rows}, k) or to "
+            f"labels ({rows},), got {got}."
+        )
+        raise FieldError(message)
+
+    def _raise_if_nan(self) -> None:
+        """Refuse NaN among all that the model returned since this was last called."""
+        highest, self._highest = self._highest, []
+        if highest and bool(torch.cat(highest).isnan().any()):
+            message = (
+                f"{self.function}: `model` must return numbers, got NaN. "
+                "Check its weights and the scale of the points."
+            )
+            raise FieldError(message)
+
+    def _raise_if_random(self, different: Tensor, what: str) -> None:
+        if bool(different.any()):
+            message = (
+                f"{self.function}: `model` must return the same class twice, but two evaluations "
+                f"differ on {int(different.sum())} of {len(different)} {what}. Does it draw random "
+                "numbers in evaluation mode, or use statistics of the batch?"
+            )
+            raise FieldError(message)
+
+
+def _flatten(points: Tensor) -> Tensor:
+    """Return `(n, e)`, pixels of an image by place first and channel last."""
+    laid = points.permute(0, 2, 3, 1) if points.dim() == 4 else points
+    return laid.reshape(len(points), -1) if len(points) else points.new_empty(0, 0)
+
+
+def _unflatten(flat: Tensor, shape: torch.Size) -> Tensor:
+    """Return the points of rows `(m, e)`, as a view: images in channels-last strides."""
+    if len(shape) != 3:
+        return flat.view(-1, *shape)
+    c, h, w = shape
+    return flat.view(-1, h, w, c).permute(0, 3, 1, 2)

@@ -1,0 +1,1 @@
+"""Curvature: Hessians, whole or by products, what smooths them, and their eigenvalues."""

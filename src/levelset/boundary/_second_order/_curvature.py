@@ -1,0 +1,298 @@
+"""Principal and mean curvatures of level sets."""
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from levelset._tools.batches import row_batches
+from levelset._tools.checks import (
+    check_batch_size,
+    check_finite,
+    check_level,
+    check_points,
+    check_positive,
+    check_same_rows,
+    first_rows,
+)
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset._tools.random import Streams
+from levelset._tools.results import Rows, concatenate
+from levelset._typing import Field, PerPoint, Points, Progress
+from levelset.boundary._second_order._eigen import (
+    Eigen,
+    Ends,
+    Exact,
+    Method,
+    check_count,
+    choose_method,
+    eigen,
+)
+from levelset.boundary._second_order._hessian import (
+    Hessian,
+    hessian_of,
+    one_equation,
+    points_together,
+    refuse_zero,
+)
+from levelset.boundary._second_order._smoothing import GaussianSmoothing, Smoothing
+from levelset.errors import FieldError, LevelSetWarning, ShapeError
+
+__all__ = ["Curvature", "curvature"]
+
+# What a graph of second derivatives keeps for each number of a point, roughly, in layers.
+_GRAPH = 64
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Curvature(Rows):
+    r"""Curvatures of the level set through each point, in 1 / (units of the points).
+
+    The sign is that of $v^T H v$: positive where the level set bends away from the side on which
+    the field grows, as a sphere does whose field is negative inside. Of a field
+    $F = f_i - f_j$ that is positive in the region of class i, a ball of class i has *negative*
+    curvature.
+
+    Attributes:
+        principal: Principal curvatures, descending, `(n, q)`: all d - 1, or those asked for.
+        directions: Their directions, unit and tangent, `(n, q, *d)`; none (q = 0) if left out.
+        error: Bound of the distance from each to a true one, `(n, q)`: 0 for the exact form.
+        mean: Mean of all d - 1 principal curvatures, `(n,)`; NaN where it was left out.
+        mean_error: Its standard error, `(n,)`: 0 where it is exact.
+        gradient_norm: Length of the field's gradient, `(n,)`, of the smoothed field where a
+            surrogate or noise was used.
+        residual: Distance of the field from the level asked for, `(n,)`, in its units.
+        smoothing: What stood for the second derivative; `None` for the exact one.
+    """
+
+    principal: Tensor
+    directions: Tensor
+    error: Tensor
+    mean: PerPoint
+    mean_error: PerPoint
+    gradient_norm: PerPoint
+    residual: PerPoint
+    smoothing: Smoothing | None
+
+    @property
+    def goldman(self) -> Tensor:
+        r"""Goldman's formula as printed, $(\nabla F^T H \nabla F - \mathrm{tr}(H)|\nabla F|^2) / (2|\nabla F|^3)$.
+
+        It is $-(d - 1)/2$ times `mean`: of the other sign, and in d = 3 of the same size
+        (Alonso and Bonin, Eq. 7).
+        """  # noqa: E501
+        size = math.prod(self.directions.shape[2:])
+        return -0.5 * (size - 1) * self.mean
+
+    def summary(self) -> dict[str, int | float]:
+        """Return the numbers that describe the whole result, ready for JSON."""
+        found: dict[str, int | float] = {"points": len(self)}
+        if len(self):
+            found["largest"] = float(self.principal.max())
+            found["smallest"] = float(self.principal.min())
+            if not bool(self.mean.isnan().any()):
+                found["mean"] = float(self.mean.mean())
+        return found
+
+
+def curvature(
+    field: Field,
+    points: Points,
+    *,
+    labels: Tensor | None = None,
+    count: int | None = None,
+    ends: Ends = "top",
+    smoothing: Smoothing | None = None,
+    level: float | None = 0.0,
+    tol: float = 1e-3,
+    method: Method | None = None,
+    directions: bool = True,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> Curvature:
+    r"""Measure the curvatures of the level set of a field at points on it.
+
+    The principal curvatures are the eigenvalues, on the tangent space, of
+
+    $$\frac{P\,H\,P}{|\nabla F|}, \qquad P = I - \frac{\nabla F\,\nabla F^T}{|\nabla F|^2},$$
+
+    and their mean is $(\mathrm{tr}\,H - \nabla F^T H \nabla F/|\nabla F|^2) / ((d-1)|\nabla F|)$.
+    A sphere of radius r whose field grows outwards has all of them $1/r$.
+
+    A ReLU network has no second derivative: its Hessian is zero wherever it exists. `smoothing`
+    says what stands for it, and is part of the question: results for different smoothings are
+    different quantities. Without one, a Hessian that is identically zero is an error.
+
+    The model is held in evaluation mode meanwhile, and left exactly as it was found.
+
+    Cost: exact, `d` Hessian products a point (about 1.3 gradients each) and an eigensolver; by
+    Lanczos, `products + mean_products` products. Differences take `d` or `2 d` gradients, noise
+    `2 draws`. Memory: 5 d^2 numbers a point for the exact form.
+
+    Args:
+        field: The field, one equation: `Margin`, `LogitDifference`, a shape, a network.
+        points: Where, `(n, *d)`.
+        labels: Handed on to the field, a row a point.
+        count: How many of the extreme curvatures; `None` for all d - 1.
+        ends: Which: the `top` (largest), the `bottom`, `both` (twice `count`), or the `extreme`
+            ones, largest in size.
+        smoothing: `CentralDifference`, `ForwardDifference`, `SoftplusSurrogate`,
+            `GaussianSmoothing`; `None` for the exact Hessian.
+        level: The level the points are meant to lie on, in the units of the field; `None` to
+            measure each on its own level, as Alonso and Bonin do at the inputs themselves.
+        tol: Distance from the level that passes without a warning, in the units of the field.
+        method: [`Exact`][levelset.boundary.Exact] or [`Lanczos`][levelset.boundary.Lanczos];
+            `None` for the exact form where all are asked for or d is at most 1,024.
+        directions: Whether to return directions; without them the exact form is a fifth faster,
+            and the result small.
+        batch_size: Most points at once; `None` for a number that fits the cache.
+        generator: Of Lanczos' starts, the trace, and the noise; one stream a point.
+        progress: Called as `progress(done, total)` in points.
+
+    Returns:
+        The curvatures, in the order, dtype and device of `points`.
+
+    Raises:
+        FieldError: If the gradient vanishes, the Hessian is identically zero without a smoothing,
+            or the field is not differentiable, twice where no smoothing is given.
+        ParameterError: If an option is out of range, or the exact form too large for memory.
+        ShapeError: If the points have fewer than two numbers each.
+
+    Example:
+        >>> import torch
+        >>> from levelset.boundary import curvature
+        >>> from levelset.shapes import Sphere
+        >>> found = curvature(Sphere(radius=2.0), torch.tensor([[2.0, 0.0, 0.0]]))
+        >>> found.principal
+        tensor([[0.5000, 0.5000]])
+
+    References:
+        - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
+          networks", project report, equations 5 to 7.
+        - R. Goldman, "Curvature formulas for implicit curves and surfaces", Computer Aided
+          Geometric Design 22 (2005), 632-658.
+        - A. Fawzi et al., "Empirical study of the topology and geometry of deep networks", CVPR
+          2018.
+    """
+    _check(points, labels, count, ends, level, tol, batch_size)
+    method = choose_method("curvature", method, count, smoothing, points)
+    e = points.new_zeros(1, *points.shape[1:]).numel()
+    draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
+    streams = Streams(generator, points) if draws and len(points) else None
+    kept = 5 * e * e if isinstance(method, Exact) else (_GRAPH + 2 * method.products) * e
+    if isinstance(smoothing, GaussianSmoothing):
+        kept += 4 * smoothing.draws * e
+    with frozen(field):
+        residual = _residual(field, points, labels, level, tol, batch_size)
+        together = points_together(field, points, batch_size, kept)
+        parts = []
+        for cut in row_batches(len(points), together):
+            rows = torch.arange(cut.start, cut.stop, device=points.device)
+            part = None if labels is None else labels[cut]
+            hessian = hessian_of(
+                "curvature", field, points[cut], part, smoothing, rows=rows, streams=streams
+            )
+            if smoothing is None:
+                refuse_zero("curvature", hessian, rows)
+            unit = hessian.gradient / hessian.gradient.norm(dim=1, keepdim=True)
+            found = eigen(hessian, unit, rows, count, ends, method, streams, directions=directions)
+            parts.append(_divided(found, hessian, points[cut], smoothing))
+            if progress is not None:
+                progress(cut.stop, len(points))
+    if not parts:
+        return _nothing(points, count, ends, smoothing, directions=directions)
+    return replace(concatenate(parts), residual=residual)
+
+
+def _divided(
+    found: Eigen, hessian: Hessian, points: Tensor, smoothing: Smoothing | None
+) -> Curvature:
+    """Return the curvatures, eigenvalues divided by the length of the gradient."""
+    slope = hessian.gradient.norm(dim=1)
+    length = slope.unsqueeze(1)
+    parts = (hessian.gradient.shape[1] - 1) * slope
+    return Curvature(
+        principal=found.values / length,
+        directions=found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:]),
+        error=found.error / length,
+        mean=found.trace / parts,
+        mean_error=found.trace_error / parts,
+        gradient_norm=slope,
+        residual=torch.zeros_like(slope),
+        smoothing=smoothing,
+    )
+
+
+def _residual(
+    field: Field, points: Tensor, labels: Tensor | None, level: float | None, tol: float,
+    batch_size: int | None,
+) -> Tensor:  # fmt: skip
+    """Return how far the field is from the level at each point; warn where that is too far."""
+    evaluator = Evaluator("curvature", field, batch_size)
+    values = one_equation("curvature", evaluator.values(points, labels), points)
+    bad = ~values.isfinite()
+    if bad.any():
+        message = (
+            f"curvature: `field` must return finite values, got NaN or infinity at "
+            f"{int(bad.sum())} of {len(bad)} points (first: {first_rows(bad)})."
+        )
+        raise FieldError(message)
+    if level is None:
+        return torch.zeros_like(values)
+    residual = (values - level).abs()
+    off = residual > tol
+    if off.any():
+        message = (
+            f"curvature: {int(off.sum())} of {len(off)} points are off the level {level:g} by more "
+            f"than {tol:g} (first: {first_rows(off)}); largest residual {float(residual.max()):.2g}"
+            ". Move them onto it with `project` or `intersect`, or give `level=None` to measure "
+            "each on its own level."
+        )
+        warnings.warn(message, LevelSetWarning, stacklevel=3)
+    return residual
+
+
+def _check(
+    points: Tensor,
+    labels: Tensor | None,
+    count: int | None,
+    ends: Ends,
+    level: float | None,
+    tol: float,
+    batch_size: int | None,
+) -> None:
+    check_points("curvature", points)
+    check_finite("curvature", points)
+    check_same_rows("curvature", points, labels, "labels")
+    check_batch_size("curvature", batch_size)
+    check_positive("curvature", "tol", tol)
+    if level is not None:
+        check_level("curvature", level)
+    e = points.new_zeros(1, *points.shape[1:]).numel()
+    if e < 2:
+        message = f"curvature: `points` must have at least two numbers each, got {e}."
+        raise ShapeError(message)
+    check_count("curvature", count, ends, e - 1)
+
+
+def _nothing(
+    points: Tensor, count: int | None, ends: Ends, smoothing: Smoothing | None, *, directions: bool
+) -> Curvature:
+    """Return the result for no points."""
+    e = points.new_zeros(1, *points.shape[1:]).numel()
+    q = e - 1 if count is None else min(e - 1, count * (2 if ends == "both" else 1))
+    none = points.new_zeros(0)
+    return Curvature(
+        principal=points.new_zeros(0, q),
+        directions=points.new_zeros(0, q if directions else 0, *points.shape[1:]),
+        error=points.new_zeros(0, q),
+        mean=none,
+        mean_error=none,
+        gradient_norm=none,
+        residual=none,
+        smoothing=smoothing,
+    )

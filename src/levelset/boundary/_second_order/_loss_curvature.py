@@ -1,0 +1,181 @@
+"""The curvature profile of a loss: eigenvalues of its Hessian in the input."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from levelset._tools.batches import row_batches
+from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_points
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset._tools.random import Streams
+from levelset._tools.results import Rows, concatenate
+from levelset._typing import Labels, PerPoint, Points, Progress
+from levelset.boundary._second_order._eigen import (
+    Ends,
+    Exact,
+    Method,
+    check_count,
+    choose_method,
+    eigen,
+)
+from levelset.boundary._second_order._hessian import hessian_of, points_together
+from levelset.boundary._second_order._smoothing import GaussianSmoothing, Smoothing
+from levelset.errors import FieldError
+
+__all__ = ["LossCurvature", "loss_curvature"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LossCurvature(Rows):
+    r"""The curvature of the graph of a loss at each input.
+
+    Attributes:
+        eigenvalues: Of the Hessian in the input, descending, `(n, q)`: all d, or those asked for.
+        directions: Their directions, unit, `(n, q, *d)`, turned so that the number largest in
+            size is positive; none (q = 0) if left out.
+        error: Bound of the distance from each to a true one, `(n, q)`: 0 for the exact form.
+        trace: Sum of all eigenvalues, `(n,)`; NaN where it was left out.
+        trace_error: Its standard error, `(n,)`: 0 where it is exact.
+        loss: The loss itself, `(n,)`.
+        smoothing: What stood for the second derivative; `None` for the exact one.
+    """
+
+    eigenvalues: Tensor
+    directions: Tensor
+    error: Tensor
+    trace: PerPoint
+    trace_error: PerPoint
+    loss: PerPoint
+    smoothing: Smoothing | None
+
+    def summary(self) -> dict[str, int | float]:
+        """Return the numbers that describe the whole result, ready for JSON."""
+        found: dict[str, int | float] = {"points": len(self)}
+        if len(self):
+            found["largest"] = float(self.eigenvalues.max())
+            found["smallest"] = float(self.eigenvalues.min())
+        return found
+
+
+class _CrossEntropy(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each input, `(n,)`."""
+        return functional.cross_entropy(self.model(points), labels, reduction="none")
+
+
+def loss_curvature(
+    model: nn.Module,
+    points: Points,
+    labels: Labels | None = None,
+    *,
+    count: int | None = None,
+    ends: Ends = "top",
+    smoothing: Smoothing | None = None,
+    method: Method | None = None,
+    directions: bool = True,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> LossCurvature:
+    r"""Return the eigenvalues of the Hessian of the cross-entropy in the input.
+
+    The matrix is $\partial^2 \ell / \partial x_i \partial x_j$, x the input and not the weights.
+
+    Small ones mean that the loss is nearly linear around the input. Of a ReLU network the exact
+    Hessian is that of the softmax alone, $J^T(\mathrm{diag}(p) - pp^T)J$, of rank at most k - 1 and
+    never negative; what the kinks add is seen with a `smoothing` only. Differences are taken along
+    the axes themselves.
+
+    Args:
+        model: Maps `(n, *d)` to logits `(n, k)`.
+        points: The inputs, `(n, *d)`.
+        labels: Their classes, `(n,)`; `None` for the model's own predictions.
+        count: How many of the extreme eigenvalues; `None` for all d.
+        ends: Which: the `top` (largest), the `bottom`, `both` (twice `count`), or the `extreme`
+            ones, largest in size.
+        smoothing: As in [`curvature`][levelset.boundary.curvature].
+        method: As in `curvature`.
+        directions: Whether to return directions; without them the exact form is a fifth faster,
+            and the result small.
+        batch_size: Most points at once; `None` for a number that fits the cache.
+        generator: Of Lanczos' starts, the trace, and the noise; one stream a point.
+        progress: Called as `progress(done, total)` in points.
+
+    Returns:
+        The eigenvalues, in the order, dtype and device of `points`.
+
+    Raises:
+        FieldError: If the loss has no gradient at a point, as where a float32 model is certain.
+        ParameterError: If an option is out of range, or the exact form too large for memory.
+
+    References:
+        - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
+          networks", project report, equation 4.
+        - S. Moosavi-Dezfooli et al., "Robustness via curvature regularization, and vice versa",
+          CVPR 2019.
+    """
+    check_points("loss_curvature", points)
+    check_finite("loss_curvature", points)
+    check_batch_size("loss_curvature", batch_size)
+    e = points.new_zeros(1, *points.shape[1:]).numel()
+    check_count("loss_curvature", count, ends, e)
+    method = choose_method("loss_curvature", method, count, smoothing, points)
+    field = _CrossEntropy(model)
+    draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
+    streams = Streams(generator, points) if draws and len(points) else None
+    kept = 5 * e * e if isinstance(method, Exact) else (64 + 2 * method.products) * e
+    if isinstance(smoothing, GaussianSmoothing):
+        kept += 4 * smoothing.draws * e
+    with frozen(model):
+        labels = _labels(model, points, labels, batch_size)
+        parts = [_nothing(points, count, ends, smoothing, directions=directions)]
+        for cut in row_batches(len(points), points_together(model, points, batch_size, kept)):
+            rows = torch.arange(cut.start, cut.stop, device=points.device)
+            hessian = hessian_of(
+                "loss_curvature", field, points[cut], labels[cut], smoothing,
+                rows=rows, streams=streams, tangential=False,
+            )  # fmt: skip
+            found = eigen(hessian, None, rows, count, ends, method, streams, directions=directions)
+            vectors = found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:])
+            parts.append(
+                LossCurvature(
+                    found.values, vectors, found.error, found.trace, found.trace_error,
+                    hessian.values, smoothing,
+                )
+            )  # fmt: skip
+            if progress is not None:
+                progress(cut.stop, len(points))
+    return concatenate(parts)
+
+
+def _labels(
+    model: nn.Module, points: Tensor, labels: Tensor | None, batch_size: int | None
+) -> Tensor:
+    logits = Evaluator("loss_curvature", model, batch_size).outputs(points)
+    if len(points) and logits.dim() != 2:
+        message = (
+            f"loss_curvature: `model` must return logits ({len(points)}, k), got "
+            f"{tuple(logits.shape)}."
+        )
+        raise FieldError(message)
+    if labels is None:
+        return logits.argmax(1) if len(points) else points.new_zeros(0).long()
+    check_labels("loss_curvature", labels, points, logits.shape[1] if len(points) else 1)
+    return labels.long()
+
+
+def _nothing(
+    points: Tensor, count: int | None, ends: Ends, smoothing: Smoothing | None, *, directions: bool
+) -> LossCurvature:
+    e = points.new_zeros(1, *points.shape[1:]).numel()
+    q = e if count is None else min(e, count * (2 if ends == "both" else 1))
+    none, some = points.new_zeros(0), points.new_zeros(0, q)
+    vectors = points.new_zeros(0, q if directions else 0, *points.shape[1:])
+    return LossCurvature(some, vectors, some, none, none, none, smoothing)

@@ -1,0 +1,120 @@
+"""Curvature along given directions."""
+
+import torch
+from torch import Tensor
+
+from levelset._tools.batches import row_batches
+from levelset._tools.checks import (
+    check_batch_size,
+    check_finite,
+    check_points,
+    check_same_rows,
+    first_rows,
+)
+from levelset._tools.modes import frozen
+from levelset._tools.random import Streams
+from levelset._typing import Field, PerPoint, Points
+from levelset.boundary._second_order._eigen import Lanczos, choose_method
+from levelset.boundary._second_order._hessian import hessian_of, points_together, refuse_zero
+from levelset.boundary._second_order._smoothing import GaussianSmoothing, Smoothing
+from levelset.errors import ParameterError, ShapeError
+
+__all__ = ["normal_curvature"]
+
+
+def normal_curvature(
+    field: Field,
+    points: Points,
+    tangents: Points,
+    *,
+    labels: Tensor | None = None,
+    smoothing: Smoothing | None = None,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> PerPoint:
+    r"""Return the curvature of the level set through each point along a tangent.
+
+    $$\kappa(z, v) = \frac{v^T H v}{|v|^2\,|\nabla F|}.$$
+
+    The part of v along the normal is taken away first. Sign, smoothing and errors are those of
+    [`curvature`][levelset.boundary.curvature]; each point is measured on its own level.
+
+    Cost: one Hessian product a point; differences take all their gradients for it.
+
+    Args:
+        field: The field, one equation.
+        points: Where, `(n, *d)`.
+        tangents: Along what, one a point, `(n, *d)`, of any length.
+        labels: Handed on to the field, a row a point.
+        smoothing: As in `curvature`.
+        batch_size: Most points at once; `None` for a number that fits the cache.
+        generator: Of the noise.
+
+    Returns:
+        The curvatures, in 1 / (units of the points).
+
+    Raises:
+        ParameterError: If a tangent is zero, or normal to the level set.
+        FieldError: As in `curvature`.
+
+    Example:
+        >>> import torch
+        >>> from levelset.boundary import normal_curvature
+        >>> from levelset.shapes import Torus
+        >>> outermost = torch.tensor([[1.25, 0.0, 0.0]])
+        >>> normal_curvature(Torus(1.0, 0.25), outermost, torch.tensor([[0.0, 0.0, 3.0]]))
+        tensor([4.])
+
+    References:
+        - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
+          networks", project report, equation 5.
+    """
+    check_points("normal_curvature", points)
+    check_finite("normal_curvature", points)
+    check_finite("normal_curvature", tangents, "tangents")
+    check_same_rows("normal_curvature", points, labels, "labels")
+    check_batch_size("normal_curvature", batch_size)
+    if tangents.shape != points.shape:
+        message = (
+            f"normal_curvature: `tangents` must have the shape of `points`, {tuple(points.shape)}, "
+            f"got {tuple(tangents.shape)}."
+        )
+        raise ShapeError(message)
+    choose_method("normal_curvature", Lanczos(products=1), 1, smoothing, points)  # for its message
+    noisy = isinstance(smoothing, GaussianSmoothing) and len(points)
+    streams = Streams(generator, points) if noisy else None
+    kept = 64 * tangents[0:1].numel()
+    if isinstance(smoothing, GaussianSmoothing):
+        kept += 4 * smoothing.draws * tangents[0:1].numel()
+    parts = [points.new_zeros(0)]
+    with frozen(field):
+        for cut in row_batches(len(points), points_together(field, points, batch_size, kept)):
+            rows = torch.arange(cut.start, cut.stop, device=points.device)
+            part = None if labels is None else labels[cut]
+            hessian = hessian_of(
+                "normal_curvature", field, points[cut], part, smoothing, rows=rows, streams=streams
+            )
+            if smoothing is None:
+                refuse_zero("normal_curvature", hessian, rows)
+            length = hessian.gradient.norm(dim=1)
+            along = _tangent(tangents[cut].flatten(1), hessian.gradient, rows)
+            parts.append((along * hessian.product(along)).sum(1) / length)
+    return torch.cat(parts)
+
+
+def _tangent(vectors: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+    """Return the unit vectors of the tangential parts."""
+    unit = gradient / gradient.norm(dim=1, keepdim=True)
+    given = vectors.norm(dim=1, keepdim=True)
+    rest = vectors - (vectors * unit).sum(1, keepdim=True) * unit
+    length = rest.norm(dim=1, keepdim=True)
+    bad = ~(length > 100.0 * torch.finfo(vectors.dtype).eps * given)[:, 0]
+    if bad.any():
+        mask = torch.zeros(int(rows.max()) + 1, dtype=torch.bool, device=rows.device)
+        mask[rows[bad]] = True
+        message = (
+            "normal_curvature: `tangents` must have a part along the level set, got vectors that "
+            f"are zero or normal to it in {int(bad.sum())} rows (first: {first_rows(mask)})."
+        )
+        raise ParameterError(message)
+    return rest / length

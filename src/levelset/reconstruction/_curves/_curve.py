@@ -1,0 +1,285 @@
+"""Curves from raw points: what a user calls."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from levelset._projection import project
+from levelset._tools.checks import check_points
+from levelset._tools.random import draw_seed
+from levelset._typing import Points
+from levelset.errors import DataError, ParameterError, ShapeError
+from levelset.reconstruction._curves._field import CurveField
+from levelset.reconstruction._curves._fit import fit_curves
+from levelset.reconstruction._curves._polylines import Polylines
+from levelset.reconstruction._curves._smoothing import Smooth
+from levelset.reconstruction._curves._trace import trace_curve
+from levelset.reconstruction._curves._trim import far_from, trimmed
+from levelset.reconstruction._history import Step, Watch
+from levelset.reconstruction._paper._paper import train_paper
+from levelset.reconstruction._settings import Fast, Paper
+
+__all__ = ["Curve", "curve"]
+
+Reals: TypeAlias = NDArray[np.float64]
+
+_DEFAULT = Fast()
+_FEWEST = 10
+_RESOLUTION = 128  # of the lattice on which a trained network is traced
+_NEAR = 6.0  # distances to the nearest other point within which a traced line has points near it
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Curve:
+    """Curves reconstructed from points.
+
+    Attributes:
+        network: The field in the unit frame, `(n, d)` to `(n, d - 1)`; its zero set holds the
+            lines, and goes on where they end.
+        lines: The curves, in the units of the points, longest first.
+        history: How it went, a `Step` a round.
+        residuals: Distance of each point from the lines, `(n,)`; NaN for rows that are not finite.
+        noise: Estimated standard deviation a coordinate of the points.
+        centre: Of the unit frame, `(d,)`.
+        scale: Length of the unit of that frame.
+        notes: What was dropped or decided, in words.
+    """
+
+    network: nn.Module
+    lines: Polylines
+    history: tuple[Step, ...]
+    residuals: Tensor
+    noise: float
+    centre: Tensor
+    scale: float
+    notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return the summary on one line."""
+        inside = ", ".join(
+            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
+            for k, v in self.summary().items()
+        )
+        return f"Curve({inside})"
+
+    def to_world(self, points: Points) -> Tensor:
+        """Return points of the unit frame in the units of the input, `(n, d)`, in float64."""
+        return self.centre + self.scale * points.double().cpu()
+
+    def summary(self) -> dict[str, int | float]:
+        """Return counts and sizes, ready for JSON."""
+        return {
+            "points": len(self.residuals),
+            "curves": len(self.lines),
+            "closed": sum(self.lines.closed),
+            "length": float(self.lines.lengths.sum()),
+            "noise": self.noise,
+            "residual_mean": float(self.residuals.nanmean()),
+            "residual_max": float(self.residuals.nan_to_num(0.0).max()),
+        }
+
+
+def curve(
+    points: Points,
+    *,
+    settings: Fast | Paper = _DEFAULT,
+    gap: float = 0.1,
+    closed: bool | None = None,
+    generator: torch.Generator | None = None,
+    progress: Watch | None = None,
+) -> Curve:
+    r"""Reconstruct curves in space, or in the plane, from raw points without order or tangents.
+
+    By default the points are put in order (a short tour of their thinned cloud), smoothed by a
+    penalised spline whose smoothness the noise decides, and the splines are made the zero set of
+    a [`CurveField`][levelset.reconstruction.CurveField]. With `Paper()` the paper's network with
+    two outputs is trained by Eq. 13 with T = {0}, and its zero set is traced. That takes minutes
+    for what the default does in less than a second, and parts of the curve can be missing: |F| is
+    small there without a zero.
+
+    Curves that cross, or come closer to each other than about four standard deviations of the
+    noise, are told apart by their directions if at all. In the plane a curve must not cross
+    itself: a level set of one function cannot.
+
+    Args:
+        points: The cloud, `(n, 3)` or `(n, 2)`, in any units. Not modified.
+        settings: `Fast()` or `Paper()`.
+        gap: The longest gap without points that is closed, as a share of the whole curve.
+        closed: Whether curves run back into themselves; `None` to close those whose ends are
+            within a gap.
+        generator: Draws one number, the seed of all; `None` for a new one of seed 0.
+        progress: Called with a `Step` after each round.
+
+    Returns:
+        The field, and the lines in the units of the points.
+
+    Raises:
+        ShapeError: If the points are not `(n, 2)` or `(n, 3)`.
+        DataError: If fewer than 10 different finite points are left, or no curve is found.
+        ParameterError: If `gap` is not in [0, 0.5].
+
+    Example:
+        >>> import torch
+        >>> from levelset.reconstruction import curve
+        >>> turn = torch.linspace(0.0, 6.2, 200)
+        >>> ring = torch.stack([turn.cos(), turn.sin(), (2.0 * turn).sin() / 3.0], 1)
+        >>> found = curve(100.0 * ring)
+        >>> found.lines.closed
+        (True,)
+
+    References:
+        - M. Atzmon et al., "Controlling Neural Level Sets", NeurIPS 2019, sections 3.3 and 5.3,
+          figure 3: curves as zero sets of fields with two values.
+    """
+    if not 0.0 <= gap <= 0.5:
+        message = f"curve: `gap` must be a share from 0 to 0.5 of the curve, got {gap}."
+        raise ParameterError(message)
+    cloud = _prepared(points)
+    seed, start = draw_seed(generator or torch.Generator().manual_seed(0)), time.perf_counter()
+
+    def told(step: Step) -> None:
+        if progress is not None:
+            progress(step._replace(residual=cloud.scale * step.residual))
+
+    if isinstance(settings, Paper):
+        network, lines, rings, noise, history = _by_training(
+            cloud.points, settings, gap, closed, seed, told
+        )
+    else:
+        network, lines, rings, noise, history = _by_splines(cloud.points, gap, closed, seed, told)
+    if not lines:
+        message = (
+            "curve: no curve was found near the points. If they lie on a surface, use `surface`; "
+            "if training was cut short, allow more `seconds`."
+        )
+        raise DataError(message)
+    far = far_from(cloud.points, lines, rings)
+    across = max(noise, 1e-12) * math.sqrt(cloud.points.shape[1] - 1)
+    quality, spent = float((far <= 2.0 * across).mean()), time.perf_counter() - start
+    loss = history[-1].loss if history else math.nan
+    last = Step("tracing", 1, 1, spent, loss, float(np.median(far)), quality)
+    told(last)
+    return Curve(
+        network,
+        Polylines(tuple(cloud.to_world(line) for line in lines), tuple(rings)),
+        tuple(step._replace(residual=cloud.scale * step.residual) for step in (*history, last)),
+        cloud.by_row(cloud.scale * far),
+        cloud.scale * noise,
+        cloud.centre,
+        cloud.scale,
+        cloud.notes,
+    )
+
+
+Found: TypeAlias = tuple[nn.Module, list[Reals], list[bool], float, tuple[Step, ...]]
+
+
+def _by_splines(points: Reals, gap: float, closed: bool | None, seed: int, told: Watch) -> Found:
+    """Return the field and lines of smooth curves through the points in their order."""
+    start = time.perf_counter()
+    curves = fit_curves(points, gap=gap, closed=closed, random=np.random.default_rng(seed))
+    if not curves:
+        return nn.Identity(), [], [], 0.0, ()
+    network = CurveField(curves)
+    lines = [_on_zero(network, one) for one in curves]
+    sizes = np.array([len(one.kept) for one in curves])
+    noise = float(
+        np.sqrt((sizes * np.array([one.noise for one in curves]) ** 2).sum() / sizes.sum())
+    )
+    rounds = curves[0].errors
+    spent = time.perf_counter() - start
+    history = tuple(
+        Step("fitting", k + 1, len(rounds), spent * (k + 1) / len(rounds), e * e, e, 0.0)
+        for k, e in enumerate(rounds)
+    )
+    for step in history:
+        told(step)
+    return network, lines, [one.closed for one in curves], noise, history
+
+
+def _on_zero(network: nn.Module, smooth: Smooth) -> Reals:
+    """Return points along a curve, moved onto the zero set of its field."""
+    places = smooth.evenly(8 * len(smooth.coefficients))
+    found = project(network, torch.from_numpy(smooth.at(places)).float(), tol=1e-6)
+    return np.asarray(found.points.double().numpy())
+
+
+def _by_training(
+    points: Reals, settings: Paper, gap: float, closed: bool | None, seed: int, told: Watch
+) -> Found:
+    """Return the paper's network trained on the points, and what of its zero set is near them."""
+    network, steps = train_paper(
+        torch.from_numpy(points).float(),
+        settings,
+        curve=points.shape[1] == 3,
+        generator=torch.Generator().manual_seed(seed),
+        progress=told,
+    )
+    corner = np.abs(points).max(0) + 0.1
+    traced = trace_curve(network, bounds=(-corner, corner), resolution=_RESOLUTION)
+    near = _NEAR * _spacing(points)
+    lines, rings = trimmed(
+        [line.numpy() for line in traced.lines], list(traced.closed), points,
+        near=near, gap=0.0 if closed is False else gap,
+    )  # fmt: skip
+    far = far_from(points, lines, rings) if lines else np.zeros(1)
+    noise = 1.4826 * float(np.median(far)) / math.sqrt(max(points.shape[1] - 1, 1))
+    return network, lines, rings, noise, steps
+
+
+def _spacing(points: Reals) -> float:
+    return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
+
+
+class _Cloud(NamedTuple):
+    """Different finite points in their unit frame, and how they came about."""
+
+    points: Reals
+    centre: Tensor
+    scale: float
+    finite: Tensor
+    row: Tensor
+    notes: tuple[str, ...]
+
+    def to_world(self, points: Reals) -> Tensor:
+        """Return points in the units of the input."""
+        return torch.from_numpy(points) * self.scale + self.centre
+
+    def by_row(self, values: Reals) -> Tensor:
+        """Return the values of the points by the rows of the input, NaN for those dropped."""
+        whole = torch.full((len(self.finite),), torch.nan, dtype=torch.float64)
+        whole[self.finite] = torch.from_numpy(values)[self.row]
+        return whole
+
+
+def _prepared(points: Tensor) -> _Cloud:
+    """Return the points in their unit frame, without what is not finite and without doubles."""
+    check_points("curve", points)
+    if points.dim() != 2 or points.shape[1] not in (2, 3):
+        message = f"curve: `points` must be (n, 3) or (n, 2), got {tuple(points.shape)}."
+        raise ShapeError(message)
+    world = points.detach().double().cpu()
+    finite = world.isfinite().all(1)
+    different, row = torch.unique(world[finite], dim=0, return_inverse=True)
+    notes = []
+    if not bool(finite.all()):
+        notes.append(f"{int((~finite).sum())} rows with NaN or infinity were dropped")
+    if len(different) < len(row):
+        notes.append(f"{len(row) - len(different)} duplicates were dropped")
+    if len(different) < _FEWEST:
+        message = (
+            f"curve: `points` must hold at least {_FEWEST} different finite points, got "
+            f"{len(different)} of {len(points)} rows."
+        )
+        raise DataError(message)
+    centre = (different.amin(0) + different.amax(0)) / 2.0
+    scale = float((different - centre).norm(dim=1).max())
+    unit = ((different - centre) / scale).numpy()
+    return _Cloud(unit, centre, scale, finite, row, tuple(notes))

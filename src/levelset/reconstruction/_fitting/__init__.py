@@ -1,0 +1,1 @@
+"""From oriented points to a field, by least squares on a grid of splines."""

@@ -1,0 +1,1 @@
+"""Triangle meshes: made from fields, kept, cut, sampled and compared."""

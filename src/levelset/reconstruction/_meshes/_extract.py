@@ -1,0 +1,256 @@
+"""From a field to a mesh: marching cubes near the surface only, corners then put onto it."""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from levelset._projection import Newton, project
+from levelset._tools.checks import check_batch_size, check_level, check_points, check_positive
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset._typing import Field, Progress
+from levelset.errors import MissingExtraError, ParameterError, ShapeError
+from levelset.reconstruction._meshes._cut import keep_near, keep_supported
+from levelset.reconstruction._meshes._lattice import Lattice, narrow_band
+from levelset.reconstruction._meshes._mesh import Mesh
+
+__all__ = ["extract_mesh"]
+
+Bounds = Tensor | Sequence[Sequence[float]]
+
+MOST_RESOLUTION = 1024
+NEWTON_STEPS = 5
+
+
+def extract_mesh(
+    field: Field,
+    *,
+    bounds: Bounds,
+    resolution: int = 256,
+    level: float = 0.0,
+    points: Tensor | None = None,
+    max_distance: float | None = None,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Mesh:
+    r"""Return the level set $\{x : F(x) = c\}$ of a field in a box as a mesh of triangles.
+
+    Marching cubes with Lewiner's tables, which resolve the ambiguous cells, run over a lattice of
+    `resolution` cells along the longest side of the box. The field is evaluated near the surface
+    only, coarse to fine: blocks of cells that its value rules out, given how steep it is
+    there, are skipped, and wherever the surface leaves what was evaluated, more is. The corners
+    are then projected onto the level set by Newton steps; one that would move by more than a cell
+    stays where marching cubes put it. Normals are the normalised gradient. Faces look towards
+    larger values: outwards, for a field that is negative inside.
+
+    The mesh is watertight when the level set lies strictly inside the box. Handles and gaps
+    thinner than a cell are lost or joined, and a separate piece smaller than about an eighth of
+    1/16 of the box may be missed where F is not like a distance: steep near the piece only.
+
+    The model is held in evaluation mode meanwhile, and left exactly as it was found. A module is
+    evaluated in the dtype and on the device of its parameters, anything else in float64.
+
+    Cost: values on the lattice points within a cell or two of the surface, 7 % of all for a sphere
+    that fills a box of 256 cells a side, half the share at twice the cells; then about three
+    values and two gradients a corner. With a field that costs nothing 0.8 CPU seconds at 256, 6 at
+    512. Memory: 190 MB at 256, 1.4 GB at 512.
+
+    Args:
+        field: The field $F$; maps `(n, 3)` to `(n,)` or `(n, 1)`.
+        bounds: The lowest and the highest corner of the box, `(2, 3)`, in units of the points.
+        resolution: Cells along the longest side, 2 to 1024; the other sides have cells of the
+            same size, and grow at their upper end by a part of one where it does not divide them.
+        level: The level $c$, in the units of the field.
+        points: The points that the surface was made from, `(n, 3)`: pieces that are the nearest to
+            fewer than one in a thousand of them are dropped, as phantoms far from the data.
+        max_distance: With `points`: faces farther than this from every point are removed, which
+            leaves holes where nothing was seen. `None` keeps the surface closed.
+        batch_size: Most points per evaluation of the field; `None` for the number that runs
+            fastest on their device.
+        progress: Called as `progress(done, total)` after each batch of the lattice; the total
+            grows where more turns out to be needed.
+
+    Returns:
+        The mesh with normals; no vertices where the box holds no level set.
+
+    Raises:
+        ParameterError: If `bounds` is empty, `resolution`, `level`, `max_distance` or
+            `batch_size` out of range, or `max_distance` comes without `points`.
+        ShapeError: If `bounds` or `points` have another shape.
+        FieldError: If the field returns another shape, is not differentiable, or is NaN all over.
+        MissingExtraError: If scikit-image is not installed.
+
+    Example:
+        >>> from levelset.reconstruction import extract_mesh
+        >>> from levelset.shapes import Torus
+        >>> box = ((-1.3, -1.3, -0.3), (1.3, 1.3, 0.3))
+        >>> mesh = extract_mesh(Torus(1.0, 0.25), bounds=box, resolution=48)
+        >>> mesh.genus, mesh.watertight
+        (1, True)
+
+    References:
+        - T. Lewiner et al., "Efficient implementation of marching cubes' cases with topological
+          guarantees", Journal of Graphics Tools 8 (2003): the tables.
+        - M. Atzmon et al., "Controlling Neural Level Sets", NeurIPS 2019, section 5.3: marching
+          cubes on the fitted network, there on the whole lattice and without projection.
+    """
+    box = _checked_box(bounds)
+    _check_options(resolution, level, points, max_distance, batch_size)
+    like = _like(field)
+    with frozen(field):
+        lattice = _lattice(field, box, resolution, level, like, batch_size)
+        vertices, faces = _marched(narrow_band(lattice, progress), lattice)
+        if not len(faces):
+            nothing = torch.zeros(0, 3, dtype=torch.float64)
+            return Mesh(nothing, torch.zeros(0, 3, dtype=torch.int64), nothing)
+        vertices, gradient = _polished(field, vertices, lattice, batch_size)
+    mesh = Mesh(vertices, faces)
+    mesh = Mesh(mesh.vertices, mesh.faces, _normals(mesh, gradient))
+    if points is not None:
+        mesh = keep_supported(mesh, points)
+        if max_distance is not None:
+            mesh = keep_near(mesh, points, max_distance)
+    return mesh
+
+
+def _checked_box(bounds: Bounds) -> Tensor:
+    box = torch.as_tensor(bounds, dtype=torch.float64)
+    if tuple(box.shape) != (2, 3):
+        message = (
+            "extract_mesh: `bounds` must be two corners of three numbers, (2, 3), got "
+            f"{tuple(box.shape)}."
+        )
+        raise ShapeError(message)
+    box = box.detach().cpu()
+    if not (bool(box.isfinite().all()) and bool((box[0] < box[1]).all())):
+        message = (
+            "extract_mesh: `bounds` must have its lowest corner first, each number below that of "
+            f"the other corner, got {box.tolist()}."
+        )
+        raise ParameterError(message)
+    return box
+
+
+def _check_options(
+    resolution: int,
+    level: float,
+    points: Tensor | None,
+    max_distance: float | None,
+    batch_size: int | None,
+) -> None:
+    check_level("extract_mesh", level)
+    check_batch_size("extract_mesh", batch_size)
+    if not 2 <= resolution <= MOST_RESOLUTION:
+        message = (
+            f"extract_mesh: `resolution` must lie in 2 to {MOST_RESOLUTION} cells, "
+            f"got {resolution}."
+        )
+        raise ParameterError(message)
+    if points is not None:
+        check_points("extract_mesh", points)
+        if points.dim() != 2 or points.shape[1] != 3:
+            message = (
+                f"extract_mesh: `points` must have the shape (n, 3), got {tuple(points.shape)}."
+            )
+            raise ShapeError(message)
+    if max_distance is not None:
+        check_positive("extract_mesh", "max_distance", max_distance)
+        if points is None:
+            message = (
+                "extract_mesh: `max_distance` must come with `points`, from which it is measured; "
+                "got None."
+            )
+            raise ParameterError(message)
+
+
+def _like(field: Field) -> Tensor:
+    """Return an empty tensor of the dtype and device that the field takes."""
+    if isinstance(field, torch.nn.Module):
+        for tensor in (*field.parameters(), *field.buffers()):
+            if tensor.is_floating_point():
+                return tensor.detach().new_zeros(0)
+    return torch.zeros(0, dtype=torch.float64)
+
+
+def _lattice(
+    field: Field,
+    box: Tensor,
+    resolution: int,
+    level: float,
+    like: Tensor,
+    batch_size: int | None,
+) -> Lattice:
+    side = (box[1] - box[0]).numpy()
+    step = float(side.max()) / resolution
+    first, second, third = (max(1, int(np.ceil(s / step - 1e-9))) for s in side)
+    evaluator = Evaluator("extract_mesh", field, batch_size)
+    lattice = Lattice(
+        low=box[0].numpy(),
+        step=step,
+        cells=(first, second, third),
+        evaluator=evaluator,
+        level=level,
+        make=lambda places: torch.from_numpy(places).to(like),
+    )
+    probe = evaluator.values(lattice.make(box.numpy()))
+    if probe.shape[1] != 1:
+        message = (
+            "extract_mesh: `field` must have one equation, (n,) or (n, 1), got "
+            f"{probe.shape[1]}. For curves use `trace_curve`."
+        )
+        raise ShapeError(message)
+    return lattice
+
+
+def _marched(volume: Any, lattice: Lattice) -> tuple[Tensor, Tensor]:
+    """Return corners in the units of the box, and faces that look towards larger values."""
+    if not volume.min() < 0 < volume.max():
+        return torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64)
+    try:
+        measure = importlib.import_module("skimage.measure")
+    except ImportError as error:
+        message = "extract_mesh: scikit-image is not installed. Run `pip install 'levelset[mesh]'`."
+        raise MissingExtraError(message) from error
+    corners, faces, _, _ = measure.marching_cubes(volume, 0.0, gradient_direction="descent")
+    vertices = lattice.low + lattice.step * corners.astype(np.float64)
+    return torch.from_numpy(vertices), torch.from_numpy(faces.astype(np.int64))
+
+
+def _polished(
+    field: Field, vertices: Tensor, lattice: Lattice, batch_size: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return the corners on the level set, and the gradient there, `(v, 3)` each, float64."""
+    start = lattice.make(vertices.numpy())
+    slope = lattice.steepest / lattice.step
+    extent = float((vertices.amax(0) - vertices.amin(0)).max())
+    # what rounding of the coordinates leaves of the value
+    tol = 8.0 * torch.finfo(start.dtype).eps * max(slope * extent, abs(lattice.level))
+    found = project(
+        field,
+        start,
+        level=lattice.level,
+        method=Newton(max_iter=NEWTON_STEPS, max_step=lattice.step),
+        tol=max(tol, 4.0 * torch.finfo(start.dtype).eps),
+        batch_size=batch_size,
+    ).points
+    close = (found - start).norm(dim=1, keepdim=True) < lattice.step
+    moved = torch.where(close, found, start)
+    gradient = lattice.evaluator.value_and_jacobian(moved)[1][:, 0]
+    return moved.double().cpu(), gradient.double().cpu()
+
+
+def _normals(mesh: Mesh, gradient: Tensor) -> Tensor:
+    """Return unit gradients; where there is none, the mean of the faces around."""
+    length = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    sound = gradient.isfinite().all(1, keepdim=True) & (length > 0)
+    if bool(sound.all()):
+        return gradient / length
+    around = torch.zeros_like(gradient)
+    for corner in range(3):
+        around.index_add_(0, mesh.faces[:, corner], mesh.face_normals)
+    around = torch.nn.functional.normalize(around, dim=1)
+    return torch.where(sound, gradient / torch.where(sound, length, 1.0), around)

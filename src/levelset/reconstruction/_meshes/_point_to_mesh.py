@@ -1,0 +1,147 @@
+"""Exact distances from points to a mesh."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from levelset._tools.checks import check_finite, check_points
+from levelset.errors import DataError, ShapeError
+from levelset.reconstruction._meshes._mesh import Mesh
+from levelset.reconstruction._meshes._triangles import Triangles
+
+__all__ = ["distance_to_mesh"]
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+BATCH = 2_048  # queries at once, so that the arrays of their candidates stay in cache
+MOST_PAIRS = 4_000_000  # of queries and boxes; beyond, half the queries at a time
+SLACK = 1.0 + 1e-9  # so that rounding of a bound never drops the nearest face
+
+
+def distance_to_mesh(points: Tensor, mesh: Mesh) -> tuple[Tensor, Tensor]:
+    r"""Return the exact distance from each point to the surface of a mesh, and the nearest face.
+
+    The face whose middle is nearest, from a kd-tree, gives an upper bound u. The order of the tree
+    makes a hierarchy of boxes, four to a box; those within u of the point are opened, down to the
+    faces, and these are measured by the closed form. No face is dropped but by a proof that it
+    is farther, so there is no sampling and no tolerance.
+
+    trimesh's `proximity.closest_point` looks boxes up in an R-tree, one point after the other in
+    Python; this takes the points by thousands.
+
+    Cost: 1 CPU second for 200,000 points close to a mesh of 70,000 faces; 7 for points about 0.2 of
+    its radius away, whose nearest face is harder to tell.
+
+    Args:
+        points: Where from, `(n, 3)`, floating point, finite.
+        mesh: The surface; at least one face.
+
+    Returns:
+        The distances `(n,)`, float64, and the rows `(n,)`, int64, of the nearest faces.
+
+    Raises:
+        ShapeError: If the points are not `(n, 3)`.
+        DataError: If the mesh has no face, or a point is not finite.
+    """
+    check_points("distance_to_mesh", points)
+    if points.dim() != 2 or points.shape[1] != 3:
+        message = (
+            f"distance_to_mesh: `points` must have the shape (n, 3), got {tuple(points.shape)}."
+        )
+        raise ShapeError(message)
+    check_finite("distance_to_mesh", points)
+    if not len(mesh.faces):
+        message = "distance_to_mesh: `mesh` must have at least one face, got none."
+        raise DataError(message)
+    queries = points.detach().cpu().double().numpy()
+    search = _Search.over(mesh.vertices[mesh.faces].numpy())
+    # neighbours in space one after the other open the same boxes, which then are in cache
+    order = cKDTree(queries, leafsize=64).indices if len(queries) else np.zeros(0, dtype=np.int64)
+    distance, face = np.zeros(len(queries)), np.zeros(len(queries), dtype=np.int64)
+    for start in range(0, len(queries), BATCH):
+        rows = order[start : start + BATCH]
+        distance[rows], face[rows] = search.nearest(queries[rows])
+    return torch.from_numpy(distance), torch.from_numpy(face)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Faces in the order of a kd-tree, under boxes.
+
+    Attributes:
+        triangles: What the closed form needs of each face.
+        middles: The middles of the faces, `(f, 3)`.
+        tree: The kd-tree over them.
+        levels: The lowest and highest corners of the boxes, `(b, 3)` each, four times as many a
+            level; the boxes of the last hold four faces or fewer.
+        starts: Where in the order of the tree each box of the last level begins, and the end.
+    """
+
+    triangles: Triangles
+    middles: Array
+    tree: cKDTree
+    levels: list[tuple[Array, Array]]
+    starts: Rows
+
+    @classmethod
+    def over(cls, corners: Array) -> "_Search":
+        middles = corners.mean(1)
+        tree = cKDTree(middles)
+        low, high = corners.min(1)[tree.indices], corners.max(1)[tree.indices]
+        starts = np.array([0, len(corners)])
+        levels = []
+        while True:
+            levels.append((
+                np.minimum.reduceat(low, starts[:-1]), np.maximum.reduceat(high, starts[:-1])
+            ))  # fmt: skip
+            if np.diff(starts).max() <= 4:
+                return cls(Triangles.of(corners), middles, tree, levels, starts)
+            starts = _halved(_halved(starts))
+
+    def nearest(self, points: Array) -> tuple[Array, Rows]:
+        """Return the distances and the faces."""
+        guess = self.tree.query(points)[1]
+        bound = self.triangles.distance(points, guess) * SLACK
+        row, box = np.arange(len(points)), np.zeros(len(points), dtype=np.int64)
+        for depth, (low, high) in enumerate(self.levels):
+            if depth:
+                row, box = np.repeat(row, 4), (4 * box[:, None] + np.arange(4)).reshape(-1)
+            here = points[row]
+            gap = np.maximum(low[box] - here, here - high[box])
+            np.maximum(gap, 0.0, out=gap)
+            near = np.einsum("ij,ij->i", gap, gap) <= (bound * bound)[row]
+            row, box = row[near], box[near]
+            if len(row) > MOST_PAIRS and len(points) > 1:
+                halves = [self.nearest(part) for part in np.array_split(points, 2)]
+                return np.concatenate([h[0] for h in halves]), np.concatenate(
+                    [h[1] for h in halves]
+                )
+        place = self.starts[box][:, None] + np.arange(4)
+        inside = place < self.starts[box + 1][:, None]
+        row = np.repeat(row, inside.sum(1))
+        face = self.tree.indices[place[inside]]
+        near = self.triangles.at_least(points[row], face, self.middles) <= bound[row]
+        return self._least(points, row[near], face[near], guess)
+
+    def _least(self, points: Array, row: Rows, face: Rows, guess: Rows) -> tuple[Array, Rows]:
+        """Return the least of the distances from each point to the faces beside its number."""
+        distance = self.triangles.distance(points[row], face)
+        best = self.triangles.distance(points, guess)
+        np.minimum.at(best, row, distance)
+        winner = guess.copy()
+        won = distance == best[row]
+        winner[row[won]] = face[won]
+        return best, winner
+
+
+def _halved(starts: Rows) -> Rows:
+    """Cut every run in two, as a balanced kd-tree cuts its nodes."""
+    both = np.empty(2 * len(starts) - 1, dtype=starts.dtype)
+    both[::2] = starts
+    both[1::2] = starts[:-1] + np.diff(starts) // 2
+    return both

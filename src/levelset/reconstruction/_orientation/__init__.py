@@ -1,0 +1,1 @@
+"""From raw points to normals that all point outwards."""

@@ -1,0 +1,1 @@
+"""The paper's own training of a network on raw points."""

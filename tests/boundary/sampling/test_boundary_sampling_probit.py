@@ -1,0 +1,83 @@
+"""The fit of the share and its quantile, against shares that are known."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr, ndtri
+from scipy.stats import norm
+
+from levelset.boundary._sampling._probit import Draws, fit_quantile
+
+
+def made(shares, log_sigma, pairs, rng, rows=200, *, correlation=0.0) -> Draws:
+    """Draws of `rows` points at levels with these shares, pairs correlated by a common normal."""
+    draws = Draws.empty(rows, 2)
+    for share, level in zip(shares, log_sigma, strict=True):
+        normal = rng.standard_normal((rows, pairs, 2))
+        other = correlation * normal[..., 0] + np.sqrt(1 - correlation**2) * normal[..., 1]
+        kept = (normal[..., 0] < ndtri(share)).astype(int) + (other < ndtri(share))
+        counts = np.stack([(kept == k).sum(1) for k in range(3)], axis=1).astype(float)
+        draws.append(np.arange(rows), np.full(rows, level), counts)
+    return draws
+
+
+@pytest.mark.parametrize("gamma", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize("correlation", [-0.6, 0.0])
+def test_quantile_interval_and_error_are_those_of_a_probit(gamma, correlation):
+    rng = np.random.default_rng(3)
+    levels = np.array([-0.3, 0.0, 0.3])
+    slope = -2.0
+    shares = ndtr(ndtri(gamma) + slope * levels)
+    draws = made(shares, levels, 400, rng, correlation=correlation)
+    fit = fit_quantile(draws, np.zeros(200), gamma, norm.ppf(0.975))
+    spread = fit.log_sigma.std()
+    assert abs(fit.log_sigma.mean()) < 4 * spread / np.sqrt(200)
+    assert 0.85 < np.median(fit.error) / spread < 1.3
+    assert np.mean((fit.low <= 0) & (fit.high >= 0)) >= 0.93
+    assert abs(np.median(fit.slope) - slope) < 0.3
+
+
+def test_opposite_pairs_make_the_error_smaller():
+    rng = np.random.default_rng(3)
+    levels = np.array([-0.3, 0.0, 0.3])
+    shares = ndtr(ndtri(0.7) - 2.0 * levels)
+    errors = [
+        np.median(
+            fit_quantile(
+                made(shares, levels, 400, rng, correlation=c), np.zeros(200), 0.7, 1.96
+            ).error
+        )
+        for c in (-0.9, 0.0, 0.9)
+    ]
+    assert errors[0] < 0.9 * errors[1] < 0.8 * errors[2]
+
+
+def test_a_share_that_is_no_probit_is_fitted_in_a_narrower_window():
+    """A step: constant on either side of a fall. The widest window must be given up."""
+    rng = np.random.default_rng(3)
+    levels = np.array([-0.7, -0.5, -0.3, -0.1, 0.1, 0.3, 0.5, 0.7])
+    shares = np.array([0.9, 0.9, 0.9, 0.88, 0.5, 0.35, 0.35, 0.35])
+    fit = fit_quantile(made(shares, levels, 1000, rng), np.zeros(200), 0.7, 1.96)
+    assert fit.bent.mean() > 0.95
+    assert np.all(np.abs(fit.log_sigma) < 0.1)
+
+
+def test_a_quantile_beyond_the_draws_has_an_open_interval():
+    rng = np.random.default_rng(3)
+    draws = made(np.array([0.9, 0.9, 0.9]), np.array([-0.2, 0.0, 0.2]), 20, rng, rows=20)
+    fit = fit_quantile(draws, np.zeros(20), 0.3, 1.96)
+    assert np.isinf(fit.high).all()
+    assert np.all(fit.log_sigma > 0)
+
+
+def test_draws_remember_what_was_entered():
+    draws = Draws.empty(3, 2)
+    draws.append(
+        np.array([0, 2]), np.array([0.5, 0.7]), np.array([[1.0, 2.0, 3.0], [0.0, 4.0, 0.0]])
+    )
+    assert draws.total.tolist() == [[12.0], [0.0], [8.0]]
+    assert draws.kept.tolist() == [[8.0], [0.0], [4.0]]
+    part = draws[np.array([2])]
+    assert part.log_sigma.tolist() == [[0.7]]
+    single = Draws.empty(1, 1)
+    single.append(np.array([0]), np.array([0.0]), np.array([[3.0, 7.0, 0.0]]))
+    assert (single.total.item(), single.kept.item()) == (10.0, 7.0)
