@@ -31,7 +31,7 @@ PROTOCOL = {"mnist": (50.0, 16), "fashion-mnist": (16.0, 10)}
 PAPER = "paper: accuracy 75-85 % with the best threshold on the same 50; first 65 %, second 20 %"
 SWEEP = (
     CentralDifference(0.03), CentralDifference(0.1), CentralDifference(0.3), CentralDifference(1.0),
-    SoftplusSurrogate(1.0), SoftplusSurrogate(2.0), SoftplusSurrogate(5.0), SoftplusSurrogate(20.0),
+    CentralDifference(0.01), SoftplusSurrogate(2.0), SoftplusSurrogate(20.0),
     GaussianSmoothing(0.3, 200), GaussianSmoothing(1.0, 200),
 )  # fmt: skip
 

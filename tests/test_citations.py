@@ -39,6 +39,20 @@ def test_the_functions_of_the_papers_are_known(name):
     assert "@inproceedings{atzmon2019" in cite(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("curvature", ["alonso", "goldman2005", "fawzi2018"]),
+        ("normal_curvature", ["alonso"]),
+        ("class_curvatures", ["alonso"]),
+        ("loss_curvature", ["alonso", "moosavi2019"]),
+    ],
+)
+def test_the_curvatures_cite_what_their_docstrings_name(name, keys):
+    assert hasattr(levelset.boundary, name)
+    assert re.findall(r"^@\w+\{(\w+),$", cite(name), re.MULTILINE) == ["levelset", *keys]
+
+
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(
         ParameterError, match=r"cite: `names` must be among attach, .*, got 'prject'"

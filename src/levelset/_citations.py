@@ -86,6 +86,28 @@ _ENTRIES = {
   institution = {Mines Paris PSL},
   year = {n.d.},
 }""",
+    "goldman2005": """@article{goldman2005,
+  title = {Curvature Formulas for Implicit Curves and Surfaces},
+  author = {Goldman, Ron},
+  journal = {Computer Aided Geometric Design},
+  volume = {22},
+  pages = {632--658},
+  year = {2005},
+}""",
+    "fawzi2018": """@inproceedings{fawzi2018,
+  title = {Empirical Study of the Topology and Geometry of Deep Networks},
+  author = {Fawzi, Alhussein and Moosavi-Dezfooli, Seyed-Mohsen and Frossard, Pascal
+            and Soatto, Stefano},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2018},
+}""",
+    "moosavi2019": """@inproceedings{moosavi2019,
+  title = {Robustness via Curvature Regularization, and Vice Versa},
+  author = {Moosavi-Dezfooli, Seyed-Mohsen and Fawzi, Alhussein and Uesato, Jonathan
+            and Frossard, Pascal},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2019},
+}""",
 }
 
 _USED = {
@@ -101,7 +123,10 @@ _USED = {
     "ddn": ("rony2019",),
     "stability": ("bell2023",),
     "persistence": ("bell2023", "cohen2019"),
-    "curvature": ("alonso",),
+    "curvature": ("alonso", "goldman2005", "fawzi2018"),
+    "normal_curvature": ("alonso",),
+    "class_curvatures": ("alonso",),
+    "loss_curvature": ("alonso", "moosavi2019"),
     "detect": ("alonso",),
 }
 

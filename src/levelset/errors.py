@@ -64,4 +64,4 @@ class ModeWarning(LevelSetWarning):
 
 
 class PrecisionWarning(LevelSetWarning):
-    """A tolerance is finer than the dtype of the points can resolve."""
+    """A tolerance is finer than the dtype of the points can resolve, or than was reached."""

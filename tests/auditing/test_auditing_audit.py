@@ -261,10 +261,10 @@ def test_persistence_joins_the_rows_and_survives_a_resume(
     measures = ("distance", "persistence")
     found = audit(model, points, labels, measures=measures, effort="quick", out=tmp_path / "run")
     table = rows(tmp_path / "run")
-    names = ["sigma_star", "sigma_low", "sigma_high", "certified_radius", "noise_rival"]
-    assert list(table)[-5:] == names
+    names = ["sigma_star", "sigma_low", "sigma_high", "certified_radius", "certified_sigma"]
+    assert set(names) <= set(table)
     for name in names:
-        assert table[name] == found.columns[name].tolist()
+        torch.testing.assert_close(torch.tensor(table[name]), found.columns[name], equal_nan=True)
     low, sigma, high = (found.columns[f"sigma_{end}"] for end in ("low", "star", "high"))
     assert ((low <= sigma) & (sigma <= high)).all()
     assert found.summary()["sigma_star_found"] == int((sigma.isfinite() & (sigma > 0)).sum())
@@ -288,3 +288,40 @@ def test_persistence_alone_has_no_norms(model: nn.Module, points: Tensor, labels
     assert found.witnesses == {}
     assert "distance_2_median" not in found.summary()
     assert "sigma_star" in found.columns
+
+
+def test_persistence_of_adversarial_inputs_stands_beside_that_of_the_first(
+    model: nn.Module,
+    points: Tensor,
+    labels: Tensor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("levelset.auditing._audit.ADVERSARIAL", 8)
+    both = {"measures": ("persistence", "distance"), "effort": "quick"}
+    found = audit(model, points, labels, **both, out=tmp_path)  # type: ignore[arg-type]
+    sigma, right = found.columns["sigma_star_adversarial"], found.columns["correct"]
+    assert not (~sigma.isnan() & (~right | (torch.arange(23) >= 8))).any()
+    far = points.lerp(found.witnesses[2.0], 1.5).clamp(0.0, 1.0)
+    crossed = right & (model(far).argmax(1) != labels) & (torch.arange(23) < 8)
+    assert int(crossed.sum()) >= 3
+    assert torch.equal(~sigma.isnan(), crossed)
+    generator = torch.Generator().manual_seed(0)
+    for row in (crossed & sigma.isfinite()).nonzero().flatten()[:3].tolist():
+        noise = torch.randn(4000, 6, generator=generator)
+        kept = model(far[row] + sigma[row] * noise).argmax(1) == model(far[[row]]).argmax(1)
+        assert float(kept.double().mean()) == pytest.approx(0.7, abs=0.06)
+    options = json.loads((tmp_path / "manifest.json").read_text())["options"]
+    assert options["adversarial"] == 8
+    one = audit(model, points, labels, measures=("persistence",))
+    assert "sigma_star_adversarial" not in one.columns
+
+
+def test_classes_known_by_number_alone_are_as_many_as_the_logits(
+    model: nn.Module, points: Tensor, labels: Tensor
+) -> None:
+    assert audit(Classifier(model, classes=("0", "1")), points, labels, norms=[2.0]).classes == (
+        "0",
+        "1",
+        "2",
+    )

@@ -73,3 +73,16 @@ def test_summary_keeps_wrong_and_missed_apart() -> None:
 def test_another_norm_is_refused() -> None:
     with pytest.raises(ParameterError, match="`norm` must be one of 2, got inf"):
         AUDIT.distance(math.inf)
+
+
+def test_medians_are_those_of_the_textbook_and_leave_out_what_is_not_there() -> None:
+    held = some([0.5, 0.1, 0.2, 0.4], [True] * 4, [1] * 4)
+    held.columns["sigma_star"] = torch.tensor([996.7, 32.9, math.inf, math.inf])
+    held.columns["certified_radius"] = torch.tensor([1.0, math.nan, 2.0, math.nan])
+    found = held.summary()
+    assert found["sigma_star_found"] == 2
+    assert found["sigma_star_median"] == pytest.approx(514.8)
+    assert found["certified_radius_median"] == 1.5
+    assert found["distance_2_median"] == pytest.approx(0.3)
+    held.columns["certified_radius"][:] = math.nan
+    assert "certified_radius_median" not in held.summary()

@@ -2,12 +2,13 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from levelset.attacks import pgd
-from levelset.boundary import CentralDifference, GaussianSmoothing, SoftplusSurrogate, detect
+from levelset.boundary import CentralDifference, GaussianSmoothing, detect
 from levelset.datasets import load_model, read_images
-from levelset.errors import DataError, ParameterError, ShapeError
+from levelset.errors import DataError, FieldError, ParameterError, ShapeError
 
 SCALES = (CentralDifference(0.3), GaussianSmoothing(0.5, 20))
 
@@ -88,12 +89,15 @@ def test_distance_and_persistence_are_scores_too(setting):
     assert detector(setting[1]).score.isfinite().all()
 
 
-def test_smooth_networks_go_without_the_surrogate(settled, setting):
+def test_the_default_scales_suit_networks_without_relu_too(settled, setting):
     smooth = settled(nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 4)))
-    found = fit((smooth, *setting[1:]), scales=None)
-    assert not any(isinstance(scale, SoftplusSurrogate) for scale in found.scales)
-    rectified = fit(setting, scales=None)
-    assert any(isinstance(scale, SoftplusSurrogate) for scale in rectified.scales)
+    found = fit((smooth, *(part[:4] for part in setting[1:])), scales=None)
+    assert found.scales == (
+        CentralDifference(0.1),
+        CentralDifference(0.03),
+        GaussianSmoothing(1.0, 200),
+    )
+    assert found(setting[1][:2]).score.isfinite().all()
 
 
 @pytest.mark.messages
@@ -102,13 +106,19 @@ def test_bad_input_is_refused(setting, tmp_path):
     for changed, error, words in (
         ({"scores": ("depth",)}, ParameterError, "`scores` must be among curvature"),
         ({"scores": ()}, ParameterError, "`scores` must be among"),
+        ({"scores": "depth"}, ParameterError, "`scores` must be among .* got 'depth'"),
         ({"scales": ()}, ParameterError, "`scales` must be CentralDifference"),
+        ({"scales": (0.1,)}, ParameterError, "`scales` must be CentralDifference"),
+        ({"draws": 0}, ParameterError, "`draws` must be an integer of at least 1, got 0"),
         ({"false_alarms": 1.0}, ParameterError, "`false_alarms` must lie between 0 and 1"),
         ({"originals": model(perturbed).argmax(1)}, DataError, "`originals` must differ"),
-        ({"originals": torch.full((30,), 4)}, ParameterError, "`labels` must lie in 0 to 3"),
+        ({"originals": torch.full((30,), 4)}, ParameterError, "`originals` must lie in 0 to 3"),
     ):
         with pytest.raises(error, match=words):
             fit(setting, **changed)
+    for field in (nn.Linear(6, 1), lambda points: points.sum(1)):
+        with pytest.raises(FieldError, match="at least two classes, got 1"):
+            fit((field, natural, perturbed))
     with pytest.raises(DataError, match="`natural` must hold at least two inputs, got 1"):
         fit((model, natural[:1], perturbed))
     with pytest.raises(ShapeError, match="`perturbed` must have inputs of the shape"):
@@ -119,13 +129,62 @@ def test_bad_input_is_refused(setting, tmp_path):
         detect.load(tmp_path, model)
 
 
-def test_a_damaged_file_is_refused(setting, tmp_path):
+DAMAGES = {
+    "a scale of no known kind": lambda words, tensors: words["scales"][0].update(kind="Anything"),
+    "a scale that is gone": lambda words, tensors: words["scales"].pop(),
+    "a score of no known name": lambda words, tensors: words.update(scores=["depth"]),
+    "no threshold": lambda words, tensors: words["numbers"].pop("threshold"),
+    "no area": lambda words, tensors: words["numbers"].pop("area"),
+    "no shape": lambda words, tensors: words.pop("shape"),
+    "an empty shape": lambda words, tensors: words.update(shape=[]),
+    "no thresholds of the curve": lambda words, tensors: tensors.pop("thresholds"),
+    "a centre of another length": lambda words, tensors: tensors.update(centre=torch.zeros(2)),
+    "the format before": lambda words, tensors: words.pop("format"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_refused(setting, tmp_path, damage):
     fit(setting).save(tmp_path)
     words = json.loads((tmp_path / "detector.json").read_text())
-    words["scales"][0]["kind"] = "Anything"
+    tensors = load_file(tmp_path / "detector.safetensors")
+    DAMAGES[damage](words, tensors)
     (tmp_path / "detector.json").write_text(json.dumps(words))
+    save_file(tensors, tmp_path / "detector.safetensors")
     with pytest.raises(DataError, match=r"as Detector\.save wrote them"):
         detect.load(tmp_path, setting[0])
+
+
+def test_a_file_that_is_no_dictionary_is_refused(setting, tmp_path):
+    fit(setting).save(tmp_path)
+    (tmp_path / "detector.json").write_text("[1, 2]")
+    with pytest.raises(DataError, match=r"as Detector\.save wrote them"):
+        detect.load(tmp_path, setting[0])
+
+
+@pytest.mark.messages
+def test_another_model_or_other_points_are_refused(setting, tmp_path):
+    fit(setting).save(tmp_path)
+    fewer = detect.load(tmp_path, nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
+    with pytest.raises(FieldError, match=r"must return the 4 logits .* fitted on, got 3"):
+        fewer(setting[1])
+    with pytest.raises(ShapeError, match=r"must have the shape \(n, 6\) .* got \(5, 2, 3\)"):
+        fit(setting)(torch.rand(5, 2, 3))
+
+
+def test_an_answer_does_not_depend_on_the_place_in_the_batch(setting):
+    detector = fit((setting[0], *(part[:6] for part in setting[1:])),
+                   scores=("curvature", "persistence"))  # fmt: skip
+    points = setting[1][:8]
+    forth, back = detector(points), detector(points.flip(0))
+    assert torch.equal(forth.original_class, back.original_class.flip(0))
+    torch.testing.assert_close(forth.score, back.score.flip(0), rtol=1e-3, atol=1e-3)
+
+
+def test_one_scale_and_one_score_need_no_sequence(setting):
+    found = fit(setting, scores="total_curvature", scales=SCALES[1])
+    assert found.scores == ("total_curvature",)
+    assert found.scales == SCALES[1:]
 
 
 @pytest.mark.slow

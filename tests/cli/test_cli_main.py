@@ -8,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from levelset.cli import main
+from levelset.datasets import read_images
 
 AUDIT = ["audit", "--model", "digits", "--data", "digits", "--effort", "quick"]
 
@@ -155,3 +157,45 @@ def test_audit_of_persistence_shows_classes_around_an_input(
     again = [*words[:-1], str(tmp_path / "other"), "--frequencies", "3", "--effort", "quick"]
     assert main(again) == 1
     assert "--frequencies must lie in 0 to 2, got 3" in capsys.readouterr().err
+
+
+def test_audit_of_distance_and_persistence_sets_natural_against_adversarial(tmp_path: Path) -> None:
+    words = [*AUDIT, "--limit", "3", "--norms", "2", "--measure", "distance", "persistence"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Natural against adversarial" in page
+    table = pq.read_table(tmp_path / "run" / "measurements").to_pydict()
+    assert all(sigma > 0 for sigma in table["sigma_star_adversarial"])
+
+
+def test_audit_of_curvature_takes_the_smoothing_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["audit", "--model", "digits", "--data", "digits", "--limit", "3", "--out", str(out)]
+    words += ["--measure", "curvature", "--json"]
+    assert main([*words, "--smoothing", "gaussian:0.2"]) == 0
+    printed = summary_of(capsys.readouterr().out)
+    assert printed["curvature_found"] == 3
+    assert printed["curvature_scale"] == pytest.approx(0.2)
+    assert json.loads((out / "summary.json").read_text())["curvature_mean_median"] is not None
+    assert "noise of standard deviation 0.2" in (out / "report.html").read_text(encoding="utf-8")
+    table = pq.read_table(out / "measurements").to_pydict()
+    assert len(table["curvature_principal"][0]) == 63
+    assert main([*words, "--resume"]) == 1
+    said = capsys.readouterr().err
+    assert "smoothing was GaussianSmoothing(sigma=0.2, draws=100), is SoftplusSurrogate" in said
+    for wrong in ("softplus", "softplus:x", "softplus:-1", "sharply:5"):
+        assert main([*words, "--smoothing", wrong]) == 1
+        assert f"such as softplus:5, got '{wrong}'" in capsys.readouterr().err
+
+
+def test_data_without_the_last_classes_is_audited(tmp_path: Path) -> None:
+    digits = read_images("digits", limit=40)
+    kept = digits[digits.labels < 7][:4]
+    file = tmp_path / "some.npz"
+    np.savez(file, images=kept.points.numpy(), labels=kept.labels.numpy())
+    words = ["audit", "--model", "digits", "--data", str(file), "--measure", "curvature"]
+    assert main([*words, "--out", str(tmp_path / "run")]) == 0
+    options = json.loads((tmp_path / "run" / "manifest.json").read_text())["options"]
+    assert options["classes"] == list("0123456789")

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from levelset.errors import FieldError, ParameterError
+from levelset.errors import FieldError, ParameterError, ShapeError
 from levelset.losses import curvature
 
 
@@ -79,8 +79,17 @@ def test_arguments_are_left_alone_and_bad_ones_refused(settled, noise, left_as_f
         curvature(net, points, labels, h=0.0)
     with pytest.raises(ParameterError, match="`labels` must lie in 0 to 2"):
         curvature(net, points, labels + 1)
+    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
+        curvature(net, points, [0, 1, 2])
     with pytest.raises(FieldError, match="must return logits"):
         curvature(lambda x: x.sum(1), points, labels)
     with pytest.raises(FieldError, match="must be differentiable in its points"):
         curvature(lambda x: x.detach(), points, labels)
     assert float(curvature(net, points[:0], labels[:0]).detach()) == 0.0
+
+
+def test_models_may_write_into_their_input(settled, noise, left_as_found):
+    net, points, labels = model(settled), noise(3, 5), torch.tensor([0, 1, 2])
+    with left_as_found(points):
+        found = curvature(lambda x: net(x.sub_(0.5)), points, labels)
+    torch.testing.assert_close(found, curvature(lambda x: net(x - 0.5), points, labels))

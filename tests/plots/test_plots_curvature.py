@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -41,3 +43,26 @@ def test_curves_and_ranks():
     assert [bar.get_height() for bar in bars] == [0.75, 0.0, 0.25]
     with pytest.raises(ParameterError, match="must hold at least one input"):
         plots.ranks(torch.zeros(0))
+
+
+def test_ends_are_parted_bins_shared_and_nothing_is_told_in_words():
+    few = curvature(Sphere(), torch.eye(9), count=2, ends="both")
+    ax = plots.curvature(few, ends="both")
+    assert ax.lines[0].get_ydata() == pytest.approx([1.0, 1.0, math.nan, 1.0, 1.0], nan_ok=True)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "7", "8"]
+    assert "1 / unit of the inputs" in ax.get_ylabel()
+    with pytest.raises(ParameterError, match="must hold all 8 principal curvatures, got 4"):
+        plots.curvature(few)
+    small, large = (curvature(Sphere(radius=r), r * torch.eye(3)) for r in (1.0, 4.0))
+    bars = plots.mean_curvatures({"small": small, "large": large}, bins=3).patches
+    assert [bar.get_x() for bar in bars] == pytest.approx([0.25, 0.5, 0.75] * 2)
+    assert [bar.get_height() for bar in bars] == [0.0, 0.0, 3.0, 3.0, 0.0, 0.0]
+    small.principal.fill_(math.nan)
+    small.mean.fill_(math.nan)
+    for draw, words in (
+        (plots.curvature, "no point has principal curvatures"),
+        (plots.mean_curvatures, "no point has a mean curvature"),
+    ):
+        ax = draw(small)
+        assert [text.get_text() for text in ax.texts] == [words]
+        assert not len(ax.get_xticks())

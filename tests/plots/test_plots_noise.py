@@ -53,6 +53,13 @@ def test_class_frequencies_draws_a_line_a_class_that_is_met():
         plots.class_frequencies(shares, sigmas[1:])
 
 
+def test_class_frequencies_of_many_classes_or_one_noise_are_told_apart():
+    shares = torch.full((1, 14), 1 / 14, dtype=torch.float64)
+    lines = plots.class_frequencies(shares, torch.tensor([0.5])).get_lines()
+    assert len({line.get_color() for line in lines}) == 14
+    assert all(line.get_marker() == "o" for line in lines)
+
+
 def test_persistence_along_draws_a_line_a_gamma_and_where_the_class_ends():
     found = persistence_along(
         Orthant(1, 2), torch.ones(2), -torch.ones(2), steps=6, gammas=(0.7, 0.9), tolerance=0.1,

@@ -21,8 +21,13 @@ def test_the_first_models_are_seen_on_light_and_dark(colour: str, ground: str) -
     assert contrast(colour, ground) >= 3.0
 
 
-def test_colours_go_by_place_and_repeat() -> None:
-    assert model_colours(8) == [*MODEL_COLOURS, *MODEL_COLOURS[:2]]
+def test_colours_go_by_place_and_never_repeat() -> None:
+    assert model_colours(3) == list(MODEL_COLOURS[:3])
+    many = model_colours(40)
+    assert many[:6] == list(MODEL_COLOURS)
+    assert model_colours(9) == many[:9]
+    assert len(set(many)) == 40
+    assert all(translucent(colour, 1.0) for colour in many)
     assert len(set(CLASS_COLOURS)) == 7
 
 

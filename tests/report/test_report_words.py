@@ -27,6 +27,11 @@ def test_sentence_tells_the_quantiles_of_the_right_inputs(make_audit: Make) -> N
     assert words.startswith("“model”: 101 of 101 inputs are classified right")
 
 
+def test_one_input_takes_the_singular(make_audit: Make) -> None:
+    words = _words.sentence(make_audit(1, wrong=0, missed=0))
+    assert "1 of 1 input is classified right" in words
+
+
 def test_audit_without_witnesses_says_so(make_audit: Make) -> None:
     card = _words.cards(make_audit(n=3, wrong=3, missed=0))[1]
     assert card["value"] == "none"

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from levelset._tools.checks import (
     check_points,
     check_positive,
     check_same_rows,
+    check_whole,
     first_rows,
 )
 from levelset.errors import DataError, ParameterError, ShapeError
@@ -79,6 +81,14 @@ def test_same_rows(shape):
         check_same_rows("f", torch.zeros(3, 2), torch.zeros(shape), "labels")
 
 
+@pytest.mark.parametrize("other", [[0, 1, 2], np.zeros(3)])
+@pytest.mark.messages
+def test_rows_that_are_no_tensor(other):
+    kind = type(other).__name__
+    with pytest.raises(ShapeError, match=rf"f: `labels` must be a torch\.Tensor, got {kind}\."):
+        check_same_rows("f", torch.zeros(3, 2), other, "labels")
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.complex64])
 @pytest.mark.messages
 def test_labels_of_another_kind(dtype):
@@ -106,6 +116,13 @@ def test_labels_out_of_range(bad, text):
 def test_positive(value):
     with pytest.raises(ParameterError, match=rf"f: `tol` must be positive, got {value}\."):
         check_positive("f", "tol", value)
+
+
+@pytest.mark.parametrize("value", [1, 2.5, 3.0, True, "3", math.nan])
+def test_whole(value):
+    check_whole("f", "draws", np.int64(2), at_least=2)
+    with pytest.raises(ParameterError, match="f: `draws` must be an integer of at least 2, got "):
+        check_whole("f", "draws", value, at_least=2)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,6 +1,7 @@
 """Checks of arguments, one sentence a failure: argument, what was expected, what came, remedy."""
 
 import math
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ __all__ = [
     "check_points",
     "check_positive",
     "check_same_rows",
+    "check_whole",
     "first_rows",
 ]
 
@@ -56,7 +58,10 @@ def check_finite(function: str, points: Tensor, name: str = "points") -> None:
 
 
 def check_same_rows(function: str, points: Tensor, other: Tensor | None, name: str) -> None:
-    """Refuse an array whose first axis is not that of `points`."""
+    """Refuse what is no tensor, or one whose first axis is not that of `points`."""
+    if other is not None and not isinstance(other, Tensor):
+        message = f"{function}: `{name}` must be a torch.Tensor, got {type(other).__name__}."
+        raise ShapeError(message)
     if other is not None and (other.dim() == 0 or len(other) != len(points)):
         message = (
             f"{function}: `{name}` must have one row per point ({len(points)}), "
@@ -65,20 +70,22 @@ def check_same_rows(function: str, points: Tensor, other: Tensor | None, name: s
         raise ShapeError(message)
 
 
-def check_labels(function: str, labels: Tensor, points: Tensor, classes: int) -> None:
+def check_labels(
+    function: str, labels: Tensor, points: Tensor, classes: int, name: str = "labels"
+) -> None:
     """Refuse labels that are not `(n,)` integers in 0 to `classes` - 1."""
-    check_same_rows(function, points, labels, "labels")
+    check_same_rows(function, points, labels, name)
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        message = f"{function}: `labels` must be integers, got {labels.dtype}."
+        message = f"{function}: `{name}` must be integers, got {labels.dtype}."
         raise ShapeError(message)
     if labels.dim() != 1:
-        message = f"{function}: `labels` must have the shape (n,), got {tuple(labels.shape)}."
+        message = f"{function}: `{name}` must have the shape (n,), got {tuple(labels.shape)}."
         raise ShapeError(message)
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
         worst = int(labels[bad][0])
         message = (
-            f"{function}: `labels` must lie in 0 to {classes - 1}, got {worst} "
+            f"{function}: `{name}` must lie in 0 to {classes - 1}, got {worst} "
             f"({int(bad.sum())} of {len(bad)} rows; first: {first_rows(bad)})."
         )
         raise ParameterError(message)
@@ -95,6 +102,13 @@ def check_at_least_one(function: str, name: str, value: int | float) -> None:
     """Refuse a count below 1, NaN and infinity."""
     if not (math.isfinite(value) and value >= 1):
         message = f"{function}: `{name}` must be at least 1, got {value}."
+        raise ParameterError(message)
+
+
+def check_whole(function: str, name: str, value: object, *, at_least: int = 1) -> None:
+    """Refuse what is not an integer of at least `at_least`."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
+        message = f"{function}: `{name}` must be an integer of at least {at_least}, got {value!r}."
         raise ParameterError(message)
 
 

@@ -8,27 +8,31 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from levelset._probes import check_field
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
     check_finite,
-    check_labels,
     check_points,
-    first_rows,
 )
-from levelset._tools.evaluation import Evaluator
 from levelset._tools.files import write_json
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Labels, Points, Progress
 from levelset.attacks._problem import Bounds, box_of
+from levelset.auditing._answers import answers, first_answers
+from levelset.auditing._curvature import SMOOTHINGS, SmoothingChoice, choose_smoothing
 from levelset.auditing._manifest import manifest, start_run
-from levelset.auditing._measures import MEASURES, Measured, Policy, answers
+from levelset.auditing._measures import (
+    ADVERSARIAL,
+    MEASURES,
+    Measured,
+    Policy,
+    adversarial_persistence,
+)
 from levelset.auditing._parts import read_part, write_part
 from levelset.auditing._result import Audit
 from levelset.boundary import Effort
-from levelset.errors import DataError, FieldError, ParameterError
+from levelset.errors import DataError, ParameterError
 from levelset.fields import Classifier
 
 __all__ = ["audit"]
@@ -36,7 +40,6 @@ __all__ = ["audit"]
 # Numbers in the inputs of one part: 250 images of MNIST, and what a killed run may lose.
 _PART_ELEMENTS = 200_000
 _PART_LEAST = 4
-_PROBED = 4
 
 
 def audit(
@@ -48,6 +51,7 @@ def audit(
     norms: Sequence[float] = (2.0, math.inf),
     bounds: Bounds | None = None,
     effort: Effort = "standard",
+    smoothing: SmoothingChoice = "auto",
     classes: Sequence[str] | None = None,
     name: str = "model",
     out: str | Path | None = None,
@@ -63,8 +67,14 @@ def audit(
     point of another class is, with that point. Distances are upper bounds with a witness (see
     [`distance`][levelset.boundary.distance]). With `persistence` among the measures also how much
     noise its prediction survives: columns `sigma_star`, `sigma_low`, `sigma_high` (the
-    0.7-persistence and its interval), `certified_radius` and `noise_rival` (see
-    [`persistence`][levelset.boundary.persistence]).
+    0.7-persistence and its interval), `certified_radius`, `certified_sigma` and `noise_rival` (see
+    [`persistence`][levelset.boundary.persistence]). With `distance` and `persistence` also, for the
+    first 100 inputs, `sigma_star_adversarial`: the persistence of an adversarial input, the point
+    1.5 times as far as the witness on the line through it (L2 if among `norms`, else the first),
+    clamped to the bounds. With `curvature` also how the boundary with the runner-up
+    bends: columns `curvature_largest`, `curvature_smallest`, `curvature_mean`,
+    `curvature_mean_error`, `curvature_rival`, `curvature_smoothing`, `curvature_scale` and, with
+    several numbers a row, `curvature_principal` (see [`curvature`][levelset.boundary.curvature]).
 
     With `out`, the rows are written as they are found: `manifest.json` (what was run),
     `measurements/part-*.parquet` (the rows), `witnesses/part-*.safetensors` (inputs and
@@ -72,14 +82,21 @@ def audit(
     an interrupted run goes on with `resume=True` and ends with the same rows as an unbroken one.
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`; held in evaluation mode, left as found.
+        model: Maps `(n, *d)` to logits `(n, k)`; held in evaluation mode, left as found. For
+            `persistence` alone it may answer integer labels, `(n,)`: margins are NaN then.
         points: The inputs, `(n, *d)`, in the data's own units.
         labels: Their classes, `(n,)`.
-        measures: What to measure, in this order: `distance`, `persistence`.
+        measures: What to measure, in this order: `distance`, `persistence`, `curvature`.
         norms: In which norms, 2 and infinity; for `distance` alone.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         effort: How long to search: `quick`, `standard` or `thorough`.
-        classes: Names of the classes; `None` for the classifier's own, or their numbers.
+        smoothing: What stands for the second derivative in `curvature`: `SoftplusSurrogate`,
+            `GaussianSmoothing`, `CentralDifference` or `ForwardDifference`; `None` for the
+            network's own. `"auto"`: a softplus of sharpness 5 for the ReLUs of a network that has
+            any, else the network's own, else, where that is zero or missing at each of the first
+            16 inputs, noise of a tenth of the range with 100 draws.
+        classes: Names of the classes; `None` for the classifier's own, or their numbers. Numbers
+            in order count as no names, so that data without the last classes fits.
         name: What reports call this model.
         out: A folder for the results; `None` to keep them in memory only.
         resume: Go on with the run that `out` holds, if it holds one.
@@ -93,19 +110,31 @@ def audit(
 
     Raises:
         DataError: If there are no inputs, or NaN or infinite values among them.
-        ParameterError: If inputs lie outside the bounds, or labels out of range.
-        FieldError: If the model returns another shape, NaN, or rows that depend on each other.
+        ParameterError: If inputs lie outside the bounds, labels out of range, or an option.
+        FieldError: If the model returns another shape, NaN, rows that depend on each other, or
+            labels where logits are needed, or the smoothing can be measured at none of the first
+            inputs.
         RunError: If the folder cannot be written, or holds another run.
     """
-    _check(points, measures, engine, batch_size)
+    _check(points, measures, engine, smoothing, batch_size)
     with frozen(model):
         box = box_of("audit", model, points, bounds)
-        logits = _logits(model, points, labels, batch_size)
+        if classes is None and isinstance(model, Classifier):
+            classes = model.classes
+        logits = first_answers(model, points, labels, measures, batch_size)
         labels = labels.long()
-        names = _class_names(model, classes, logits.shape[1])
+        names = _class_names(logits, labels, classes)
         measured = norms if "distance" in measures else ()
         policy = Policy(
-            tuple(check_norm("audit", norm) for norm in measured), box, effort, batch_size, seed
+            tuple(check_norm("audit", norm) for norm in measured),
+            box,
+            effort,
+            batch_size,
+            seed,
+            choose_smoothing(model, points, smoothing, box, batch_size)
+            if "curvature" in measures
+            else None,
+            ADVERSARIAL if measured and "persistence" in measures else 0,
         )
         folder = None if out is None else Path(out)
         if folder is not None:
@@ -146,7 +175,11 @@ def _measure(
         found = MEASURES[measure](model, points[rows], labels[rows], policy, generator)
         columns.update(found.columns)
         witnesses.update(found.witnesses)
-    return Measured(columns, witnesses)
+    found = Measured(columns, witnesses)
+    if policy.adversarial:
+        sigma = adversarial_persistence(model, points[rows], found, policy, generator)
+        columns["sigma_star_adversarial"] = sigma
+    return found
 
 
 def _join(
@@ -172,7 +205,13 @@ def _join(
     )
 
 
-def _check(points: Tensor, measures: Sequence[str], engine: str, batch_size: int | None) -> None:
+def _check(
+    points: Tensor,
+    measures: Sequence[str],
+    engine: str,
+    smoothing: SmoothingChoice,
+    batch_size: int | None,
+) -> None:
     check_points("audit", points)
     if len(points) == 0:
         message = "audit: `points` must hold at least one input, got an empty data set."
@@ -183,52 +222,53 @@ def _check(points: Tensor, measures: Sequence[str], engine: str, batch_size: int
     if unknown or not measures:
         message = f"audit: `measures` must be among {', '.join(MEASURES)}, got {list(measures)}."
         raise ParameterError(message)
+    if smoothing != "auto" and "curvature" not in measures:
+        message = (
+            "audit: `smoothing` is for the measure curvature, which is not among `measures`, got "
+            f"{smoothing}. Add it, or leave `smoothing` out."
+        )
+        raise ParameterError(message)
+    if smoothing != "auto" and type(smoothing) not in SMOOTHINGS:
+        message = (
+            "audit: `smoothing` must be 'auto', None, or one of SoftplusSurrogate, "
+            f"GaussianSmoothing, CentralDifference, ForwardDifference, got {smoothing!r}."
+        )
+        raise ParameterError(message)
     if engine != "local":
         message = f"audit: `engine` must be 'local', got {engine!r}."
         raise ParameterError(message)
 
 
-def _logits(model: nn.Module, points: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:
-    """Return the model's answers on all inputs, once they and it are known to be sound."""
-    logits = Evaluator("audit", model, batch_size).values(points)
-    bad = ~logits.isfinite().all(1)
-    if bad.any():
-        message = (
-            f"audit: `model` must return finite logits, got NaN or infinity for "
-            f"{int(bad.sum())} of {len(bad)} inputs (first: {first_rows(bad)}). "
-            "Check its weights and the scale of the inputs."
-        )
-        raise FieldError(message)
-    if logits.shape[1] < 2:
-        message = (
-            f"audit: `model` must return (n, k) logits with k >= 2, got k = {logits.shape[1]}."
-        )
-        raise FieldError(message)
-    check_labels("audit", labels, points, logits.shape[1])
-    check_field(model, points[:_PROBED]).raise_if_unfit()
-    return logits
-
-
-def _class_names(model: nn.Module, classes: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    if classes is None and isinstance(model, Classifier):
-        classes = model.classes
-    if classes is None:
-        return tuple(str(k) for k in range(count))
-    if len(classes) != count:
-        message = f"audit: `classes` must name all {count} logits, got {len(classes)} names."
+def _class_names(logits: Tensor, labels: Tensor, classes: Sequence[str] | None) -> tuple[str, ...]:
+    known = () if classes is None else tuple(classes)
+    if logits.dim() == 1:  # labels: as many as are named or met
+        count = max(len(known), int(logits.max()) + 1, int(labels.max()) + 1)
+    else:
+        count = logits.shape[1]
+    numbers = tuple(str(k) for k in range(count))
+    if known == numbers[: len(known)]:
+        return numbers
+    if len(known) != count:
+        message = f"audit: `classes` must name all {count} logits, got {len(known)} names."
         raise ParameterError(message)
-    return tuple(classes)
+    return known
 
 
 def _options(
     measures: Sequence[str], policy: Policy, classes: tuple[str, ...]
 ) -> dict[str, object]:
     low, high = policy.bounds
+    chosen: dict[str, object] = {}
+    if "curvature" in measures:
+        chosen["smoothing"] = str(policy.smoothing)
+    if "persistence" in measures:
+        chosen["adversarial"] = policy.adversarial
     return {
         "measures": list(measures),
         "norms": [norm_name(norm) for norm in policy.norms],
         "effort": policy.effort,
         "seed": policy.seed,
+        **chosen,
         "bounds": [torch.as_tensor(low).tolist(), torch.as_tensor(high).tolist()],
         "classes": list(classes),
     }

@@ -1,7 +1,6 @@
 """The measurements an audit can make, by name: each turns a part of the inputs into columns."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,8 +11,13 @@ from levelset._tools.norms import norm_name
 from levelset.attacks._problem import Bounds
 from levelset.auditing._curvature import curvature_columns
 from levelset.boundary import ATTACKS, Effort, distance, persistence
+from levelset.boundary._second_order._smoothing import Smoothing
 
-__all__ = ["MEASURES", "Measured", "Policy", "answers"]
+__all__ = ["ADVERSARIAL", "BEYOND", "MEASURES", "Measured", "Policy", "adversarial_persistence"]
+
+ADVERSARIAL, BEYOND = 100, 1.5
+"""For how many inputs the persistence of an adversarial input is measured too, and how far that
+lies, in lengths of the least perturbation: on the boundary itself the 0.7-persistence is 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +29,8 @@ class Policy:
     effort: Effort
     batch_size: int | None
     seed: int
+    smoothing: Smoothing | None = None
+    adversarial: int = 0
 
     def generator(self, part: int) -> torch.Generator:
         """Return the generator of one part, so that a part does not depend on those before."""
@@ -34,7 +40,7 @@ class Policy:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Columns `(n,)` by name, and witnesses `(n, *d)` by norm."""
+    """Columns `(n,)`, or `(n, q)`, by name, and witnesses `(n, *d)` by norm."""
 
     columns: dict[str, Tensor]
     witnesses: dict[float, Tensor]
@@ -79,6 +85,7 @@ def _persistence(
         "sigma_low": found.low,
         "sigma_high": found.high,
         "certified_radius": found.certified_radius,
+        "certified_sigma": found.certified_sigma,
         "noise_rival": found.rival,
     }
     return Measured(columns, {})
@@ -89,24 +96,31 @@ def _curvature(
 ) -> Measured:
     """Measure how the boundary with the runner-up bends at each input, right or wrong."""
     del labels
-    low, high = (torch.as_tensor(end) for end in policy.bounds)
-    span = float((high - low).max())
-    width = span if math.isfinite(span) else 1.0
-    return Measured(curvature_columns(model, points, width, policy.batch_size, generator), {})
+    smoothing, batch_size = policy.smoothing, policy.batch_size
+    return Measured(curvature_columns(model, points, smoothing, batch_size, generator), {})
 
 
-def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
-    """Return the columns that every audit has: what the model answers, and by what margin."""
-    prediction = logits.argmax(1)
-    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    rival = logits.scatter(1, labels.unsqueeze(1), -torch.inf).amax(1)
-    return {
-        "index": index,
-        "label": labels,
-        "prediction": prediction,
-        "correct": prediction == labels,
-        "margin": own - rival,
-    }
+def adversarial_persistence(
+    model: nn.Module, points: Tensor, measured: Measured, policy: Policy, generator: torch.Generator
+) -> Tensor:
+    """Return the persistence of adversarial inputs, `(n,)`, for the first `policy.adversarial`.
+
+    An adversarial input lies on the line from an input that is classified right through its
+    witness, in L2 if that was measured, 1.5 times as far, clamped to the bounds. NaN where there is
+    none, or where it is classified as its input is.
+    """
+    norm = 2.0 if 2.0 in measured.witnesses else next(iter(measured.witnesses))
+    columns = measured.columns
+    wanted = columns["correct"] & (columns["index"] < policy.adversarial)
+    rows = (wanted & columns[f"distance_{norm_name(norm)}"].isfinite()).nonzero().flatten()
+    sigma = points.new_full((len(points),), torch.nan)
+    if len(rows):
+        low, high = (torch.as_tensor(end).to(points) for end in policy.bounds)
+        far = points[rows].lerp(measured.witnesses[norm][rows], BEYOND).clamp(low, high)
+        found = persistence(model, far, batch_size=policy.batch_size, generator=generator)
+        own = found.classes == columns["prediction"][rows]
+        sigma[rows] = found.sigma.masked_fill(own, torch.nan)
+    return sigma
 
 
 MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy, torch.Generator], Measured]] = {

@@ -54,6 +54,10 @@ def read_part(out: Path, number: int, points: Tensor, norms: tuple[float, ...]) 
 
 def _written(name: str, column: Tensor) -> pa.Array:
     """Return a column as it stands on disk, where attacks go by their names."""
+    if column.dim() == 2:
+        return pa.FixedSizeListArray.from_arrays(
+            pa.array(column.cpu().numpy().ravel()), column.shape[1]
+        )
     if not name.startswith("attack_"):
         return pa.array(column.cpu().numpy())
     return pa.array([ATTACKS[k] if k >= 0 else None for k in column.tolist()], pa.string())
@@ -61,6 +65,9 @@ def _written(name: str, column: Tensor) -> pa.Array:
 
 def _read(name: str, column: pa.ChunkedArray) -> Tensor:
     """Return a column as it stands in memory, where attacks go by their numbers."""
+    if pa.types.is_fixed_size_list(column.type):
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return torch.from_numpy(flat.copy()).view(len(column), column.type.list_size)
     if not name.startswith("attack_"):
         return torch.from_numpy(column.to_numpy(zero_copy_only=False).copy())
     return torch.tensor(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.medians import median
 from levelset._tools.norms import norm_name
 from levelset._tools.proportions import clopper_pearson
 from levelset._typing import PerPoint, Points
@@ -45,9 +46,13 @@ class Audit:
             `prediction`, `correct`, `margin`, then for each norm p `distance_p`,
             `nearest_class_p`, `iterations_p`, `converged_p` and `attack_p` (on disk the name of
             the attack that found the witness, here its place in `levelset.boundary.ATTACKS`, -1
-            where none did), p written `2` or `inf`; and where
-            persistence was measured `sigma_star`, `sigma_low`, `sigma_high`, `certified_radius`
-            and `noise_rival`.
+            where none did), p written `2` or `inf`; and where persistence was measured
+            `sigma_star`, `sigma_low`, `sigma_high`, `certified_radius`, `certified_sigma` and
+            `noise_rival`, with `distance` too `sigma_star_adversarial` (NaN where not measured);
+            and where curvature was `curvature_largest`, `curvature_smallest`, `curvature_mean`,
+            `curvature_mean_error`, `curvature_rival`, `curvature_smoothing`, `curvature_scale` and
+            `curvature_principal`, `(n, q)`: all of a row in descending order, or half from the top
+            and half from the bottom.
         witnesses: For each norm the nearest point found of another class than the label,
             `(n, *d)`; the input itself where it is misclassified, NaN where none was found.
         norms: The norms, in order.
@@ -85,7 +90,9 @@ class Audit:
         """Return the numbers of the whole audit, ready for JSON.
 
         Distances are over the inputs classified right that have a witness; those classified wrong
-        have distance 0 and are counted apart, as are those without a witness (`missed`).
+        have distance 0 and are counted apart, as are those without a witness (`missed`). Medians
+        of persistence are over the inputs where it is finite, those of certified radii over the
+        inputs that have one.
         """
         correct = self.columns["correct"].bool()
         found: dict[str, int | float] = {
@@ -99,7 +106,7 @@ class Audit:
             finite = distance[distance.isfinite()]
             found[f"missed_{name}"] = int((~distance.isfinite()).sum())
             if len(finite):
-                found[f"distance_{name}_median"] = float(finite.median())
+                found[f"distance_{name}_median"] = median(finite)
                 found[f"distance_{name}_mean"] = float(finite.mean())
                 found[f"distance_{name}_min"] = float(finite.min())
         if "sigma_star" in self.columns:
@@ -107,9 +114,17 @@ class Audit:
             finite = sigma[sigma.isfinite()]
             found["sigma_star_found"] = int((finite > 0).sum())
             if len(finite):
-                found["sigma_star_median"] = float(finite.median())
-            certified = self.columns["certified_radius"].double()
-            found["certified_radius_median"] = float(certified.median())
+                found["sigma_star_median"] = median(finite)
+            certified = self.columns["certified_radius"]
+            if (made := certified.isfinite()).any():
+                found["certified_radius_median"] = median(certified[made])
+        if "curvature_mean" in self.columns:
+            known = self.columns["curvature_mean"].isfinite()
+            found["curvature_found"] = int(known.sum())
+            for name in ("smoothing", "scale"):  # the same for all rows of an audit
+                found[f"curvature_{name}"] = self.columns[f"curvature_{name}"][0].item()
+            for name in ("mean", "largest", "smallest") if known.any() else ():
+                found[f"curvature_{name}_median"] = median(self.columns[f"curvature_{name}"][known])
         return found
 
     def robustness(

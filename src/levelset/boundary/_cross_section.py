@@ -6,11 +6,18 @@ import torch
 from torch import Tensor
 
 from levelset._intersection import intersect
-from levelset._tools.checks import check_finite, check_points, check_positive
+from levelset._tools.checks import (
+    check_finite,
+    check_points,
+    check_positive,
+    check_same_rows,
+    check_whole,
+)
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Field, Points
-from levelset.boundary._second_order._hessian import check_gradient, one_equation
+from levelset.boundary._second_order._hessian import one_equation
+from levelset.boundary._second_order._refusals import check_gradient
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["CrossSection", "cross_section"]
@@ -96,9 +103,8 @@ def cross_section(
                 f"{tuple(point.shape)}."
             )
             raise ShapeError(message)
-    if resolution < 2:
-        message = f"cross_section: `resolution` must be at least 2, got {resolution}."
-        raise ParameterError(message)
+    check_same_rows("cross_section", start, labels, "labels")
+    check_whole("cross_section", "resolution", resolution, at_least=2)
     if extent is not None:
         check_positive("cross_section", "extent", extent)
     start, perturbed = start.detach(), perturbed.detach()

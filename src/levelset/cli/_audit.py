@@ -1,5 +1,6 @@
 """`levelset audit`: where the decision boundary lies around each input of a data set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,15 @@ import torch
 from levelset import report
 from levelset.auditing import Audit as Found
 from levelset.auditing import audit
-from levelset.boundary import Effort, class_frequencies
+from levelset.auditing._curvature import SmoothingChoice
+from levelset.boundary import (
+    CentralDifference,
+    Effort,
+    GaussianSmoothing,
+    SoftplusSurrogate,
+    class_frequencies,
+)
+from levelset.boundary._second_order._smoothing import Smoothing
 from levelset.cli._options import NORMS, Common, bar, show
 from levelset.datasets import load_model, read_images
 from levelset.errors import ParameterError
@@ -20,6 +29,12 @@ __all__ = ["Audit"]
 # Pictures of class frequencies: the most noise, in ranges of an input's values (as in Bell 2023,
 # figure 9), at how many noises, and how many copies are shown.
 NOISE, LEVELS, COPIES = 1.6, 41, 9
+
+SMOOTHINGS: dict[str, Callable[[float], Smoothing]] = {
+    "softplus": SoftplusSurrogate,
+    "gaussian": lambda sigma: GaussianSmoothing(sigma, draws=100),
+    "central": CentralDifference,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +65,9 @@ class Audit(Common):
     """In which norms."""
     effort: Effort = "standard"
     """How long to search for each input."""
+    smoothing: str = "auto"
+    """What stands for the second derivative in curvature: none (the network's own),
+    softplus:SHARPNESS, gaussian:SIGMA or central:STEP; auto takes what fits the network."""
     mean: tuple[float, ...] | None = None
     """Subtracted from the inputs before the model sees them: one number, or one a channel."""
     std: tuple[float, ...] | None = None
@@ -62,7 +80,7 @@ class Audit(Common):
 
     def run(self) -> None:
         """Load, measure, write."""
-        device = self.place()
+        device, smoothing = self.place(), _smoothing(self.smoothing)
         data = read_images(self.data, split=self.split, limit=self.limit)
         bad = [index for index in self.frequencies if not 0 <= index < len(data)]
         if bad:
@@ -84,6 +102,7 @@ class Audit(Common):
                 measures=self.measure,
                 norms=[NORMS[norm] for norm in self.norms],
                 effort=self.effort,
+                smoothing=smoothing,
                 name=name,
                 out=self.out,
                 resume=self.resume,
@@ -115,7 +134,25 @@ class Audit(Common):
                     sigmas,
                     classes=found.classes,
                     copies=copies if point.dim() == 3 and point.shape[0] in (1, 3) else None,
+                    bounds=found.bounds,
                     name=f"input {index}",
                 )
             )
         return sections
+
+
+def _smoothing(text: str) -> SmoothingChoice:
+    """Return what `--smoothing` names."""
+    if text == "auto":
+        return "auto"
+    if text == "none":
+        return None
+    kind, _, number = text.partition(":")
+    try:
+        return SMOOTHINGS[kind](float(number))
+    except (KeyError, ValueError) as error:
+        message = (
+            "--smoothing must be auto, none, softplus:SHARPNESS, gaussian:SIGMA or central:STEP "
+            f"with a positive number, such as softplus:5, got {text!r}."
+        )
+        raise ParameterError(message) from error

@@ -81,7 +81,7 @@ def curvature(
 
 def _losses(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
     with torch.enable_grad():
-        logits = model(points)
+        logits = model(points.clone())  # no leaf, for models that write into their input
         if logits.dim() != 2 or len(logits) != len(points):
             message = (
                 f"curvature: `model` must return logits ({len(points)}, k), got "

@@ -1,5 +1,6 @@
 """Curvature and detection: ordered profiles, means, cross-sections, ROC curves, ranks."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
 from levelset.plots._axes import axes_or_new
 from levelset.report._palette import model_colours
+from levelset.report._profile import UNIT, Shown, bin_edges, broken, mean_profile
+from levelset.report._profile import places as places_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,28 +21,38 @@ if TYPE_CHECKING:
 __all__ = ["cross_section", "curvature", "mean_curvatures", "ranks", "roc"]
 
 
-def curvature(results: Curvature | Mapping[str, Curvature], ax: "Axes | None" = None) -> "Axes":
+def curvature(
+    results: Curvature | Mapping[str, Curvature], ax: "Axes | None" = None, *, ends: Shown = "all"
+) -> "Axes":
     """Draw the mean of the ordered principal curvatures over the points.
 
     Args:
         results: One result, or several by what they are called.
         ax: Where to draw; `None` for new axes.
+        ends: Which principal curvatures they hold, as they were asked for: `all`, the `top`, the
+            `bottom`, or `both` ends, which a gap parts.
 
     Returns:
         The axes drawn on.
 
     Raises:
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
-        ParameterError: If there is no point.
+        ParameterError: If there is no point, or a result holds other curvatures than `ends` says.
     """
     held = _held("curvature", results)
+    at = [places_of("plots.curvature", result, ends) for result in held.values()]
     axes = axes_or_new(ax)
-    for (name, result), colour in zip(held.items(), model_colours(len(held)), strict=True):
-        values = result.principal.double().cpu()
-        places = torch.arange(1, values.shape[1] + 1).numpy()
-        axes.plot(places, values.mean(0).numpy(), color=colour, label=name)
+    axes.set(xlabel="place of the principal curvature", ylabel=f"mean over the points, {UNIT}")
+    if not any(bool(result.principal.isfinite().all(1).any()) for result in held.values()):
+        return _said(axes, "no point has principal curvatures")
+    ticks = broken(at)
+    for name, colour, place in zip(held, model_colours(len(held)), at, strict=True):
+        x = range(len(place)) if ticks else [math.nan if p is None else p for p in place]
+        values = mean_profile(held[name].principal, place)
+        axes.plot(x, values, color=colour, label=name, marker="." if len(place) <= 40 else None)
+    if ticks:
+        axes.set_xticks(*ticks)
     axes.axhline(0.0, color="grey", lw=0.6)
-    axes.set(xlabel="place of the principal curvature", ylabel="mean over the points")
     if len(held) > 1:
         axes.legend(frameon=False)
     return axes
@@ -53,7 +66,7 @@ def mean_curvatures(
     Args:
         results: One result, or several by what they are called.
         ax: Where to draw; `None` for new axes.
-        bins: Number of bins.
+        bins: Number of bins, the same ones for all results.
 
     Returns:
         The axes drawn on.
@@ -64,11 +77,15 @@ def mean_curvatures(
     """
     held = _held("mean_curvatures", results)
     axes = axes_or_new(ax)
-    for (name, result), colour in zip(held.items(), model_colours(len(held)), strict=True):
-        values = result.mean[result.mean.isfinite()].double().cpu().numpy()
-        axes.hist(values, bins=bins, color=colour, alpha=0.5, label=name)
+    axes.set(xlabel=f"mean curvature, {UNIT}", ylabel="boundaries")
+    means = [result.mean[result.mean.isfinite()].double().cpu() for result in held.values()]
+    if not any(len(mean) for mean in means):
+        return _said(axes, "no point has a mean curvature")
+    edges = bin_edges(means, bins).tolist()
+    for name, mean, colour in zip(held, means, model_colours(len(held)), strict=True):
+        axes.hist(mean.numpy(), bins=edges, color=colour, alpha=0.5, label=name)
     axes.axvline(0.0, color="grey", lw=0.6)
-    axes.set(xlabel="mean curvature", ylabel="boundaries")
+    axes.locator_params(axis="y", integer=True)
     if len(held) > 1:
         axes.legend(frameon=False)
     return axes
@@ -143,6 +160,13 @@ def ranks(places: Tensor, ax: "Axes | None" = None) -> "Axes":
     shares = torch.bincount(places.long().cpu()).double() / len(places)
     axes.bar(range(1, len(shares) + 1), shares.tolist())
     axes.set(xlabel="rank of the original class", ylabel="share of perturbed inputs")
+    return axes
+
+
+def _said(axes: "Axes", words: str) -> "Axes":
+    """Say in the middle of empty axes why they are empty."""
+    axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
     return axes
 
 

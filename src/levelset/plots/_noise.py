@@ -94,9 +94,10 @@ def class_frequencies(
     axes = axes_or_new(ax)
     shares, x = frequencies.double().cpu().numpy(), sigmas.double().cpu().numpy()
     names = [str(i) for i in range(k)] if classes is None else list(classes)
-    for i in np.flatnonzero(shares.any(axis=0)):
-        thick = i == shares[0].argmax()
-        axes.plot(x, shares[:, i], label=names[i], lw=3.0 if thick else 1.2)
+    shown, mark = np.flatnonzero(shares.any(axis=0)), "o" if s == 1 else None
+    for i, colour in zip(shown, model_colours(len(shown)), strict=True):
+        width = 3.0 if i == shares[0].argmax() else 1.2
+        axes.plot(x, shares[:, i], label=names[i], lw=width, color=colour, marker=mark)
     axes.set(xlabel="noise, standard deviation", ylabel="share of the copies", ylim=(0.0, 1.02))
     axes.legend(frameon=False)
     return axes

@@ -26,10 +26,11 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     """Return the sections of a page that shows one audit, or several side by side.
 
     The page holds the headline numbers, the robustness curves with their bands, histograms of the
-    distances, distance against margin, which class borders which, the closest inputs beside their
-    witnesses, and every row in a table to search, sort and download. The pictures of all rows are
-    packed while they stay moderate in size (about 2,500 inputs of 28 x 28 in two norms), closest
-    first; the page says so where some are left out. Inputs that are no pictures are shown without.
+    distances, noise and curvature where they were measured, distance against margin, which class
+    borders which, the closest inputs beside their witnesses, and every row in a table to search,
+    sort and download. The pictures of all rows are packed while they stay moderate in size (about
+    2,500 inputs of 28 x 28 in two norms), closest first; the page says so where some are left out.
+    Inputs that are no pictures are shown without.
 
     Cost: memory for the sheets of pictures, about 6 MB; a row takes about 40 bytes of the page
     a model and norm.
@@ -67,9 +68,9 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     _check(held)
     about_noise = noise(held) if measured(held) else []
     about_noise += curvatures(held) if bent(held) else []
-    if not all(audit.norms for audit in held):
-        return [_glance(held), *about_noise, _plain_rows(held)]
     pictures = pack(held)
+    if not all(audit.norms for audit in held):
+        return [_glance(held), *about_noise, _rows(held, pictures)]
     return [
         _glance(held),
         _robustness(held),
@@ -230,17 +231,20 @@ def _gallery(audits: Sequence[Audit], audit: Audit, norm: float, pictures: Pictu
 
 
 def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
+    norms = audits[0].norms
+    example = f"distance_{norm_name(norms[0])}" if norms else "margin"
     text = (
         "Every input, a row each. Search by any words, or by column: label:3, correct:false, "
-        f"distance_{norm_name(audits[0].norms[0])}<0.5; "
+        f"{example}<0.5; "
         "several conditions must all hold. Click a heading to sort."
     )
     if pictures is None:
         text += " The inputs are no pictures of one or three channels, so none are shown."
     elif len(pictures.rows) < len(audits[0]):
+        first = "those closest to another class" if norms else "the"
         text += (
             f" To keep this file small it holds the pictures of {len(pictures.rows):,} of the "
-            f"{len(audits[0]):,} inputs, those closest to another class first."
+            f"{len(audits[0]):,} inputs, {first} first."
         )
     if pictures is not None and pictures.shrunk:
         text += " Pictures are shown smaller than the inputs are."
@@ -251,17 +255,6 @@ def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
     }
     content = render("rows.html.jinja", book=as_json(book), choices=_choices(audits, "rows"))
     return Section("All inputs", text, content)
-
-
-def _plain_rows(audits: Sequence[Audit]) -> Section:
-    """Return the rows as a table without pictures, for audits without distances."""
-    columns: dict[str, list[object]] = {}
-    for audit in audits:
-        end = f", {audit.name}" if len(audits) > 1 else ""
-        for key, column in audit.columns.items():
-            if key not in columns:
-                columns[key if key in ("index", "label") else key + end] = column.tolist()
-    return Section("All inputs", "Every input, a row each.", columns)
 
 
 def _book(audit: Audit) -> dict[str, Any]:

@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from levelset.auditing._curvature import SMOOTHINGS
 from levelset.auditing._result import Audit
 from levelset.boundary import Curvature
 from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
-from levelset.report._figures import BINS, blank
+from levelset.report._figures import BINS, FEW, blank, histogram
 from levelset.report._palette import model_colours
-from levelset.report._render import figure_html, grid_html
+from levelset.report._profile import (
+    UNIT,
+    Shown,
+    bin_edges,
+    broken,
+    end_places,
+    mean_profile,
+    places,
+)
+from levelset.report._render import Html, figure_html, grid_html
+from levelset.report._words import smoothings
 from levelset.report._write import Section
 
 if TYPE_CHECKING:
@@ -24,16 +33,12 @@ __all__ = ["bent", "curvature", "curvatures", "detection"]
 
 _MEANING = (
     "Curvature of the surface on which the prediction's score exceeds the runner-up's by as much "
-    "as at the input, in 1 / (units of the inputs). It is positive where the surface bends round "
-    "the runner-up. The largest and the smallest are the principal curvatures at the ends, the "
-    "mean is over all. What stands for the second derivative sets the size: never compare numbers "
-    "of different smoothings."
+    "as at the input, in 1 / unit of the inputs. It is positive where the surface bends round "
+    "the runner-up. The ordered profile shows the principal curvatures in descending order, each "
+    "place averaged over the inputs; the histograms show each input's mean over all places, its "
+    "largest and its smallest. What stands for the second derivative sets the size: never compare "
+    "numbers of different smoothings."
 )
-_KINDS = {
-    "exact": "the network's own second derivative",
-    "softplus": "ReLU replaced by a softplus of sharpness 5",
-    "gaussian": "Gaussian noise of a tenth of the inputs' range",
-}
 
 
 def bent(audits: Sequence[Audit]) -> bool:
@@ -42,60 +47,113 @@ def bent(audits: Sequence[Audit]) -> bool:
 
 
 def curvatures(audits: Sequence[Audit]) -> list[Section]:
-    """Return the section about curvature of audits that measured it."""
-    figures = []
-    for column, words in (
-        ("curvature_mean", "Mean curvature"),
-        ("curvature_largest", "Largest curvature"),
-        ("curvature_smallest", "Smallest curvature"),
-    ):
-        values = {audit.name: audit.columns[column] for audit in audits}
-        figures.append(figure_html(_histogram(values, words), f"Histogram: {words.lower()}"))
-    lines = []
-    for audit in audits:
-        left = int(audit.columns["curvature_mean"].isnan().sum())
-        kinds = {int(k) for k in audit.columns["curvature_smoothing"].tolist()}
-        told = "; ".join(_KINDS[SMOOTHINGS[k]] for k in sorted(kinds))
-        away = f" {left:,} inputs lie on no level set." if left else ""
-        lines.append(f"“{audit.name}”: {told}.{away}")
-    return [Section("Curvature", "\n\n".join([_MEANING, *lines]), grid_html(figures))]
+    """Return the section about curvature of audits that measured it.
+
+    Rows of one smoothing share their figures, those of another have their own.
+    """
+    lines = [_MEANING]
+    if audits[0].points[0].numel() < 2:
+        lines.append("The inputs are single numbers: their level sets are points, and do not bend.")
+        return [Section("Curvature", "\n\n".join(lines))]
+    groups: dict[str, list[tuple[str, str, dict[str, Tensor]]]] = {}
+    for audit, colour in zip(audits, model_colours(len(audits)), strict=True):
+        ways = smoothings(audit)
+        lines.append(f"“{audit.name}”: by {'; '.join(ways)}.{_missing(audit)}")
+        for how, rows in ways.items():
+            columns = {name: column[rows] for name, column in audit.columns.items()}
+            groups.setdefault(how, []).append((audit.name, colour, columns))
+    most = audits[0].points[0].numel() - 1
+    below = "<br>by {}" if len(groups) > 1 else ""
+    figures = [
+        figure
+        for how, group in groups.items()
+        for figure in _figures(group, how, most, below.format(how))
+    ]
+    q = audits[0].columns["curvature_principal"].shape[1]
+    if figures and q < most:
+        lines.append(
+            f"Of the {most:,} principal curvatures of each input the {q // 2} largest and the "
+            f"{q // 2} smallest were measured; the profile leaves out those between."
+        )
+    return [Section("Curvature", "\n\n".join(lines), grid_html(figures) if figures else None)]
 
 
-def curvature(results: Curvature | Mapping[str, Curvature]) -> list[Section]:
+def _missing(audit: Audit) -> str:
+    """Return how many inputs have no number, in words."""
+    left = int((~audit.columns["curvature_mean"].isfinite()).sum())
+    if not left:
+        return ""
+    what = "1 input has" if left == 1 else f"{left:,} inputs have"
+    return (
+        f" {what} no curvature: no level set passes (the two scores have the same gradient), or "
+        "there is no second derivative but zero."
+    )
+
+
+def _figures(
+    group: Sequence[tuple[str, str, dict[str, Tensor]]], how: str, most: int, below: str
+) -> list[Html]:
+    """Return profile and histograms of rows of one smoothing, if any, with words below the axes."""
+    known = [part for part in group if bool(part[2]["curvature_mean"].isfinite().any())]
+    if not known:
+        return []
+    at = [end_places(part[2]["curvature_principal"].shape[1], most) for part in known]
+    lines = [
+        (name, colour, mean_profile(columns["curvature_principal"], place))
+        for (name, colour, columns), place in zip(known, at, strict=True)
+    ]
+    profile = _profile(lines, at, below)
+    figures = [figure_html(profile, f"Ordered profile of the curvatures, by {how}")]
+    for kind in ("mean", "largest", "smallest"):
+        series = [(name, colour, columns[f"curvature_{kind}"]) for name, colour, columns in known]
+        words = f"{kind.capitalize()} curvature"
+        figures.append(
+            figure_html(_histogram(words, series, below), f"{words}: histogram, by {how}")
+        )
+    return figures
+
+
+def curvature(
+    results: Curvature | Mapping[str, Curvature], *, ends: Shown = "all"
+) -> list[Section]:
     """Return the section of a page about curvatures: the ordered profile and the means.
 
     Args:
-        results: One result, or several by what the reader shall call them, each with all principal
-            curvatures.
+        results: One result, or several by what the reader shall call them.
+        ends: Which principal curvatures they hold, as they were asked for: `all`, the `top`, the
+            `bottom`, or `both` ends, which the profile parts by a gap.
 
     Returns:
         What [`write`][levelset.report.write] takes.
 
     Raises:
         MissingExtraError: If jinja2 or plotly is not installed.
-        ParameterError: If there is no point.
+        ParameterError: If there is no point, or a result holds other curvatures than `ends` says.
     """
     held = {"points": results} if isinstance(results, Curvature) else dict(results)
     if not held or not any(len(result) for result in held.values()):
         message = "report.curvature: `results` must hold at least one point, got none."
         raise ParameterError(message)
-    profile = blank("Place of the principal curvature", "Mean over the points")
-    for (name, result), colour in zip(held.items(), model_colours(len(held)), strict=True):
-        profile.add_scatter(
-            y=result.principal.double().mean(0).tolist(),
-            mode="lines",
-            name=html.escape(name),
-            line={"color": colour},
-        )
-    profile.update_layout(showlegend=len(held) > 1)
-    means = _histogram({name: result.mean for name, result in held.items()}, "Mean curvature")
+    at = [places("report.curvature", result, ends) for result in held.values()]
+    colours = model_colours(len(held))
     told = sorted({str(result.smoothing or "the exact Hessian") for result in held.values()})
-    text = f"Principal curvatures in descending order, and their means, by {'; '.join(told)}."
-    figures = [
-        figure_html(profile, "Ordered principal curvatures"),
-        figure_html(means, "Histogram of mean curvatures"),
-    ]
-    return [Section("Curvature", text, grid_html(figures))]
+    text = [f"Principal curvatures in descending order, and their means, by {'; '.join(told)}."]
+    figures = []
+    if any(bool(result.principal.isfinite().all(1).any()) for result in held.values()):
+        lines = [
+            (name, colour, mean_profile(result.principal, place))
+            for (name, result), colour, place in zip(held.items(), colours, at, strict=True)
+        ]
+        figures.append(figure_html(_profile(lines, at), "Ordered profile of the curvatures"))
+    else:
+        text.append("No point has principal curvatures to show.")
+    means = [(name, colour, held[name].mean) for name, colour in zip(held, colours, strict=True)]
+    if any(bool(mean.isfinite().any()) for _, _, mean in means):
+        drawn = _histogram("Mean curvature", means)
+        figures.append(figure_html(drawn, "Histogram of mean curvatures"))
+    else:
+        text.append("No point has a mean curvature to show.")
+    return [Section("Curvature", "\n\n".join(text), grid_html(figures) if figures else None)]
 
 
 def detection(roc: Roc, ranks: Tensor | None = None) -> list[Section]:
@@ -117,28 +175,48 @@ def detection(roc: Roc, ranks: Tensor | None = None) -> list[Section]:
     curve.add_scatter(x=x, y=y, mode="lines", line={"color": colour}, name="detector")
     curve.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot"}, name="chance")
     figures = [figure_html(curve, "Perturbed against natural inputs flagged")]
-    if ranks is not None:
-        counts = torch.bincount(ranks.long().cpu())
-        bars = blank("Rank of the original class", "Perturbed inputs")
-        bars.add_bar(x=list(range(1, len(counts) + 1)), y=counts.tolist(), marker={"color": colour})
-        figures.append(figure_html(bars, "Rank of the original class"))
     text = (
         f"Area under the curve {roc.area:.3f} (95 % bootstrap interval {roc.low:.3f} to "
         f"{roc.high:.3f}): the chance that a perturbed input scores above a natural one. It holds "
         "for attacks like those shown; an attacker who knows the detector can do better."
     )
+    if ranks is not None and not len(ranks):
+        text += " No perturbed input was ranked."
+    elif ranks is not None:
+        counts = torch.bincount(ranks.long().cpu())
+        bars = blank("Rank of the original class", "Perturbed inputs")
+        bars.add_bar(x=list(range(1, len(counts) + 1)), y=counts.tolist(), marker={"color": colour})
+        bars.update_xaxes(dtick=1 if len(counts) <= BINS else None)
+        bars.update_yaxes(dtick=1 if int(counts.max()) <= FEW else None)
+        figures.append(figure_html(bars, "Rank of the original class"))
     return [Section("Detection", text, grid_html(figures))]
 
 
-def _histogram(values: Mapping[str, Tensor], words: str) -> "Figure":
-    figure = blank(words, "Inputs")
-    for (name, column), colour in zip(values.items(), model_colours(len(values)), strict=True):
-        figure.add_histogram(
-            x=column[column.isfinite()].double().tolist(),
-            nbinsx=BINS,
+def _profile(
+    lines: Sequence[tuple[str, str, list[float]]],
+    at: Sequence[Sequence[int | None]],
+    below: str = "",
+) -> "Figure":
+    """Draw mean curvatures by their places, an axis without the gap where all have the same."""
+    figure = blank(f"Place of the principal curvature{below}", f"Mean over the inputs ({UNIT})")
+    ticks = broken(at)
+    for (name, colour, values), place in zip(lines, at, strict=True):
+        figure.add_scatter(
+            x=list(range(len(place))) if ticks else list(place),
+            y=[None if value != value else value for value in values],
+            text=[f"place {p:,}" if p else "" for p in place],
+            mode="lines" if len(place) > BINS else "lines+markers",
+            connectgaps=False,
             name=html.escape(name),
-            opacity=0.7,
-            marker={"color": colour},
+            line={"color": colour},
+            hovertemplate="%{text}: %{y:.3~g}",
         )
-    figure.update_layout(barmode="overlay", showlegend=len(values) > 1)
+    figure.update_layout(showlegend=len(lines) > 1)
+    if ticks:
+        figure.update_xaxes(tickvals=ticks[0], ticktext=ticks[1])
     return figure
+
+
+def _histogram(words: str, series: Sequence[tuple[str, str, Tensor]], below: str = "") -> "Figure":
+    edges = bin_edges([column for _, _, column in series], BINS)
+    return histogram(f"{words} ({UNIT}){below}", series, edges)

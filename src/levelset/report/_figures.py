@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._tools.norms import norm_name
@@ -22,13 +23,25 @@ from levelset.report._render import optional
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["BINS", "blank", "borders", "distances", "norm_words", "robustness", "scatter"]
+__all__ = [
+    "BINS",
+    "blank",
+    "borders",
+    "distances",
+    "histogram",
+    "norm_words",
+    "robustness",
+    "scatter",
+    "short",
+]
 
 BINS = 40
 LEGEND_CLASSES = 20
 LONGEST_NAME = 18
 MATRIX_CLASSES = 40
 MANY_POINTS = 3000
+FEW = 8
+"""The largest count with a tick at each number; beyond it plotly's ticks are whole anyway."""
 
 
 def norm_words(norm: float) -> str:
@@ -75,28 +88,46 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
 
 def distances(audits: Sequence[Audit], norm: float) -> "Figure":
     """Draw how many inputs classified right lie how far from a border, one colour a model."""
-    figure = blank(f"Distance to the witness, {norm_words(norm)}", "Inputs")
     models = _measured(audits, norm)
-    found = [
-        audit.distance(norm)[_drawn(audit, norm)].double().cpu().numpy() for audit, _ in models
+    series = [
+        (audit.name, colour, audit.distance(norm)[_drawn(audit, norm)]) for audit, colour in models
     ]
-    top = max((float(distance.max()) for distance in found if len(distance)), default=1.0)
-    edges = np.linspace(0.0, top or 1.0, BINS + 1)
-    for (audit, colour), distance in zip(models, found, strict=True):
-        counts = np.histogram(distance, edges)[0].tolist()
+    figure = histogram(f"Distance to the witness, {norm_words(norm)}", series)
+    figure.update_layout(showlegend=len(audits) > 1)
+    return figure
+
+
+def histogram(
+    words: str,
+    series: Sequence[tuple[str, str, Tensor]],
+    edges: NDArray[np.float64] | None = None,
+) -> "Figure":
+    """Draw how many inputs have which value, one outline a series: name, colour, finite values.
+
+    Without edges they go from 0 to the largest value; all series share them.
+    """
+    figure = blank(words, "Inputs")
+    columns = [column[column.isfinite()].double().cpu() for _, _, column in series]
+    if edges is None:
+        top = max((float(column.max()) for column in columns if len(column)), default=1.0)
+        edges = np.linspace(0.0, top or 1.0, BINS + 1)
+    most = 0
+    for (name, colour, _), column in zip(series, columns, strict=True):
+        counts = np.histogram(column.numpy(), edges)[0].tolist()
+        most = max(most, *counts)
         figure.add_scatter(
             x=edges.tolist(),
             y=[*counts, counts[-1]],
             mode="lines",
             fill="tozeroy",
-            name=html.escape(audit.name),
+            name=html.escape(name),
             fillcolor=translucent(colour, 0.25),
             line={"color": colour, "width": 2, "shape": "hv"},
             customdata=[*edges[1:].tolist(), float(edges[-1])],
             hovertemplate="%{x:.3~g} to %{customdata:.3~g}: %{y} inputs",
         )
-    figure.update_layout(hovermode="closest", showlegend=len(audits) > 1)
-    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(hovermode="closest", showlegend=len(series) > 1)
+    figure.update_yaxes(rangemode="tozero", dtick=1 if most <= FEW else None)
     return figure
 
 
@@ -157,7 +188,7 @@ def borders(audit: Audit, norm: float) -> "Figure":
     busiest = (counts.sum(0) + counts.sum(1)).argsort(descending=True, stable=True)
     shown = busiest[:MATRIX_CLASSES].sort().values
     counts = counts[shown][:, shown]
-    names = [_short(audit.classes[int(i)]) for i in shown]
+    names = [short(audit.classes[int(i)]) for i in shown]
     z = [[int(v) if v else None for v in row] for row in counts.tolist()]
     figure = blank("Class of the nearest witness", "Predicted class")
     few = len(names) <= LEGEND_CLASSES
@@ -193,8 +224,9 @@ def blank(x: str, y: str) -> "Figure":
         margin={"l": 64, "r": 16, "t": 40, "b": 56},
         legend={"orientation": "h", "x": 0.0, "y": 1.02, "yanchor": "bottom"},
     )
-    figure.update_xaxes(title={"text": x}, automargin=True, zeroline=False)
-    figure.update_yaxes(title={"text": y}, automargin=True, zeroline=False)
+    how = {"automargin": True, "zeroline": False, "exponentformat": "power"}
+    figure.update_xaxes(title={"text": x}, **how)
+    figure.update_yaxes(title={"text": y}, **how)
     return figure
 
 
@@ -203,14 +235,14 @@ def _groups(audit: Audit, prediction: Tensor) -> list[tuple[str, Tensor]]:
     counts = torch.bincount(prediction.long(), minlength=len(audit.classes))
     largest = counts.argsort(descending=True, stable=True)[:LEGEND_CLASSES]
     named = [int(i) for i in largest.sort().values if counts[i]]
-    groups = [(_short(audit.classes[i]), prediction == i) for i in named]
+    groups = [(short(audit.classes[i]), prediction == i) for i in named]
     rest = ~torch.isin(prediction, torch.tensor(named, dtype=prediction.dtype))
     if rest.any():
         groups.append(("other classes", rest))
     return groups
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
     """Return a name of a class as figures can bear it: cut where long, its markup as text."""
     return html.escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
 

@@ -115,7 +115,7 @@ def _size(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _closest(audits: Sequence[Audit]) -> NDArray[np.int32]:
-    """Return all rows, those first that lie closest to a border in any audit and norm.
+    """Return all rows, those first that lie closest to a border in any audit and norm, if any.
 
     Inputs classified wrong have distance 0, and would crowd out the rest: they come in turn with
     the closest right ones.
@@ -130,6 +130,8 @@ def _closest(audits: Sequence[Audit]) -> NDArray[np.int32]:
             rank[order] = np.arange(len(order))
             rank[~correct] = 2 * (np.cumsum(~correct)[~correct] - 1)
             ranks.append(rank)
+    if not ranks:
+        return np.arange(len(audits[0]), dtype=np.int32)
     best = np.min(np.stack(ranks), axis=0)
     return np.argsort(best, kind="stable").astype(np.int32)
 

@@ -1,18 +1,21 @@
 """The sections of a page about noise: persistence beside certificates, class by class."""
 
-import html
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from levelset._tools.medians import median
+from levelset.auditing._measures import ADVERSARIAL, BEYOND
 from levelset.auditing._result import Audit
 from levelset.boundary import Persistence
 from levelset.errors import ParameterError, ShapeError
-from levelset.report._figures import BINS, blank
+from levelset.report._figures import blank, histogram, short
 from levelset.report._images import data_uri
-from levelset.report._palette import CLASS_COLOURS, model_colours, translucent
+from levelset.report._palette import CLASS_COLOURS, model_colours
 from levelset.report._render import figure_html, grid_html
 from levelset.report._write import Section
 
@@ -21,15 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["class_frequencies", "measured", "noise", "persistence"]
 
-CURVES = 8
+CURVES = len(CLASS_COLOURS)
 """Classes drawn apart in a picture of frequencies, the most frequent; the rest as one."""
 
 _MEANING = (
     "Persistence is the noise (standard deviation of each value of the input) at which the share "
     "of noisy copies that keep the prediction first falls to 70 %: an estimate, for the model as "
-    "it is. The certified radius is a lower bound in L₂, and for another classifier, the one that "
-    "answers what most noisy copies get: no perturbation within it changes that answer."
+    "it is. The certified radius is a lower bound in L₂, each with a confidence of 95 %, and for "
+    "another classifier, the one that answers what most copies under Gaussian noise get: no "
+    "perturbation within it changes that answer. The noise of that classifier is of about the "
+    "persistence, another for each input: the column certified_sigma."
 )
+
+_MEDIANS = "Medians over the {} of each class, of the finite numbers."
 
 
 def measured(audits: Sequence[Audit]) -> bool:
@@ -41,21 +48,53 @@ def noise(audits: Sequence[Audit]) -> list[Section]:
     """Return the sections about persistence of audits that measured it."""
     values = {audit.name: audit.columns["sigma_star"] for audit in audits}
     certified = {audit.name: audit.columns["certified_radius"] for audit in audits}
+    # Those of inputs that keep their class under any noise are as large as the largest noise tried.
+    drawn = {name: certified[name][values[name].isfinite()] for name in values}
     figures = [
         figure_html(_histogram(values, "Persistence"), "Histogram of persistence"),
-        figure_html(_histogram(certified, "Certified radius, L₂"), "Histogram of certified radii"),
+        figure_html(_histogram(drawn, "Certified radius, L₂"), "Histogram of certified radii"),
     ]
-    lines = [_left_out(name, column) for name, column in values.items()]
-    columns: dict[str, list[object]] = {"class": list(audits[0].classes)}
-    several = len(audits) > 1
-    for audit in audits:
-        end = f", {audit.name}" if several else ""
-        members = [audit.columns["prediction"] == k for k in range(len(audit.classes))]
-        columns |= _by_class(audit.columns, members, end)
+    lines = [_left_out(audit.name, values[audit.name], certified[audit.name]) for audit in audits]
+    columns = _by_class(
+        {audit.name: audit.columns["prediction"] for audit in audits}, values, certified,
+        audits[0].classes,
+    )  # fmt: skip
     return [
         Section("Noise", "\n\n".join([_MEANING, *lines]), grid_html(figures)),
-        Section("Noise by predicted class", "Medians over the inputs of each class.", columns),
+        Section("Noise by predicted class", _MEDIANS.format("inputs"), columns),
+        *_adversarial(audits),
     ]
+
+
+def _adversarial(audits: Sequence[Audit]) -> list[Section]:
+    """Return the section that sets natural beside adversarial inputs, if any were measured."""
+    values: dict[str, Tensor] = {}
+    lines = []
+    for audit in audits:
+        both = audit.columns.get("sigma_star_adversarial")
+        known = torch.zeros(0) if both is None else (~both.isnan()).nonzero().flatten()
+        if both is None or not len(known):
+            continue
+        pair = {"natural": audit.columns["sigma_star"][known], "adversarial": both[known]}
+        middle = {kind: _median(sigma) for kind, sigma in pair.items()}
+        count = f"{len(known):,} {'input' if len(known) == 1 else 'inputs'}"
+        lines.append(
+            f"“{audit.name}”: {count}, median persistence {middle['natural']:.3g}; of their "
+            f"adversarial inputs {middle['adversarial']:.3g}."
+        )
+        start = f"{audit.name}, " if len(audits) > 1 else ""
+        values |= {f"{start}{kind}": sigma for kind, sigma in pair.items()}
+    if not values:
+        return []
+    text = (
+        f"The persistence of inputs classified right, of the first {ADVERSARIAL:,}, and of an "
+        f"adversarial input of each: the point {BEYOND:g} times as far as the witness on the line "
+        "through it, within the bounds, where it is classified otherwise. A witness itself lies on "
+        "the boundary, and noise of any size turns about half of its copies. Infinite numbers are "
+        "left out of histogram and medians."
+    )
+    figure = _histogram(values, "Persistence")
+    return [Section("Natural against adversarial", "\n\n".join([text, *lines]), figure)]
 
 
 def persistence(
@@ -63,18 +102,18 @@ def persistence(
 ) -> list[Section]:
     """Return the sections of a page that compares persistence, as of natural and perturbed inputs.
 
-    A histogram with one outline a result, and a table by class.
+    A histogram with one outline a result, and a table with a row for each class that is met.
 
     Args:
         results: One result, or several by what the reader shall call them.
-        classes: Names of the classes; `None` for their numbers.
+        classes: Names of the classes, from 0; `None` for their numbers.
 
     Returns:
         What [`write`][levelset.report.write] takes.
 
     Raises:
         MissingExtraError: If jinja2 or plotly is not installed.
-        ParameterError: If there is no result.
+        ParameterError: If there is no result, or a class without a name.
     """
     held = {"inputs": results} if isinstance(results, Persistence) else dict(results)
     if not held or not any(len(result) for result in held.values()):
@@ -86,17 +125,16 @@ def persistence(
         f"The noise at which the share of copies that keep the class first falls to gamma = "
         f"{', '.join(f'{gamma:g}' for gamma in gammas)}."
     )
-    lines = [_left_out(name, result.sigma) for name, result in held.items()]
-    count = 1 + max(int(result.classes.max()) for result in held.values() if len(result))
-    names = list(classes) if classes is not None else [str(k) for k in range(count)]
-    columns: dict[str, list[object]] = {"class": list(names)}
-    for name, result in held.items():
-        members = [result.classes == k for k in range(len(names))]
-        found = {"sigma_star": result.sigma, "certified_radius": result.certified_radius}
-        columns |= _by_class(found, members, f", {name}" if len(held) > 1 else "")
+    lines = [_left_out(name, r.sigma, r.certified_radius) for name, r in held.items()]
+    columns = _by_class(
+        {name: result.classes for name, result in held.items()},
+        {name: result.sigma for name, result in held.items()},
+        {name: result.certified_radius for name, result in held.items()},
+        classes,
+    )
     return [
         Section("Persistence", "\n\n".join([text, *lines]), figure),
-        Section("Persistence by class", "Medians over the points of each class.", columns),
+        Section("Persistence by class", _MEDIANS.format("points"), columns),
     ]
 
 
@@ -106,17 +144,19 @@ def class_frequencies(
     *,
     classes: Sequence[str] | None = None,
     copies: Tensor | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
     name: str = "one input",
 ) -> Section:
-    """Return a section with the share of each class as the noise grows, and copies underneath.
+    """Return a section with the share of each class as the noise grows, and copies above.
 
     Args:
         frequencies: Shares `(s, k)`, from
             [`class_frequencies`][levelset.boundary.class_frequencies].
         sigmas: The noise of each row, `(s,)`, rising.
         classes: Names of the classes; `None` for their numbers.
-        copies: Noisy copies to show underneath, `(m, *d)`, pictures of one or three channels, at
-            m noises equally spaced from the first of `sigmas` to the last.
+        copies: Noisy copies to show above, `(m, *d)`, pictures of one or three channels, at m
+            noises equally spaced from the first of `sigmas` to the last.
+        bounds: The values of the copies that are shown black and white.
         name: What the input is called.
 
     Raises:
@@ -134,7 +174,7 @@ def class_frequencies(
     names = [str(i) for i in range(k)] if classes is None else list(classes)
     figure = _frequencies(frequencies, sigmas, names)
     if copies is not None and len(copies):
-        _show_copies(figure, copies, float(sigmas[0]), float(sigmas[-1]))
+        _show_copies(figure, copies, bounds, float(sigmas[0]), float(sigmas[-1]))
     text = (
         f"Share of each class among noisy copies of {name}, as the noise grows. The class without "
         "noise is drawn thick."
@@ -143,51 +183,54 @@ def class_frequencies(
 
 
 def _histogram(values: Mapping[str, Tensor], words: str) -> "Figure":
-    figure = blank(words, "Inputs")
-    finite = {name: column[column.isfinite()].double().cpu() for name, column in values.items()}
-    top = max((float(column.max()) for column in finite.values() if len(column)), default=1.0)
-    edges = np.linspace(0.0, top or 1.0, BINS + 1)
-    for (name, column), colour in zip(finite.items(), model_colours(len(finite)), strict=True):
-        counts = np.histogram(column.numpy(), edges)[0].tolist()
-        figure.add_scatter(
-            x=edges.tolist(),
-            y=[*counts, counts[-1]],
-            mode="lines",
-            fill="tozeroy",
-            name=html.escape(name),
-            fillcolor=translucent(colour, 0.25),
-            line={"color": colour, "width": 2, "shape": "hv"},
-            customdata=[*edges[1:].tolist(), float(edges[-1])],
-            hovertemplate="%{x:.3~g} to %{customdata:.3~g}: %{y} inputs",
-        )
-    figure.update_layout(hovermode="closest", showlegend=len(finite) > 1)
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+    series = zip(values, model_colours(len(values)), values.values(), strict=True)
+    return histogram(words, list(series))
 
 
-def _left_out(name: str, sigma: Tensor) -> str:
-    """Return how many inputs the histogram shows, and what became of the others."""
+def _left_out(name: str, sigma: Tensor, certified: Tensor) -> str:
+    """Return how many inputs the histograms show, and what became of the others."""
     never, always = int((sigma == 0).sum()), int(sigma.isinf().sum())
+    bare = int((~certified.isfinite()).sum())
     words = [f"“{name}”: {len(sigma) - always:,} drawn"]
     if always:
         words.append(f"{always:,} keep their class under any noise tried, not drawn")
     if never:
         words.append(f"{never:,} lose it however little the noise, drawn at 0")
+    if bare:
+        words.append(f"{bare:,} without a certified radius, left out")
     return "; ".join(words) + "."
 
 
-def _by_class(
-    columns: Mapping[str, Tensor], members: Sequence[Tensor], end: str
-) -> dict[str, list[object]]:
-    def medians(name: str) -> list[object]:
-        values = [columns[name].double()[rows] for rows in members]
-        return [float(v.median()) if len(v) else "" for v in values]
+def _median(values: Tensor) -> float:
+    """Return the median of the finite values, NaN where there is none."""
+    known = values[values.isfinite()]
+    return median(known) if len(known) else math.nan
 
-    return {
-        f"inputs{end}": [int(rows.sum()) for rows in members],
-        f"persistence{end}": medians("sigma_star"),
-        f"certified radius{end}": medians("certified_radius"),
-    }
+
+def _by_class(
+    labels: Mapping[str, Tensor],
+    sigma: Mapping[str, Tensor],
+    certified: Mapping[str, Tensor],
+    classes: Sequence[str] | None,
+) -> dict[str, list[object]]:
+    """Return a table with a row for each class that is met, for each result by its name."""
+    met = sorted({int(k) for column in labels.values() for k in column.tolist()})
+    if classes is not None and met and met[-1] >= len(classes):
+        message = (
+            f"report.persistence: `classes` must name every class, 0 to {met[-1]}, got "
+            f"{len(classes)} names."
+        )
+        raise ParameterError(message)
+    named = [str(k) if classes is None or k < 0 else classes[k] for k in met]
+    columns: dict[str, list[object]] = {"class": list(named)}
+    for name, column in labels.items():
+        end = f", {name}" if len(labels) > 1 else ""
+        members = [column == k for k in met]
+        columns[f"inputs{end}"] = [int(rows.sum()) for rows in members]
+        for words, values in (("persistence", sigma), ("certified radius", certified)):
+            medians = [_median(values[name][rows]) for rows in members]
+            columns[f"{words}{end}"] = ["" if math.isnan(m) else m for m in medians]
+    return columns
 
 
 def _frequencies(frequencies: Tensor, sigmas: Tensor, names: Sequence[str]) -> "Figure":
@@ -197,17 +240,17 @@ def _frequencies(frequencies: Tensor, sigmas: Tensor, names: Sequence[str]) -> "
     largest = shares.amax(0).argsort(descending=True, stable=True)
     shown = sorted(int(i) for i in largest[:CURVES] if shares[:, int(i)].any())
     x = sigmas.double().tolist()
-    for place, i in enumerate(shown):
-        colour = CLASS_COLOURS[place % len(CLASS_COLOURS)]
+    mode = "lines" if len(x) > 1 else "markers"
+    for colour, i in zip(CLASS_COLOURS, shown, strict=False):
         figure.add_scatter(
-            x=x, y=shares[:, i].tolist(), mode="lines", name=html.escape(names[i]),
+            x=x, y=shares[:, i].tolist(), mode=mode, name=short(names[i]),
             line={"color": colour, "width": 4 if i == first else 1.8},
             hovertemplate="%{y:.1%}",
         )  # fmt: skip
     rest = 1.0 - shares[:, shown].sum(1)
     if bool((rest > 1e-9).any()):
         figure.add_scatter(
-            x=x, y=rest.tolist(), mode="lines", name="other classes",
+            x=x, y=rest.tolist(), mode=mode, name="other classes",
             line={"color": "#888888", "width": 1.5, "dash": "dot"}, hovertemplate="%{y:.1%}",
         )  # fmt: skip
     figure.update_layout(hovermode="x unified", height=460)
@@ -215,20 +258,29 @@ def _frequencies(frequencies: Tensor, sigmas: Tensor, names: Sequence[str]) -> "
     return figure
 
 
-def _show_copies(figure: "Figure", copies: Tensor, low: float, high: float) -> None:
-    """Put pictures in a row below the axis, each under its own noise."""
-    sources = [data_uri(picture) for picture in copies]
+def _show_copies(
+    figure: "Figure", copies: Tensor, bounds: tuple[float, float], low: float, high: float
+) -> None:
+    """Put pictures in a row above the curves, each over its own noise, none beyond the axis."""
+    sources = [data_uri(picture, bounds) for picture in copies]
     if None in sources:
         message = (
             "report.class_frequencies: `copies` must be pictures, (m, h, w), (m, 1, h, w) or "
             f"(m, 3, h, w), got {tuple(copies.shape)}."
         )
         raise ShapeError(message)
-    places = np.linspace(low, high, len(copies))
-    width = 0.9 * (high - low) / max(len(copies) - 1, 1)
+    if high > low:
+        width = (high - low) / max(len(copies) - 1, 4)
+        places = np.linspace(low, high, len(copies)).tolist()
+    else:  # one noise: side by side about it
+        width = 0.1 * (low or 1.0)
+        places = [low + width * (i - 0.5 * (len(copies) - 1)) for i in range(len(copies))]
     for place, source in zip(places, sources, strict=True):
         figure.add_layout_image(
-            source=source, xref="x", yref="paper", x=float(place), y=-0.2,
-            sizex=width, sizey=0.22, xanchor="center", yanchor="top",
+            source=source, xref="x", yref="paper", x=place, y=1.0,
+            sizex=0.9 * width, sizey=0.2, xanchor="center", yanchor="top",
         )  # fmt: skip
-    figure.update_layout(margin={"b": 170}, height=560)
+    ends = [min(low, places[0]) - width / 2, max(high, places[-1]) + width / 2]
+    figure.update_xaxes(range=ends)
+    figure.update_yaxes(domain=[0.0, 0.76])
+    figure.update_layout(height=560)

@@ -6,6 +6,8 @@ References:
     - M. Okabe, K. Ito, "Color Universal Design", 2008.
 """
 
+import colorsys
+
 __all__ = [
     "CLASS_COLOURS",
     "CLASS_SYMBOLS",
@@ -22,8 +24,17 @@ RAMP = ("#FFFFFF", "#2A86C8")
 
 
 def model_colours(count: int) -> list[str]:
-    """Return a colour for each of `count` models, the same for a place wherever it is drawn."""
-    return [MODEL_COLOURS[place % len(MODEL_COLOURS)] for place in range(count)]
+    """Return a colour for each of `count` models, the same for a place wherever it is drawn.
+
+    Beyond the six of the palette hues go on by the golden ratio, so that none comes twice.
+    """
+    further = [_hue(0.15 + 0.618034 * place) for place in range(count - len(MODEL_COLOURS))]
+    return [*MODEL_COLOURS[:count], *further]
+
+
+def _hue(turns: float) -> str:
+    parts = colorsys.hls_to_rgb(turns % 1.0, 0.45, 0.6)
+    return "#" + "".join(f"{round(255 * part):02X}" for part in parts)
 
 
 def translucent(colour: str, opacity: float) -> str:

@@ -5,11 +5,30 @@ from typing import Any
 
 import torch
 
+from levelset._tools.medians import median
 from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
 from levelset.report._figures import norm_words
 
-__all__ = ["cards", "comparison", "differences", "norms_of", "outside", "sentence", "share"]
+__all__ = [
+    "cards",
+    "comparison",
+    "differences",
+    "norms_of",
+    "outside",
+    "sentence",
+    "share",
+    "smoothings",
+]
+
+SMOOTHING_WORDS = (
+    "the network's own second derivative",
+    "a softplus of sharpness {} for each ReLU",
+    "Gaussian noise of standard deviation {}",
+    "central differences with step {}",
+    "forward differences with step {}",
+)
+"""What stood for the second derivative, by the number in the column `curvature_smoothing`."""
 
 
 def share(value: float) -> str:
@@ -33,43 +52,79 @@ def cards(audit: Audit) -> list[dict[str, str]]:
         }
     ]
     for norm in audit.norms:
-        median = found.get(f"distance_{norm_name(norm)}_median")
-        if median is None:
+        middle = found.get(f"distance_{norm_name(norm)}_median")
+        if middle is None:
             value, note = "none", "no input classified right has a witness"
         else:
             tenth = _quantile(audit, norm, 0.1)
-            value = f"{median:.3g}"
+            value = f"{middle:.3g}"
             note = f"one in ten changes class within {tenth:.3g}"
         held.append({"name": f"Median distance, {norm_words(norm)}", "value": value, "note": note})
     if "sigma_star" in audit.columns:
         held.append(_noise_card(audit))
+    if "curvature_mean" in audit.columns:
+        held.append(_curvature_card(audit))
     return held
 
 
 def _noise_card(audit: Audit) -> dict[str, str]:
-    sigma = audit.columns["sigma_star"].double()
-    certified = audit.columns["certified_radius"].double()
+    found = audit.summary()
+    always = int(audit.columns["sigma_star"].isinf().sum())
+    certified = found.get("certified_radius_median")
+    note = "noise at which 70\u00a0% of the copies keep the prediction"
+    if always:
+        note += f", without the {always:,} that keep it under any noise tried"
+    if certified is not None:
+        note += (
+            f"; under Gaussian noise of about that size the smoothed classifier's certified L₂ "
+            f"radius is {certified:.3g} (95\u00a0% confidence)"
+        )
     return {
         "name": "Median persistence",
-        "value": f"{float(sigma.median()):.3g}",
-        "note": "noise at which 70\u00a0% of the copies keep the prediction; the smoothed "
-        f"classifier's certified L₂ radius is {float(certified.median()):.3g}",
+        "value": f"{found['sigma_star_median']:.3g}" if "sigma_star_median" in found else "none",
+        "note": note,
     }
+
+
+def _curvature_card(audit: Audit) -> dict[str, str]:
+    found = audit.summary()
+    value, note = "none", "measured at no input"
+    if found["curvature_found"]:
+        value, largest, smallest = (
+            f"{found[f'curvature_{name}_median']:.3g}".replace("-", "\u2212")
+            for name in ("mean", "largest", "smallest")
+        )
+        note = (
+            f"1 / unit of the inputs, by {'; '.join(smoothings(audit))}; median of the largest "
+            f"{largest}, of the smallest {smallest}"
+        )
+    return {"name": "Median mean curvature", "value": value, "note": note}
+
+
+def smoothings(audit: Audit) -> dict[str, torch.Tensor]:
+    """Return what stood for the second derivative in an audit of curvature, and in which rows."""
+    kinds, scales = (audit.columns[f"curvature_{name}"] for name in ("smoothing", "scale"))
+    found = {}
+    for kind, scale in sorted(set(zip(kinds.tolist(), scales.tolist(), strict=True))):
+        rows = (kinds == kind) & (scales == scale)
+        found[SMOOTHING_WORDS[kind].format(f"{scale:.3g}")] = rows
+    return found
 
 
 def sentence(audit: Audit) -> str:
     """Return the result of one audit as a reader would tell it."""
     found = audit.summary()
     words = [
-        f"“{audit.name}”: {found['correct']:,} of {_inputs(len(audit))} are classified right "
+        f"“{audit.name}”: {found['correct']:,} of {_inputs(len(audit))} "
+        f"{'is' if found['correct'] == 1 else 'are'} classified right "
         f"({share(found['accuracy'])})."
     ]
     for norm in audit.norms:
-        median = found.get(f"distance_{norm_name(norm)}_median")
-        if median is not None:
+        middle = found.get(f"distance_{norm_name(norm)}_median")
+        if middle is not None:
             words.append(
                 f"In {norm_words(norm)} a tenth of those have another class within "
-                f"{_quantile(audit, norm, 0.1):.3g}, half within {median:.3g}, nine tenths within "
+                f"{_quantile(audit, norm, 0.1):.3g}, half within {middle:.3g}, nine tenths within "
                 f"{_quantile(audit, norm, 0.9):.3g}."
             )
     return " ".join(words)
@@ -161,8 +216,8 @@ def _row(name: str, values: Sequence[float | None], form: Any) -> dict[str, Any]
 def _radii(audits: Sequence[Audit], norm: float) -> list[float]:
     """Return half, once and twice the median distance over all audits, rounded to one digit."""
     pooled = torch.cat([_right(audit, norm) for audit in audits])
-    median = float(pooled.median()) if len(pooled) else 1.0
-    return [float(f"{factor * (median or 1.0):.1g}") for factor in (0.5, 1.0, 2.0)]
+    middle = median(pooled) if len(pooled) else 1.0
+    return [float(f"{factor * (middle or 1.0):.1g}") for factor in (0.5, 1.0, 2.0)]
 
 
 def _common(audits: Sequence[Audit]) -> list[float]:

@@ -1,10 +1,13 @@
+import time
+
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from levelset._tools.random import draw_seed
 from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate
-from levelset.errors import DataError
+from levelset.errors import DataError, ParameterError
 
 
 def test_the_area_is_sklearn_s_ties_included(noise):
@@ -59,6 +62,37 @@ def test_choices_recover_the_weights_that_chose(noise):
     utilities = (features @ truth + gumbel)[:, :4]
     found = choices(features, utilities.argmax(1))
     torch.testing.assert_close(found, truth, rtol=0.1, atol=0.1)
+
+
+def test_the_curve_and_the_interval_are_those_of_their_definitions(noise):
+    natural, perturbed = noise(30, seed=1).round(decimals=1), noise(20, seed=2).round(decimals=1)
+    whole = Roc.of(natural, perturbed, draws=200, generator=torch.Generator().manual_seed(0))
+    for level, alarms, hits in zip(
+        whole.thresholds, whole.false_alarms, whole.hits, strict=True
+    ):  # fmt: skip
+        assert float(alarms) == pytest.approx(float((natural >= level).double().mean()))
+        assert float(hits) == pytest.approx(float((perturbed >= level).double().mean()))
+    source = torch.Generator().manual_seed(draw_seed(torch.Generator().manual_seed(0)))
+    areas = []
+    for _ in range(200):
+        drawn = natural.sort().values[torch.randint(30, (30,), generator=source)]
+        other = perturbed.sort().values[torch.randint(20, (20,), generator=source)]
+        wins = other - drawn.unsqueeze(1)
+        areas.append((wins > 0).double().mean() + (wins == 0).double().mean() / 2)
+    ends = torch.stack(areas).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
+    torch.testing.assert_close(torch.tensor([whole.low, whole.high]).double(), ends)
+
+
+def test_many_scores_take_little_time_and_memory(noise):
+    began = time.process_time()
+    found = Roc.of(noise(20_000, seed=1), noise(20_000, seed=2) + 1.0, draws=20)
+    assert time.process_time() - began < 2.0  # each pair of score and threshold took 3 GB and 20 s
+    assert found.area == pytest.approx(0.7602, abs=0.01)
+
+
+def test_a_curve_without_draws_is_refused():
+    with pytest.raises(ParameterError, match=r"Roc.of: `draws` must be an integer of at least 1"):
+        Roc.of(torch.zeros(2), torch.ones(2), draws=0)
 
 
 def test_scores_that_are_none_are_refused():

@@ -77,9 +77,10 @@ def test_points_side_by_side_get_what_each_gets_alone():
 
 def test_steps_that_are_used_up_leave_a_point_unsolved():
     found = persistence(
-        Orthant(2, 2), torch.ones(1, 2), method="bracketing", draws=51, tolerance=1e-6,
+        Orthant(2, 2), torch.ones(1, 2), method="bracketing", draws=997, tolerance=2e-4,
         generator=torch.Generator().manual_seed(3),
     )  # fmt: skip
     assert not found.found.any()
     assert found.sigma.isfinite().all()
-    assert int(found.evaluations) > 29 * 51
+    assert found.error.isnan().all()
+    assert int(found.evaluations) > 29 * 997

@@ -1,6 +1,7 @@
 """The certificate of the smoothed classifier, and the rival class."""
 
 import numpy as np
+import pytest
 import torch
 from scipy.stats import beta, norm
 
@@ -55,3 +56,24 @@ def test_rivals_are_the_classes_that_most_copies_go_over_to():
     assert count[0] == int((both == 1).sum())
     voter, rows, votes = ask(three, points, 1e-3, 10)
     assert rivals(voter, rows, votes)[0].tolist() == [-1, -1]
+
+
+def test_the_smoothed_classifier_can_be_rebuilt():
+    """Its share at the noise that is stated makes at least the radius that is stated."""
+    found = persistence(
+        Orthant(2, 2), torch.ones(100, 2), tolerance=0.1,
+        generator=torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    sigma, radius = found.certified_sigma.double().numpy(), found.certified_radius.double().numpy()
+    share = norm.cdf(1.0 / sigma) ** 2
+    assert np.mean(radius <= sigma * norm.ppf(np.maximum(share, 0.5)) + 1e-6) >= 0.93
+    assert np.median(radius) > 0.1
+
+
+def test_the_most_stable_points_have_the_largest_certificate():
+    found = persistence(
+        lambda x: torch.zeros(len(x)).long(), torch.ones(2, 2), max_sigma=50.0,
+        generator=torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    assert found.certified_sigma.tolist() == pytest.approx([50.0, 50.0])
+    assert (found.certified_radius > 50.0).all()

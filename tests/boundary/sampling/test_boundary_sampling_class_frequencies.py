@@ -46,6 +46,8 @@ def test_the_number_of_classes_is_the_models_or_the_callers():
         ({"sigmas": torch.tensor([-1.0])}, ParameterError, "finite and 0 or more, got -1"),
         ({"sigmas": torch.ones(1, 1)}, ShapeError, r"must be a tensor \(s,\), got \(1, 1\)"),
         ({"draws": 0}, ParameterError, "`draws` must be at least 1, got 0"),
+        ({"classes": 0}, ParameterError, "`classes` must be an integer of at least 1, got 0"),
+        ({"classes": -1}, ParameterError, "`classes` must be an integer of at least 1, got -1"),
         ({"classes": 1}, ParameterError, "labels must lie in 0 to 0, got 1 to 1"),
         ({"point": torch.tensor(1.0)}, ShapeError, r"`point` must have the shape"),
     ],

@@ -120,3 +120,36 @@ def test_lengths_concentrate_as_in_proposition_10_1(size, count):
 def test_noise_of_another_name_is_refused():
     with pytest.raises(ParameterError, match="`noise` must be 'gaussian' or 'ball', got 'cube'"):
         check_noise("stability", "cube")
+
+
+@pytest.mark.parametrize("direction", ["an axis", "any"])
+def test_points_that_share_bases_have_errors_of_their_own(direction):
+    """Means over points have no error in common, even where all look the same way."""
+    size, count = 200, 40
+    way = torch.zeros(size)
+    way[0] = 1.0
+    if direction == "any":
+        way = torch.nn.functional.normalize(torch.randn(size, generator=seeded(1)), dim=0)
+    points = torch.randn(count, size, generator=seeded(2))
+    shares = torch.stack(
+        [
+            torch.stack(
+                [(drawn(noise, row, size) @ way).abs().gt(1.0).double().mean()
+                 for row in range(count)]
+            )
+            for noise in (Noise(points, seeded(s), orthogonal=True) for s in range(30))
+        ]
+    )  # fmt: skip
+    alone, together = shares.var(0).mean(), shares.mean(1).var()
+    assert together < 2.5 * alone / count  # a chi-square of 29 exceeds that in one of a million
+
+
+def test_a_point_that_is_done_is_forgotten():
+    noise = Noise(torch.ones(3, 2000), seeded())
+    for row in range(3):
+        noise.take(row, 5)
+    assert all(
+        len(stream.left.untyped_storage()) < 4 * 2 * 2000 for stream in noise._streams.values()
+    )
+    noise.release(range(3))
+    assert not noise._streams

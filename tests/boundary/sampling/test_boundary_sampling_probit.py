@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import norm
 
-from levelset.boundary._sampling._probit import Draws, fit_quantile
+from levelset.boundary._sampling._probit import Draws, fit_quantile, outer_ends
 
 
 def made(shares, log_sigma, pairs, rng, rows=200, *, correlation=0.0) -> Draws:
@@ -22,16 +22,18 @@ def made(shares, log_sigma, pairs, rng, rows=200, *, correlation=0.0) -> Draws:
 
 @pytest.mark.parametrize("gamma", [0.3, 0.7, 0.95])
 @pytest.mark.parametrize("correlation", [-0.6, 0.0])
-def test_quantile_interval_and_error_are_those_of_a_probit(gamma, correlation):
+@pytest.mark.parametrize("bend", [0.0, 0.67, 1.0])
+def test_quantile_interval_and_error_are_those_of_a_probit(gamma, correlation, bend):
     rng = np.random.default_rng(3)
     levels = np.array([-0.3, 0.0, 0.3])
     slope = -2.0
-    shares = ndtr(ndtri(gamma) + slope * levels)
+    shares = ndtr(ndtri(gamma) + slope * levels + bend * levels**2)
     draws = made(shares, levels, 400, rng, correlation=correlation)
     fit = fit_quantile(draws, np.zeros(200), gamma, norm.ppf(0.975))
     spread = fit.log_sigma.std()
-    assert abs(fit.log_sigma.mean()) < 4 * spread / np.sqrt(200)
-    assert 0.85 < np.median(fit.error) / spread < 1.3
+    # Bends of a third and a half of the slope, as within a ball and beside a plane, leave no bias.
+    assert abs(fit.log_sigma.mean()) < (4 / np.sqrt(200) if bend else 0.5) * spread
+    assert 0.85 < np.median(fit.error) / spread < 1.4
     assert np.mean((fit.low <= 0) & (fit.high >= 0)) >= 0.93
     assert abs(np.median(fit.slope) - slope) < 0.3
 
@@ -81,3 +83,23 @@ def test_draws_remember_what_was_entered():
     single = Draws.empty(1, 1)
     single.append(np.array([0]), np.array([0.0]), np.array([[3.0, 7.0, 0.0]]))
     assert (single.total.item(), single.kept.item()) == (10.0, 7.0)
+
+
+def test_draws_far_away_set_ends_as_seldom_wrong_as_asked():
+    """Shares equal to gamma at all levels: an end is wrong wherever there is one."""
+    rng = np.random.default_rng(3)
+    levels = np.linspace(-1.0, 1.0, 9)
+    draws = made(np.full(9, 0.7), levels, 30, rng, rows=2000)
+    low, high = outer_ends(draws, np.zeros(2000), 0.7, 0.01)
+    assert np.isfinite(low).mean() < 0.02
+    assert np.isfinite(high).mean() < 0.02
+
+
+def test_draws_far_away_set_the_nearest_ends_that_they_show():
+    draws = Draws.empty(1, 2)
+    for level, kept in ((-1.0, 40), (-0.5, 40), (0.0, 20), (0.5, 5), (1.0, 0)):
+        draws.append(np.array([0]), np.array([level]), np.array([[40.0 - kept, 0.0, kept]]))
+    low, high = outer_ends(draws, np.zeros(1), 0.7, 0.01)
+    assert (low[0], high[0]) == (-0.5, 0.5)
+    low, high = outer_ends(draws, np.array([0.5]), 0.05, 0.01)
+    assert (low[0], high[0]) == (0.0, np.inf)

@@ -12,10 +12,11 @@ from levelset.boundary._sampling._votes import Voter
 from levelset.shapes import Orthant
 
 
-def rays(count: int, d: int = 5, k: int = 2) -> tuple[Voter, _Rays]:
+def rays(count: int, d: int = 5, k: int = 2, most: int = 10**6) -> tuple[Voter, _Rays]:
     points = torch.ones(1, d)
     noise = Noise(points, torch.Generator().manual_seed(4))
-    held = _Rays(Voter("persistence", Orthant(k, d), points, noise, paired=False), 0)
+    voter = Voter("persistence", Orthant(k, d), points, noise, paired=False)
+    held = _Rays(voter, 0, 1e-7, 1e4, most)
     held.grow(count)
     return held.voter, held
 
@@ -32,8 +33,21 @@ def exits(held: _Rays, k: int = 2) -> np.ndarray:
 @pytest.mark.parametrize("guess", [1e-3, 1.0, 300.0])
 def test_the_order_statistic_is_exact_to_the_width_asked_for(rank, guess):
     voter, held = rays(200)
-    (found,) = _select(voter, [held], np.array([float(rank)]), np.array([guess]), 1e-3)
-    assert found == pytest.approx(exits(held)[rank], rel=1.1e-3)
+    low, high = _select(voter, [held], np.array([float(rank)]), np.array([guess]), 1e-3)
+    assert low[0] <= exits(held)[rank] * (1 + 1e-6)
+    assert high[0] >= exits(held)[rank] * (1 - 1e-6)
+    assert high[0] <= 1.001 * low[0]
+
+
+def test_an_exit_out_of_reach_and_evaluations_that_run_out_leave_open_ends():
+    voter, held = rays(200)
+    low, high = _select(voter, [held], np.array([199.0]), np.array([1.0]), 1e-3)
+    assert (low[0], high[0]) == (1e4, np.inf)
+    voter, held = rays(200, most=300)
+    low, high = _select(voter, [held], np.array([60.0]), np.array([1.0]), 1e-3)
+    assert held.cut
+    assert int(voter.evaluations) <= 300
+    assert low[0] <= exits(held)[60] <= high[0]
 
 
 def test_only_directions_that_are_still_unknown_are_tried():
@@ -54,6 +68,6 @@ def test_more_directions_keep_what_is_known_of_the_first():
     assert np.isinf(held.outside[100:]).all()
     assert math.isclose(
         exits(held)[45],
-        _select(voter, [held], np.array([45.0]), np.array([1.0]), 1e-3)[0],
+        _select(voter, [held], np.array([45.0]), np.array([1.0]), 1e-3)[0][0],
         rel_tol=2e-3,
     )

@@ -17,6 +17,11 @@ def voter(model, points, **options) -> Voter:
     return Voter("persistence", model, points, Noise(points, seeded()), **options)
 
 
+def vote_often(asked: Voter) -> None:
+    for _ in range(6):
+        asked.vote([Task(0, 6.0, 40)])
+
+
 class Sum(nn.Module):
     """Class 1 where the entries sum to more than 0."""
 
@@ -143,3 +148,51 @@ def test_no_points_are_no_crash():
     empty = voter(Sum(), torch.ones(0, 3))
     assert empty.classes.tolist() == []
     assert empty.vote([]).counts.shape == (0, 3)
+
+
+def test_a_classifier_that_hesitates_near_its_boundary_only_is_found_out():
+    stream = seeded(5)
+
+    def hesitant(points: torch.Tensor) -> torch.Tensor:
+        total = points.sum(1) + 0.3 * torch.randn(len(points), generator=stream)
+        return (total > 0).long()
+
+    asked = voter(hesitant, torch.full((1, 3), 2.0))
+    asked.vote([Task(0, 0.1, 40)])
+    with pytest.raises(FieldError, match="same class twice"):
+        vote_often(asked)
+
+
+def test_a_classifier_that_looks_at_the_whole_batch_is_found_out():
+    points = torch.full((1, 3), 2.0)
+    asked = voter(lambda p: (p.sum(1) > 0.3 * p.sum(1).max()).long(), points)
+    with pytest.raises(FieldError, match="statistics of the batch"):
+        vote_often(asked)
+
+
+def test_a_classifier_whose_rounding_depends_on_the_batch_is_none_of_those():
+    asked = voter(Sum(), torch.full((1, 3), 2.0))
+    calls = 0
+
+    def rounding(points: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        logits = Sum()(points)
+        if len(points) == 100:
+            logits[0] = -logits[0]  # one of a hundred
+        return logits
+
+    asked = voter(rounding, torch.full((1, 3), 2.0))
+    for _ in range(20):
+        asked.vote([Task(0, 6.0, 100)])
+    assert calls > 20
+
+
+def test_nan_far_out_names_the_noise():
+    def fragile(points: torch.Tensor) -> torch.Tensor:
+        return torch.where(points.abs() > 30.0, torch.nan, 1.0) * torch.tensor([1.0, 2.0])
+
+    asked = voter(fragile, torch.ones(1, 2))
+    asked.vote([Task(0, 1.0, 50)])
+    with pytest.raises(FieldError, match=r"noise of up to 100\. .* smaller `max_sigma`"):
+        asked.vote([Task(0, 1.0, 50), Task(0, 100.0, 50)])

@@ -228,17 +228,21 @@ def test_gaussian_smoothing_of_a_quadric_is_the_quadric(noise):
 
 
 def test_a_relu_network_without_smoothing_is_an_error_that_names_the_choices(settled, noise):
-    with pytest.raises(FieldError, match=r"identically zero at 3 of these 3.*CentralDifference"):
+    with pytest.raises(
+        FieldError, match=r"zero along the level set at 3 of these 3 points.*CentralDifference"
+    ):
         curvature(rectified(settled), noise(3, 12), level=None)
     with pytest.raises(FieldError, match=r"SoftplusSurrogate\(beta\)"):
         curvature(rectified(settled), noise(3, 12), level=None, count=2, method=Lanczos(5))
-    with pytest.raises(FieldError, match="A field that is linear"):
+    with pytest.raises(FieldError, match="as of a field that is linear"):
         curvature(Plane((1.0, 2.0), 0.0), torch.zeros(1, 2))
 
 
 def test_a_vanishing_gradient_is_an_error_that_names_the_points():
     points = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
-    with pytest.raises(FieldError, match=r"vanishes or is not finite at 1 of these 2 \(first: 1\)"):
+    with pytest.raises(
+        FieldError, match=r"vanishes or is not finite at 1 of these 2 points \(first: 1"
+    ):
         curvature(lambda x: x.square().sum(1) - 1.0, points, level=None)
 
 
@@ -256,9 +260,10 @@ def test_points_off_the_level_are_told_with_their_residual(noise):
 
 def test_what_is_too_large_is_refused_with_the_memory_and_the_way_out():
     points = torch.ones(1, 3, 224, 224)
-    with pytest.raises(ParameterError, match=r"d = 150,528 would take 453.2 GB.*`count=`"):
+    with pytest.raises(ParameterError, match=r"d = 150,528 would take 634.4 GB.*`count=`"):
         curvature(Sphere(radius=1.0), points.flatten(1), level=None)
-    with pytest.raises(ParameterError, match=r"CentralDifference with d = 150,528.*Softplus"):
+    words = r"CentralDifference with d = 150,528.*take `SoftplusSurrogate.*`method=Exact\(memory="
+    with pytest.raises(ParameterError, match=words):
         curvature(
             Sphere(), points.flatten(1), level=None, count=5, smoothing=CentralDifference(0.1)
         )
@@ -303,16 +308,27 @@ def test_models_that_cannot_be_differentiated_are_refused():
 def test_bad_options_are_refused(noise):
     points, field = noise(2, 3), Sphere()
     for options, words in (
-        ({"count": 3}, "`count` must lie in 1 to 2"),
+        ({"count": 3}, "`count` must be an integer in 1 to 2"),
+        ({"count": 1.5}, "`count` must be an integer in 1 to 2, or None for all, got 1.5"),
         ({"ends": "left"}, "`ends` must be one of top, bottom, both, extreme"),
         ({"tol": 0.0}, "`tol` must be positive"),
         ({"level": math.nan}, "`level` must be finite"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"method": Lanczos()}, "`count` must be given with Lanczos"),
         ({"method": Lanczos(1), "count": 2}, "`products` must be at least `count`"),
+        ({"method": "lanczos", "count": 1}, r"`method` must be Exact\(...\), .* got 'lanczos'"),
+        ({"method": Lanczos, "count": 1}, "`method` must be Exact.* got <class"),
+        ({"smoothing": 0.1}, r"`smoothing` must be one of Central.*, or None, got 0\.1"),
+        ({"smoothing": "softplus"}, "`smoothing` must be one of .* got 'softplus'"),
+        ({"smoothing": CentralDifference}, "got the class CentralDifference"),
     ):
         with pytest.raises(ParameterError, match=words):
             curvature(field, points, **options)
+    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
+        curvature(field, points, labels=[0, 1])
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(ShapeError, match=r"must be float32 or float64, got torch\..*float16"):
+            curvature(field, points.to(dtype))
     with pytest.raises(ShapeError, match="at least two numbers each, got 1"):
         curvature(field, noise(2, 1))
     with pytest.raises(DataError, match="`points` must be finite"):
@@ -326,13 +342,75 @@ def test_bad_options_are_refused(noise):
         (lambda: ForwardDifference(-1.0), "`h` must be positive"),
         (lambda: SoftplusSurrogate(0.0), "`beta` must be positive"),
         (lambda: GaussianSmoothing(0.0), "`sigma` must be positive"),
-        (lambda: GaussianSmoothing(1.0, 1), "`draws` must be at least 2"),
-        (lambda: Lanczos(0), "`products` must be at least 1"),
-        (lambda: Lanczos(5, 1), "`mean_products` must be 0 or at least 2"),
+        (lambda: GaussianSmoothing(1.0, 1), "`draws` must be an integer of at least 2"),
+        (lambda: GaussianSmoothing(1.0, 2.5), "`draws` must be an integer of at least 2, got 2.5"),
+        (lambda: Lanczos(0), "`products` must be an integer of at least 1"),
+        (lambda: Lanczos(2.5), "`products` must be an integer of at least 1, got 2.5"),
+        (lambda: Lanczos(5, 1), "`mean_products` must be an integer of at least 2"),
         (lambda: Exact(0.0), "`memory` must be positive"),
     ):
         with pytest.raises(ParameterError, match=words):
             make()
+
+
+@pytest.mark.parametrize("method", [Exact(), Lanczos(10, 10)])
+def test_the_mean_under_noise_has_an_honest_standard_error(settled, noise, method):
+    field = rectified(settled, d=20).float()
+    points = noise(1, 20).float().expand(200, 20)  # the same point, 200 streams of noise
+    found = curvature(
+        field, points, level=None, count=3, method=method, smoothing=GaussianSmoothing(0.3, 50),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    said = float(found.mean_error.square().mean().sqrt())
+    assert 0.85 < float(found.mean.std()) / said < 1.15
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shifts_lost_in_the_rounding_of_the_points_are_refused(settled, noise, dtype):
+    field = smooth(settled, dtype=dtype)
+    points = noise(2, 12).to(dtype)
+    for smoothing in (CentralDifference(1e-17), ForwardDifference(1e-17), GaussianSmoothing(1e-17)):
+        with pytest.raises(
+            ParameterError, match=rf"must be at least .* points of {dtype}.*float64"
+        ):
+            curvature(field, points, level=None, smoothing=smoothing)
+    far = 1e13 if dtype == torch.float64 else 1e5
+    with pytest.raises(ParameterError, match=r"`h` must be at least .* got 0\.0001, which is lost"):
+        curvature(field, points + far, level=None, smoothing=CentralDifference(1e-4))
+
+
+def test_second_derivatives_that_are_not_finite_are_refused(noise):
+    field = lambda x: x.abs().pow(1.5).sum(1) - 1.0  # noqa: E731
+    points = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.5]], dtype=torch.float64)
+    for options in ({}, {"count": 1, "method": Lanczos(2)}):
+        with pytest.raises(FieldError, match=r"must be finite, .* 1 of these 2 points \(first: 1"):
+            curvature(field, points, level=None, **options)
+    assert len(curvature(field, points[:1], level=None)) == 1
+
+
+class Writing(nn.Module):
+    """Writes into its input, as a first layer of nn.ReLU(inplace=True) does."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, points):
+        points -= 0.5
+        return self.model(points)
+
+
+def test_models_may_write_into_their_input(settled, noise):
+    points = noise(3, 12)
+    for field, smoothing in (
+        (smooth(settled), None), (rectified(settled), SoftplusSurrogate(2.0)),
+        (rectified(settled), CentralDifference(0.1)),
+    ):  # fmt: skip
+        kept = points.clone()
+        found = curvature(Writing(field), points, level=None, smoothing=smoothing)
+        plain = curvature(field, points - 0.5, level=None, smoothing=smoothing)
+        torch.testing.assert_close(found.principal, plain.principal)
+        assert torch.equal(points, kept)
 
 
 def test_a_surrogate_needs_a_relu(settled, noise):

@@ -71,8 +71,18 @@ def test_bad_input_is_refused(settled, noise):
     net, points = model(settled, nn.Tanh()), noise(2, 7)
     with pytest.raises(ParameterError, match="`labels` must lie in 0 to 3"):
         loss_curvature(net, points, torch.tensor([0, 4]))
-    with pytest.raises(ParameterError, match="`count` must lie in 1 to 7"):
+    with pytest.raises(ParameterError, match="`count` must be an integer in 1 to 7"):
         loss_curvature(net, points, count=8)
+    with pytest.raises(ParameterError, match="got the class CentralDifference"):
+        loss_curvature(net, points, smoothing=CentralDifference)
+    with pytest.raises(ParameterError, match=r"`smoothing` must be one of .* got 0\.1"):
+        loss_curvature(net, points, smoothing=0.1)
+    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
+        loss_curvature(net, points, [0, 1])
+    with pytest.raises(ShapeError, match="must be float32 or float64"):
+        loss_curvature(net, points.half())
+    with pytest.raises(FieldError, match="`model` must return finite logits"):
+        loss_curvature(lambda x: net(x) / 0.0, points)
     with pytest.raises(FieldError, match="must return logits"):
         loss_curvature(lambda x: x.sum(1), points)
     with pytest.raises(ShapeError, match="must be floating point"):
@@ -88,3 +98,40 @@ def test_directions_are_left_out_on_request(settled, noise):
     bare = loss_curvature(net, points, directions=False)
     torch.testing.assert_close(bare.eigenvalues, loss_curvature(net, points).eigenvalues)
     assert bare.directions.shape == (3, 0, 7)
+
+
+def test_where_the_model_is_certain_it_is_nan_and_the_others_are_measured(settled, noise):
+    net, points = model(settled, nn.Tanh()).float(), noise(3, 7).float()
+
+    def saturated(x):  # the second input's loss is a constant in float32
+        return net(x) + 1e4 * ((x - points[1]).flatten(1).norm(dim=1) < 1e-3).unsqueeze(1) * top
+
+    top = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    for options in ({}, {"count": 2, "method": Lanczos(7)}):
+        found = loss_curvature(saturated, points, torch.tensor([0, 0, 0]), **options)
+        others = loss_curvature(net, points[::2], torch.tensor([0, 0]), **options)
+        assert found.eigenvalues[1].isnan().all()
+        assert bool(found.trace[1].isnan())
+        assert float(found.loss[1]) == 0.0
+        torch.testing.assert_close(found.eigenvalues[::2], others.eigenvalues)
+        assert found.summary()["largest"] == pytest.approx(float(others.eigenvalues.max()))
+
+
+def test_under_noise_the_trace_has_an_honest_standard_error(settled, noise):
+    net = model(settled, nn.ReLU(), d=7).float()
+    points = noise(1, 7).float().expand(200, 7)
+    for options in ({}, {"count": 2, "method": Lanczos(4, 4)}):
+        found = loss_curvature(
+            net, points, smoothing=GaussianSmoothing(0.3, 50),
+            generator=torch.Generator().manual_seed(0), **options,
+        )  # fmt: skip
+        said = float(found.trace_error.square().mean().sqrt())
+        assert 0.85 < float(found.trace.std()) / said < 1.15
+
+
+def test_models_may_write_into_their_input(settled, noise):
+    net, points = model(settled, nn.Tanh()), noise(3, 7)
+    found = loss_curvature(lambda x: net(x.mul_(2.0)), points)
+    torch.testing.assert_close(
+        found.eigenvalues, loss_curvature(lambda x: net(2.0 * x), points).eigenvalues
+    )

@@ -54,7 +54,22 @@ def test_bad_tangents_and_fields_are_refused(settled, noise):
             normal_curvature(Sphere(), point, tangent)
     with pytest.raises(ShapeError, match="`tangents` must have the shape of `points`"):
         normal_curvature(Sphere(), point, torch.ones(2, 3))
+    with pytest.raises(ShapeError, match=r"`tangents` must be a torch\.Tensor, got list"):
+        normal_curvature(Sphere(), point, [[0.0, 1.0, 0.0]])
+    with pytest.raises(ShapeError, match="`tangents` must be floating point"):
+        normal_curvature(Sphere(), point, torch.ones(1, 3).long())
+    with pytest.raises(ShapeError, match=r"`tangents` must have the shape \(n, \*d\)"):
+        normal_curvature(Sphere(), point, torch.ones(3))
+    with pytest.raises(ParameterError, match=r"`smoothing` must be one of .* got 0\.1"):
+        normal_curvature(Sphere(), point, torch.ones(1, 3), smoothing=0.1)
+    many = torch.ones(1, 15_000)
+    with pytest.raises(ParameterError, match=r"15,000 would take 6\.3 GB.*only\.$"):
+        normal_curvature(Sphere(), many, many, smoothing=CentralDifference(0.1))
+    assert float(normal_curvature(Sphere(), point, torch.ones(1, 3).double())) == pytest.approx(1.0)
+    broken = lambda x: torch.nn.functional.relu(x - 1.0).sum(1) + x.abs().pow(1.5).sum(1)  # noqa: E731
+    with pytest.raises(FieldError, match=r"must be finite, .* 1 of these 1 points"):
+        normal_curvature(broken, point, torch.ones(1, 3), smoothing=SoftplusSurrogate(1.0))
     relu = settled(nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 1)))
-    with pytest.raises(FieldError, match="identically zero"):
+    with pytest.raises(FieldError, match="identically zero along the level set"):
         normal_curvature(relu, point, torch.ones(1, 3))
     assert normal_curvature(Sphere(), point[:0], point[:0]).shape == (0,)

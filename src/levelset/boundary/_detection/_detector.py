@@ -7,59 +7,39 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_points
-from levelset._tools.modes import frozen
-from levelset._tools.random import draw_seed
-from levelset._tools.results import Rows
-from levelset._typing import Counts, Labels, Mask, PerPoint, Points
-from levelset.boundary._detection._detector_file import read, write
-from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate, roc
-from levelset.boundary._detection._scores import SCORES, Features, ScoreName, features, standardised
-from levelset.boundary._second_order._class_curvatures import Scale
-from levelset.boundary._second_order._smoothing import (
-    CentralDifference,
-    GaussianSmoothing,
-    SoftplusSurrogate,
+from levelset._tools.checks import (
+    check_batch_size,
+    check_finite,
+    check_labels,
+    check_points,
+    check_whole,
 )
-from levelset.boundary._second_order._surrogate import calls_relu
-from levelset.errors import DataError, ParameterError, ShapeError
+from levelset._tools.random import draw_seed
+from levelset._typing import Labels, Points
+from levelset.boundary._detection._detection import Detection
+from levelset.boundary._detection._detector_file import Held, read, write
+from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate, roc
+from levelset.boundary._detection._scores import (
+    Features,
+    ScoreName,
+    chosen_scores,
+    class_scores,
+    features,
+    standardised,
+)
+from levelset.boundary._second_order._class_curvatures import Scale
+from levelset.boundary._second_order._smoothing import CentralDifference, GaussianSmoothing
+from levelset.errors import DataError, FieldError, ParameterError, ShapeError
 
-__all__ = ["Detection", "Detector", "fit", "load"]
+__all__ = ["Detector", "fit", "load"]
 
-# The finest scale sees the kinks of the network, the second its bulk, the last its whole region.
+# The two finer scales see the kinks of the network, the ties of its max-pools on an even background
+# among them; the last sees its whole region. The first and the last rank the classes by themselves.
 SCALES: tuple[Scale, ...] = (
     CentralDifference(0.1),
-    SoftplusSurrogate(2.0),
+    CentralDifference(0.03),
     GaussianSmoothing(1.0, 200),
 )
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Detection(Rows):
-    """What a detector says of each input.
-
-    Attributes:
-        score: Larger for perturbed inputs, `(n,)`; without unit.
-        flagged: Whether the score is above the threshold, `(n,)`.
-        original_class: The class the model gave the input before it was perturbed, if it was, as
-            the curvatures tell, `(n,)`.
-        class_scores: What that is the largest of, `(n, k)`; minus infinity for the present class.
-    """
-
-    score: PerPoint
-    flagged: Mask
-    original_class: Counts
-    class_scores: Tensor
-
-    def rank(self, classes: Labels) -> Counts:
-        """Return the place of a class for each input among the class scores, 0 for the first."""
-        check_labels("Detection.rank", classes, self.class_scores, self.class_scores.shape[1])
-        own = self.class_scores.gather(1, classes.unsqueeze(1))
-        return (self.class_scores > own).sum(1)
-
-    def summary(self) -> dict[str, int | float]:
-        """Return how many were flagged."""
-        return {"points": len(self), "flagged": int(self.flagged.sum())}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +56,9 @@ class Detector:
         threshold: Inputs with a larger score are flagged.
         class_weights: Weight of each scale in the class scores, `(s,)`.
         roc: The curve on the inputs it was fitted on, with its area.
-        seed: Of the noise it measures with.
+        seed: Of the noise it measures with, the same for each input.
+        classes: Number of the classifier's logits.
+        shape: Of one input.
     """
 
     model: nn.Module = field(repr=False)
@@ -89,6 +71,8 @@ class Detector:
     class_weights: Tensor
     roc: Roc = field(repr=False)
     seed: int = field(repr=False)
+    classes: int = field(repr=False)
+    shape: tuple[int, ...] = field(repr=False)
 
     def __call__(self, points: Points, *, batch_size: int | None = None) -> Detection:
         """Measure points and judge them.
@@ -96,18 +80,35 @@ class Detector:
         Args:
             points: The inputs, `(n, *d)`.
             batch_size: Most points an evaluation; `None` for the number that runs fastest.
+
+        Raises:
+            FieldError: If the model has another number of classes than it was fitted on.
+            ShapeError: If the points have another shape than those it was fitted on.
         """
         check_points("Detector", points)
         check_finite("Detector", points)
+        check_batch_size("Detector", batch_size)
+        if points.shape[1:] != self.shape:
+            message = (
+                f"Detector: `points` must have the shape (n, {', '.join(map(str, self.shape))}) "
+                f"of those it was fitted on, got {tuple(points.shape)}."
+            )
+            raise ShapeError(message)
         found = features(self.model, points, self.scores, self.scales, self.seed, batch_size)
+        if len(points) and found.curvatures.shape[1] != self.classes:
+            message = (
+                f"Detector: `model` must return the {self.classes} logits of the one it was "
+                f"fitted on, got {found.curvatures.shape[1]}."
+            )
+            raise FieldError(message)
         classes = class_scores(found, self.class_weights)
         score = self.score(found).to(points.dtype)
-        best = classes.argmax(1) if classes.shape[1] else torch.zeros(len(points)).long()
-        return Detection(score, score > self.threshold, best.to(points.device), classes)
+        return Detection(score, score > self.threshold, classes.argmax(1), classes)
 
     def score(self, found: Features) -> Tensor:
         """Return the scores `(n,)` of features."""
-        return ((found.numbers - self.centre) / self.spread) @ self.weights
+        kept = [part.to(found.numbers) for part in (self.centre, self.spread, self.weights)]
+        return ((found.numbers - kept[0]) / kept[1]) @ kept[2]
 
     def evaluate(self, natural: Points, perturbed: Points, *, draws: int = 1000) -> Roc:
         """Return the curve on inputs that are known to be natural or perturbed.
@@ -139,7 +140,8 @@ class Detector:
             "threshold": self.threshold, "seed": self.seed, "area": self.roc.area,
             "area_low": self.roc.low, "area_high": self.roc.high,
         }  # fmt: skip
-        write(Path(folder), tensors, numbers, self.scores, self.scales)
+        shape = (self.classes, *self.shape)
+        write(Path(folder), Held(tensors, numbers, self.scores, self.scales, shape))
 
 
 def fit(
@@ -147,8 +149,8 @@ def fit(
     natural: Points,
     perturbed: Points,
     *,
-    scores: Sequence[ScoreName] = ("curvature",),
-    scales: Sequence[Scale] | None = None,
+    scores: ScoreName | Sequence[ScoreName] = ("curvature",),
+    scales: Scale | Sequence[Scale] | None = None,
     originals: Labels | None = None,
     false_alarms: float | None = None,
     draws: int = 1000,
@@ -179,10 +181,9 @@ def fit(
         model: Maps `(n, *d)` to logits `(n, k)`.
         natural: Inputs as they were, `(n, *d)`.
         perturbed: Perturbed inputs, `(m, *d)`; need not come from the natural ones.
-        scores: `curvature`, `total_curvature`, `distance`, `persistence`, any of them.
-        scales: At which scales curvature is measured; `None` for `CentralDifference(0.1)`,
-            `SoftplusSurrogate(2)` if the network has ReLUs, and `GaussianSmoothing(1, 200)`, which
-            suit images with pixels from 0 to 1.
+        scores: `curvature`, `total_curvature`, `distance`, `persistence`, one or some of them.
+        scales: One or some, at which curvature is measured; `None` for `CentralDifference`, 0.1 and
+            0.03, and `GaussianSmoothing(1, 200)`, which suit images with pixels from 0 to 1.
         originals: What the model answered before each perturbed input was perturbed, `(m,)`.
         false_alarms: Share of natural inputs that may be flagged, by rank among `natural`; `None`
             for the threshold with most right answers, both kinds counting the same.
@@ -195,19 +196,21 @@ def fit(
 
     Raises:
         DataError: If there are fewer than two inputs of a kind.
+        FieldError: If the model does not return finite logits of two classes or more.
         ShapeError: If the two kinds differ in shape.
         ParameterError: If an option is out of range.
     """
-    _check(natural, perturbed, scores, scales, false_alarms, batch_size)
+    _check(natural, perturbed, false_alarms, draws, batch_size)
+    chosen = chosen_scores(scores)
+    used = _scales(scales)
     seed = draw_seed(generator)
-    chosen = tuple(dict.fromkeys(scores))
-    used = _scales(model, natural) if scales is None else tuple(scales)
     kinds = [features(model, part, chosen, used, seed, batch_size) for part in (natural, perturbed)]
     numbers = torch.cat([kinds[0].numbers, kinds[1].numbers])
     centre, spread = numbers.mean(0), numbers.std(0)
     spread = torch.where(spread > 0, spread, 1.0)
-    weights = logistic(*((kind.numbers - centre) / spread for kind in kinds))
-    values = [((kind.numbers - centre) / spread) @ weights for kind in kinds]
+    standard = [(kind.numbers - centre) / spread for kind in kinds]
+    weights = logistic(standard[0], standard[1])
+    values = [numbers @ weights for numbers in standard]
     curve = roc(values[0], values[1], draws, torch.Generator().manual_seed(seed))
     if false_alarms is None:
         threshold = most_accurate(curve)
@@ -224,6 +227,8 @@ def fit(
         class_weights=_class_weights(kinds[1], originals, perturbed),
         roc=curve,
         seed=seed,
+        classes=kinds[0].curvatures.shape[1],
+        shape=tuple(natural.shape[1:]),
     )
 
 
@@ -235,7 +240,7 @@ def load(folder: str | Path, model: nn.Module) -> Detector:
         model: The same classifier.
 
     Raises:
-        DataError: If the files are missing or damaged.
+        DataError: If the files are missing or damaged, or of another version of the format.
     """
     held = read(Path(folder))
     tensors, numbers = held.tensors, held.numbers
@@ -254,19 +259,24 @@ def load(folder: str | Path, model: nn.Module) -> Detector:
         class_weights=tensors["class_weights"],
         roc=curve,
         seed=int(numbers["seed"]),
+        classes=held.shape[0],
+        shape=held.shape[1:],
     )
 
 
-def _scales(model: nn.Module, points: Tensor) -> tuple[Scale, ...]:
-    with frozen(model):
-        rectified = calls_relu(model, points[:1])
-    return tuple(s for s in SCALES if rectified or not isinstance(s, SoftplusSurrogate))
-
-
-def class_scores(found: Features, weights: Tensor) -> Tensor:
-    """Return the class scores `(n, k)`, minus infinity for the class the model answers."""
-    weighed = standardised(found.curvatures) @ weights.to(found.curvatures)
-    return torch.where(weighed.isnan(), -torch.inf, weighed)
+def _scales(scales: Scale | Sequence[Scale] | None) -> tuple[Scale, ...]:
+    """Return the scales asked for, or the default ones."""
+    if scales is None:
+        return SCALES
+    if isinstance(scales, Scale):
+        return (scales,)
+    if not scales or not all(isinstance(scale, Scale) for scale in scales):
+        message = (
+            "detect.fit: `scales` must be CentralDifference, SoftplusSurrogate or "
+            f"GaussianSmoothing, at least one, got {scales!r}."
+        )
+        raise ParameterError(message)
+    return tuple(scales)
 
 
 def _class_weights(found: Features, originals: Labels | None, perturbed: Tensor) -> Tensor:
@@ -276,7 +286,7 @@ def _class_weights(found: Features, originals: Labels | None, perturbed: Tensor)
         weights[-1] = 0.5
         weights[0] = -1.0
         return weights
-    check_labels("detect.fit", originals, perturbed, found.curvatures.shape[1])
+    check_labels("detect.fit", originals, perturbed, found.curvatures.shape[1], "originals")
     moved = found.curvatures[:, :, 0].gather(1, originals.unsqueeze(1))[:, 0].isfinite()
     if not moved.any():
         message = (
@@ -288,8 +298,8 @@ def _class_weights(found: Features, originals: Labels | None, perturbed: Tensor)
 
 
 def _check(
-    natural: Tensor, perturbed: Tensor, scores: Sequence[str], scales: Sequence[Scale] | None,
-    false_alarms: float | None, batch_size: int | None,
+    natural: Tensor, perturbed: Tensor, false_alarms: float | None, draws: int,
+    batch_size: int | None,
 ) -> None:  # fmt: skip
     for name, part in (("natural", natural), ("perturbed", perturbed)):
         check_points("detect.fit", part, name)
@@ -304,16 +314,7 @@ def _check(
         )
         raise ShapeError(message)
     check_batch_size("detect.fit", batch_size)
-    unknown = [name for name in scores if name not in SCORES]
-    if unknown or not scores:
-        message = f"detect.fit: `scores` must be among {', '.join(SCORES)}, got {list(scores)}."
-        raise ParameterError(message)
-    if scales is not None and not (scales and all(isinstance(scale, Scale) for scale in scales)):
-        message = (
-            "detect.fit: `scales` must be CentralDifference, SoftplusSurrogate or "
-            f"GaussianSmoothing, at least one, got {list(scales)}."
-        )
-        raise ParameterError(message)
+    check_whole("detect.fit", "draws", draws)
     if false_alarms is not None and not 0.0 < false_alarms < 1.0:
         message = f"detect.fit: `false_alarms` must lie between 0 and 1, got {false_alarms}."
         raise ParameterError(message)

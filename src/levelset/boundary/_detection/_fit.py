@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._tools.checks import check_whole
+from levelset._tools.random import draw_seed
 from levelset.errors import DataError
 
 __all__ = ["Roc", "choices", "logistic", "most_accurate", "roc"]
@@ -54,7 +56,9 @@ class Roc:
 
         Raises:
             DataError: If there are none of a kind, or NaN among them.
+            ParameterError: If `draws` is below 1.
         """
+        check_whole("Roc.of", "draws", draws)
         for name, part in (("natural", natural), ("perturbed", perturbed)):
             if not len(part) or bool(part.isnan().any()):
                 message = f"Roc.of: `{name}` must hold scores without NaN, got {len(part)} scores."
@@ -100,20 +104,14 @@ def roc(natural: Tensor, perturbed: Tensor, draws: int, generator: torch.Generat
     natural, perturbed = natural.double().cpu(), perturbed.double().cpu()
     levels = torch.unique(torch.cat([natural, perturbed])).flip(0)
     thresholds = torch.cat([levels.new_full((1,), torch.inf), levels])
+    ordered, others = natural.sort().values, perturbed.sort().values
     # At each threshold those at or above it count, so the last flags all.
-    alarms = (natural >= thresholds.unsqueeze(1)).double().mean(1)
-    hits = (perturbed >= thresholds.unsqueeze(1)).double().mean(1)
-    place = None if generator is None else generator.device
-
-    def resampled(part: Tensor) -> Tensor:
-        shape = (draws, len(part))
-        return part[torch.randint(len(part), shape, generator=generator, device=place).cpu()]
-
-    picked = [resampled(natural), resampled(perturbed)]
+    alarms = 1.0 - torch.searchsorted(ordered, thresholds).double() / len(ordered)
+    hits = 1.0 - torch.searchsorted(others, thresholds).double() / len(others)
     ends = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = _areas(*picked).quantile(ends).tolist()
-    area = float(_areas(natural.unsqueeze(0), perturbed.unsqueeze(0)))
-    return Roc(alarms, hits, thresholds, area, low, high)
+    areas = _bootstrap(ordered, others, draws, generator)
+    low, high = areas[1:].quantile(ends).tolist()
+    return Roc(alarms, hits, thresholds, float(areas[0]), low, high)
 
 
 def most_accurate(curve: Roc) -> float:
@@ -127,12 +125,32 @@ def most_accurate(curve: Roc) -> float:
     return float((levels[best] + levels[best + 1]) / 2)
 
 
-def _areas(natural: Tensor, perturbed: Tensor) -> Tensor:
-    """Return the areas `(b,)` for samples `(b, n)` and `(b, m)`; ties count a half."""
-    ordered = natural.sort(1).values
-    below = torch.searchsorted(ordered, perturbed.contiguous())
-    upto = torch.searchsorted(ordered, perturbed.contiguous(), right=True)
-    return (below + upto).double().mean(1) / (2.0 * natural.shape[1])
+def _bootstrap(
+    natural: Tensor, perturbed: Tensor, draws: int, generator: torch.Generator | None
+) -> Tensor:
+    """Return the area for scores that ascend, and those of samples of them, `(1 + draws,)`.
+
+    Ties count a half. The buffers are used again: fresh ones would cost more than the sums.
+    """
+    n, m = len(natural), len(perturbed)
+    # Twice the wins of a perturbed score are the counts of natural ones below it and up to it.
+    below = torch.searchsorted(natural, perturbed)
+    upto = torch.searchsorted(natural, perturbed, right=True)
+    own, others = torch.arange(n), torch.arange(m)
+    ones, times = torch.ones_like(natural), natural.new_zeros(n + 1)
+    sums, wins, places = times.clone(), perturbed.clone(), below.clone()
+    source = torch.Generator().manual_seed(draw_seed(generator))
+    areas = natural.new_zeros(1 + draws)
+    for number in range(1 + draws):
+        if number:
+            torch.randint(n, (n,), generator=source, out=own)
+            torch.randint(m, (m,), generator=source, out=others)
+        times.zero_()[1:].scatter_add_(0, own, ones)
+        torch.cumsum(times, 0, out=sums)
+        for end in (below, upto):
+            torch.index_select(end, 0, others, out=places)
+            areas[number] += torch.index_select(sums, 0, places, out=wins).sum()
+    return areas / (2.0 * n * m)
 
 
 def _minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:

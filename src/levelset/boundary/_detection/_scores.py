@@ -1,6 +1,6 @@
 """The numbers a detector judges by."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
@@ -9,9 +9,18 @@ from torch import Tensor, nn
 from levelset._tools.modes import frozen
 from levelset.boundary._distance import distance
 from levelset.boundary._sampling._persistence import persistence
-from levelset.boundary._second_order._class_curvatures import Scale, class_curvatures
+from levelset.boundary._second_order._class_curvatures import Scale, measured
+from levelset.errors import ParameterError
 
-__all__ = ["SCORES", "Features", "ScoreName", "features", "standardised"]
+__all__ = [
+    "Features",
+    "ScoreName",
+    "chosen_scores",
+    "class_scores",
+    "count_of",
+    "features",
+    "standardised",
+]
 
 ScoreName: TypeAlias = Literal["curvature", "total_curvature", "distance", "persistence"]
 
@@ -31,18 +40,15 @@ def features(
     seed: int,
     batch_size: int | None,
 ) -> Features:
-    """Measure what the scores ask for, with random numbers of a seed."""
+    """Measure what the scores ask for, with random numbers of a seed, the same for each input."""
+    first = torch.zeros(len(points), dtype=torch.long)
+
+    def curvatures_at(scale: Scale) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return measured(model, points, scale, batch_size, generator, first)
+
     with frozen(model):
-        curvatures = torch.stack(
-            [
-                class_curvatures(
-                    model, points, smoothing=scale, batch_size=batch_size,
-                    generator=torch.Generator().manual_seed(seed),
-                )
-                for scale in scales
-            ],
-            dim=2,
-        )  # fmt: skip
+        curvatures = torch.stack([curvatures_at(scale) for scale in scales], dim=2)
         columns: list[Tensor] = []
         for name in scores:
             if name in _OF_CURVATURES:
@@ -50,6 +56,27 @@ def features(
             else:
                 columns.append(_OTHERS[name](model, points, seed, batch_size))
     return Features(torch.stack([c.double() for c in columns], dim=1), curvatures)
+
+
+def count_of(scores: tuple[str, ...], scales: int) -> int:
+    """Return how many numbers scores have at so many scales; KeyError for an unknown score."""
+    wide = {"curvature": 3 * scales, "total_curvature": scales, **dict.fromkeys(_OTHERS, 1)}
+    return sum(wide[name] for name in scores)
+
+
+def chosen_scores(scores: ScoreName | Sequence[ScoreName]) -> tuple[ScoreName, ...]:
+    """Return the names of the scores, each once."""
+    named: Sequence[ScoreName] = (scores,) if isinstance(scores, str) else scores
+    if not named or any(name not in SCORES for name in named):
+        message = f"detect.fit: `scores` must be among {', '.join(SCORES)}, got {scores!r}."
+        raise ParameterError(message)
+    return tuple(dict.fromkeys(named))
+
+
+def class_scores(found: Features, weights: Tensor) -> Tensor:
+    """Return the class scores `(n, k)`, minus infinity for the class the model answers."""
+    weighed = standardised(found.curvatures) @ weights.to(found.curvatures)
+    return torch.where(weighed.isnan(), -torch.inf, weighed)
 
 
 def standardised(curvatures: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 from levelset.boundary._sampling._certificate import certified_radius, rivals
 from levelset.boundary._sampling._estimate import Estimate, Policy
 from levelset.boundary._sampling._locate import Search, cast, locate
-from levelset.boundary._sampling._probit import fit_quantile
+from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter, Votes
 
 __all__ = ["probit"]
@@ -33,28 +33,31 @@ _UNSETTLED, _UNSETTLED_MOST = 0.3, 128
 # How much of the error that the confidence allows goes to the last look; the rest is for having
 # looked before.
 _ERROR_SHARE = 0.7
+# What counts as no crossing: an error above the first, if no draw shows the share to be below, or
+# above the second; and whoever has such an error after so many evaluations is given up.
+_NO_ERROR, _ABSURD_ERROR, _HOPELESS = 1.0, 10.0, 4096
 # No estimate moves further than this in log sigma in one round.
 _LONGEST_MOVE = 0.7
 
 
-def probit(voter: Voter, rows: Rows, start: Array, policy: Policy) -> Estimate:
+def probit(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
     """Estimate the persistence of the points `rows`, all of them advancing together.
 
     Each round doubles the draws at most, puts four fifths of them at the present estimate and the
     rest at either side, and fits the share to all. A point stops at the relative standard error
-    asked for.
+    asked for. One whose draws turn out to show no fall of the share below gamma is not found.
 
     Args:
         voter: Classifies; in pairs.
         rows: Which points, `(n,)`.
-        start: Noise to begin with, `(n,)`.
         policy: What is asked.
     """
-    search = locate(voter, rows, start, policy.gamma, policy.max_sigma)
+    search = locate(voter, rows, policy)
     rounds = _Rounds(voter, search, policy)
     for _ in range(_ROUNDS):
         if not len(rounds.going):
             break
+        policy.tell(len(rows) - len(rounds.going))
         rounds.advance()
     rounds.certify_rest()
     return rounds.estimate()
@@ -75,12 +78,15 @@ class _Rounds:
     def __init__(self, voter: Voter, search: Search, policy: Policy) -> None:
         self.voter, self.search, self.policy = voter, search, policy
         n = len(search.rows)
+        # The rest is for the certificate.
+        self.most = int(policy.most / (1.0 + _LEAST_CERTIFIED))
         self.going: Rows = np.flatnonzero(search.crossed)
+        self.going = self.going[search.room(self.going, self.most) > 0]
         self.quantile = float(ndtri(1.0 - 0.5 * _ERROR_SHARE * (1.0 - policy.confidence)))
         self.error = np.full(n, np.inf)
         self.low, self.high = np.full(n, -np.inf), np.full(n, np.inf)
         self.spread = np.full(n, _ARM_MOST)
-        self.certified, self.radius = np.zeros(n, bool), np.zeros(n)
+        self.certified, self.radius, self.smoothing = np.zeros(n, bool), np.zeros(n), np.zeros(n)
         self.rival, self.rival_votes = np.full(n, -1), np.zeros(n)
         self.moved = np.zeros(n)
         self.number = 0
@@ -99,32 +105,39 @@ class _Rounds:
         spent = self.search.draws.total[going].sum(1)
         settled = (self.moved[going] <= _UNSETTLED) & (self.number > 1)
         done = (self.error[going] <= self.policy.tolerance) & settled
-        self.going = going[~done & (spent < self.policy.most)]
+        done |= (spent >= _HOPELESS) & (self.error[going] > _NO_ERROR)
+        self.going = going[~done & (self.search.room(going, self.most) > 0)]
 
     def _plan(self) -> _Plan:
         going = self.going
+        room = self.search.room(going, self.most)
         if self.number == 0:
             first = np.full(len(going), _FIRST_DIRECTIONS)
-            return _Plan(first, first, np.zeros(len(going), bool))
+            centre = np.clip(first, 1, room)
+            return _Plan(
+                centre, np.minimum(first, (room - centre) // 2), np.zeros(len(going), bool)
+            )
         have = self.search.draws.total[going].sum(1)
         need = have * np.minimum(self.error[going] / self.policy.tolerance, 10.0) ** 2
-        wanted = np.minimum(_SAFETY * need, self.policy.most) - have
+        wanted = np.minimum(_SAFETY * need, self.most) - have
         unsettled = self.moved[going] > _UNSETTLED
         last = (wanted <= have) & ~unsettled
         growth = np.where(self.certified[going], _LEAST_GROWTH, _LEAST_CERTIFIED)
         least = np.maximum(2.0 * _LEAST_DIRECTIONS, growth * have)
         growth = np.clip(wanted, least, np.where(unsettled, _UNSETTLED_MOST, have))
-        directions = growth / self.search.draws.sides
+        directions = np.minimum(growth / self.search.draws.sides, room)
         arm = np.floor(_ARM_SHARE * directions).astype(np.int64)
         arm[arm < 4] = 0
         return _Plan(np.ceil(directions).astype(np.int64) - 2 * arm, arm, last)
 
     def certify_rest(self) -> None:
         """Draw once more for points that stopped sooner than planned, at what they arrived at."""
-        rest = np.flatnonzero(self.search.crossed & ~self.certified)
+        rest = np.flatnonzero(self.search.stable & ~self.certified)
+        rest = rest[self.search.room(rest, self.policy.most) > 0]
         if len(rest):
             spent = self.search.draws.total[rest].sum(1)
             count = np.ceil(_LEAST_CERTIFIED * spent / self.search.draws.sides).astype(np.int64)
+            count = np.minimum(count, self.search.room(rest, self.policy.most))
             sigma = self.search.log_sigma[rest].copy()
             votes = cast(self.voter, self.search, rest, sigma, count)
             self._certify(rest, sigma, votes, np.ones(len(rest), bool))
@@ -137,7 +150,7 @@ class _Rounds:
         move = np.clip(fit.log_sigma - search.log_sigma[going], -_LONGEST_MOVE, _LONGEST_MOVE)
         self.moved[going] = np.abs(move)
         search.log_sigma[going] = np.minimum(
-            search.log_sigma[going] + move, np.log(self.policy.max_sigma)
+            search.log_sigma[going] + move, np.log(self.policy.max_sigma[going])
         )
         self.error[going] = fit.error
         self.low[going], self.high[going] = fit.low, fit.high
@@ -150,6 +163,7 @@ class _Rounds:
         rows = self.search.rows[going]
         radius = certified_radius(self.voter, rows, np.exp(centre), votes, self.policy.confidence)
         self.radius[going[wanted]] = radius[wanted]
+        self.smoothing[going[wanted]] = np.exp(centre[wanted])
         self.certified[going] |= last
         rival, count = rivals(self.voter, rows, votes)
         more = count >= self.rival_votes[going]
@@ -157,10 +171,19 @@ class _Rounds:
 
     def estimate(self) -> Estimate:
         """Return what is known at the end."""
-        search = self.search
-        crossed, stable = search.crossed, search.stable
-        sigma = np.where(crossed, np.exp(search.log_sigma), np.where(stable, np.inf, 0.0))
-        low = np.where(crossed, np.exp(self.low), np.where(stable, self.policy.max_sigma, 0.0))
-        high = np.where(stable, np.exp(self.high), np.exp(search.log_sigma))
-        error = np.where(crossed, self.error, np.nan)
-        return Estimate(sigma, error, low, high, crossed, self.radius, self.rival)
+        search, policy = self.search, self.policy
+        at, limit = np.exp(search.log_sigma), policy.max_sigma
+        tail = 0.5 * (1.0 - _ERROR_SHARE) * (1.0 - policy.confidence)
+        low, high = outer_ends(search.draws, search.log_sigma, policy.gamma, tail)
+        low = np.exp(np.where(np.isfinite(self.low), self.low, low))
+        high = np.exp(np.where(np.isfinite(self.high), self.high, high))
+        vague = (self.error > _NO_ERROR) & np.isinf(high) | (self.error > _ABSURD_ERROR)
+        found = search.crossed & ~vague & (at < limit * (1.0 - 1e-9))
+        doubtful = search.crossed & ~found
+        stable = search.stable
+        sigma = np.where(found, at, np.where(stable, np.inf, 0.0))
+        low = np.where(found, low, np.where(doubtful, np.minimum(low, limit), at * stable))
+        high = np.where(found, high, np.where(stable, np.inf, at))
+        short = ~found & (search.room(np.arange(len(at)), self.most) == 0)
+        error = np.where(found, self.error, np.where(short, np.inf, np.nan))
+        return Estimate(sigma, error, low, high, found, self.rival, self.radius, self.smoothing)

@@ -6,7 +6,7 @@ from scipy.special import ndtri
 
 from levelset.boundary._sampling._estimate import Estimate, Policy
 from levelset.boundary._sampling._locate import Search, cast
-from levelset.boundary._sampling._probit import fit_quantile
+from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter
 
 __all__ = ["bracketing"]
@@ -20,7 +20,7 @@ _FIRST_MIN, _FIRST_MAX = 0.5, 1.5
 _LEAST = 2.0**-40
 
 
-def bracketing(voter: Voter, rows: Rows, policy: Policy, draws: int) -> Estimate:
+def bracketing(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
     """Find the persistence of the points `rows` by doubling, halving and bisecting.
 
     `policy.tolerance` is the paper's `precision`. The ends of the bracket and the comparisons are
@@ -30,14 +30,11 @@ def bracketing(voter: Voter, rows: Rows, policy: Policy, draws: int) -> Estimate
     Args:
         voter: Classifies; one by one, not in pairs.
         rows: Which points, `(n,)`.
-        policy: What is asked.
-        draws: Evaluations at each noise (`numSamples`).
+        policy: What is asked; `policy.most` is the paper's `numSamples`.
     """
-    n = len(rows)
     search = Search.of(rows, sides=1)
-    low, high = np.full(n, min(_FIRST_MIN, policy.max_sigma)), np.full(n, _FIRST_MAX)
-    high = np.minimum(high, policy.max_sigma)
-    bracket = _Bracket(voter, search, policy, draws)
+    low, high = np.minimum(_FIRST_MIN, policy.max_sigma), np.minimum(_FIRST_MAX, policy.max_sigma)
+    bracket = _Bracket(voter, search, policy)
     search.stable, search.crossed = bracket.find(low, high)
     sigma, solved = bracket.bisect(low, high, np.flatnonzero(search.stable & search.crossed))
     return _estimate(search, policy, sigma, low, solved)
@@ -46,8 +43,8 @@ def bracketing(voter: Voter, rows: Rows, policy: Policy, draws: int) -> Estimate
 class _Bracket:
     """The two functions of the algorithm, over many points."""
 
-    def __init__(self, voter: Voter, search: Search, policy: Policy, draws: int) -> None:
-        self.voter, self.search, self.policy, self.draws = voter, search, policy, draws
+    def __init__(self, voter: Voter, search: Search, policy: Policy) -> None:
+        self.voter, self.search, self.policy = voter, search, policy
 
     def find(self, low: Array, high: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """RANGEFINDER: halve and double, in place, until gamma lies between the shares."""
@@ -61,13 +58,14 @@ class _Bracket:
                 return first >= gamma, second <= gamma
             low[down] *= 0.5
             first[down] = self.share(down, low)
-            high[up] = np.minimum(2.0 * high[up], self.policy.max_sigma)
+            high[up] = np.minimum(2.0 * high[up], self.policy.max_sigma[up])
             second[up] = self.share(up, high)
 
     def bisect(self, low: Array, high: Array, going: Rows) -> tuple[Array, NDArray[np.bool_]]:
         """BRACKETING: halve the bracket, in place, until a share is within the precision."""
         sigma, solved = np.full(len(low), np.nan), np.zeros(len(low), bool)
         for _ in range(_MAX_STEPS - 1):
+            self.policy.tell(len(low) - len(going))
             if not len(going):
                 break
             sigma[going] = 0.5 * (low[going] + high[going])
@@ -84,8 +82,9 @@ class _Bracket:
         """COMPUTE_PERSISTENCE: the share of fresh draws that keep the class."""
         if not len(going):
             return np.zeros(0)
-        cast(self.voter, self.search, going, np.log(sigma[going]), np.full(len(going), self.draws))
-        return self.search.draws.kept[going, -1] / self.draws
+        draws = np.full(len(going), self.policy.most)
+        cast(self.voter, self.search, going, np.log(sigma[going]), draws)
+        return self.search.draws.kept[going, -1] / self.policy.most
 
 
 def _estimate(
@@ -94,14 +93,21 @@ def _estimate(
     both = search.stable & search.crossed
     n = len(sigma)
     error, ends = np.full(n, np.nan), np.stack([np.zeros(n), np.full(n, np.inf)])
-    ends[0, ~search.crossed] = policy.max_sigma
+    ends[0, ~search.crossed] = policy.max_sigma[~search.crossed]
     ends[1, ~search.stable] = low[~search.stable]
     if both.any():
         held = np.flatnonzero(both)
         quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
         fit = fit_quantile(search.draws[held], np.log(sigma[held]), policy.gamma, quantile)
-        error[held], ends[0, held], ends[1, held] = fit.error, np.exp(fit.low), np.exp(fit.high)
+        tail = 0.5 - 0.5 * policy.confidence
+        outer = outer_ends(search.draws[held], np.log(sigma[held]), policy.gamma, tail)
+        ends[:, held] = np.exp(
+            [
+                np.where(np.isfinite(e), e, o)
+                for e, o in zip((fit.low, fit.high), outer, strict=True)
+            ]
+        )
+        error[held] = np.where(solved[held], fit.error, np.nan)
     sigma = np.where(both, sigma, np.where(search.stable, np.inf, 0.0))
-    return Estimate(
-        sigma, error, ends[0], ends[1], solved, np.zeros(n), np.full(n, -1, dtype=np.int64)
-    )
+    rival = np.full(n, -1, dtype=np.int64)
+    return Estimate(sigma, error, ends[0], ends[1], solved, rival)

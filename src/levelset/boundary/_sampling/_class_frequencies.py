@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from levelset._tools.checks import check_at_least_one, check_batch_size, check_finite, check_points
+from levelset._tools.checks import (
+    check_at_least_one,
+    check_batch_size,
+    check_finite,
+    check_points,
+    check_whole,
+)
 from levelset._tools.modes import frozen
 from levelset._typing import Field
 from levelset.boundary._sampling._noise import Noise, NoiseName, check_noise
@@ -46,7 +52,8 @@ def class_frequencies(
 
     Raises:
         ShapeError: If `point` or `sigmas` has another shape or dtype.
-        ParameterError: If a noise is negative, `draws` below 1, or a label outside `classes`.
+        ParameterError: If a noise is negative, `draws` or `classes` below 1, or a label
+            outside `classes`.
         FieldError: If the model returns something else than logits or labels.
 
     Example:
@@ -67,6 +74,8 @@ def class_frequencies(
     check_batch_size("class_frequencies", batch_size)
     sizes = _sizes(sigmas)
     check_at_least_one("class_frequencies", "draws", draws)
+    if classes is not None:
+        check_whole("class_frequencies", "classes", classes)
     with frozen(model):
         streams = Noise(points, generator, kind=noise)
         voter = Voter(
@@ -74,7 +83,7 @@ def class_frequencies(
         )
         votes = voter.vote([Task(0, size, draws) for size in sizes])
     top = int(votes.plus.max()) + 1 if len(sizes) else 0
-    count = classes or voter.logits or top
+    count = (voter.logits or top) if classes is None else classes
     if top > count or (len(sizes) and int(votes.plus.min()) < 0):
         message = (
             f"class_frequencies: labels must lie in 0 to {count - 1}, got "

@@ -1,5 +1,6 @@
 """What every method of persistence is asked, and what it answers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,7 @@ __all__ = ["Estimate", "Policy"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """What is asked of a method.
 
@@ -18,15 +19,21 @@ class Policy:
         gamma: The share that shall keep its class.
         tolerance: Relative standard error of sigma at which to stop.
         confidence: Of the interval and of the certified radius.
-        max_sigma: Largest noise to try.
-        most: Most evaluations a point.
+        most: Most evaluations a point; for `bracketing` the evaluations at each noise.
+        start: Noise to begin with, `(n,)`.
+        least: Smallest noise to try, `(n,)`.
+        max_sigma: Largest noise to try, `(n,)`.
+        tell: Called with the number of points that are done.
     """
 
     gamma: float
     tolerance: float
     confidence: float
-    max_sigma: float
     most: int
+    start: Array
+    least: Array
+    max_sigma: Array
+    tell: Callable[[int], None]
 
 
 @dataclass
@@ -39,8 +46,9 @@ class Estimate:
         low: Lower end of the interval.
         high: Upper end.
         found: Whether the share falls below `gamma` somewhere.
-        certified: Certified radius of the smoothed classifier.
         rival: The class that most noisy copies go over to; -1 where none did.
+        certified: Certified radius of the smoothed classifier; NaN where none was made.
+        certified_sigma: The noise that this classifier is smoothed by.
         reentry: Share of the checked rays that leave the class more than once; NaN if unchecked.
     """
 
@@ -49,11 +57,13 @@ class Estimate:
     low: Array
     high: Array
     found: NDArray[np.bool_]
-    certified: Array
     rival: NDArray[np.int64]
+    certified: Array = field(default_factory=lambda: np.zeros(0))
+    certified_sigma: Array = field(default_factory=lambda: np.zeros(0))
     reentry: Array = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
-        """Fill in what was not checked."""
-        if len(self.reentry) != len(self.sigma):
-            self.reentry = np.full(len(self.sigma), np.nan)
+        """Fill in what was not made."""
+        for name in ("certified", "certified_sigma", "reentry"):
+            if len(getattr(self, name)) != len(self.sigma):
+                setattr(self, name, np.full(len(self.sigma), np.nan))

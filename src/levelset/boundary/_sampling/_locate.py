@@ -1,29 +1,31 @@
-"""Where, to a factor of two, the share that keeps its class first falls below the one asked for."""
+"""Where, to a step, the share that keeps its class first falls below the one asked for."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr
-from torch import Tensor
+from scipy.special import bdtr, bdtrc
 
+from levelset.boundary._sampling._estimate import Policy
 from levelset.boundary._sampling._probit import Draws
 from levelset.boundary._sampling._votes import Task, Voter, Votes
 
-__all__ = ["Search", "cast", "locate", "starting_sigma"]
+__all__ = ["Search", "cast", "locate"]
 
 Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 Array = NDArray[np.float64]
 
-# A share counts as below the asked one if draws from that one would show so few this rarely.
+# A level is looked at again if draws of the share asked for would show so few this rarely.
 _DOUBT = 0.02
 # ... or if it is below at that many levels in a row, as where it stays just below for long.
 _IN_A_ROW = 2
+# Then so many times the draws are added, until they show the share to be below, or above, as
+# rarely by chance as this; if they never do, it is below if it is so by one standard error.
+_AGAIN = (2, 4, 8, 16)
+_BELOW, _ABOVE = 0.002, 0.01
 _LEAST_DIRECTIONS = 8
-_DOWN, _UP = 4.0, 2.0
-_DESCENTS = 10
-# Directions more that decide at the largest sigma allowed.
-_LAST_DIRECTIONS = 64
+_DOWN, _UP = 4.0, 2.0**0.5
 
 
 @dataclass
@@ -40,9 +42,9 @@ class Search:
 
     rows: Rows
     draws: Draws
-    log_sigma: NDArray[np.float64]
-    crossed: NDArray[np.bool_]
-    stable: NDArray[np.bool_]
+    log_sigma: Array
+    crossed: Mask
+    stable: Mask
 
     @classmethod
     def of(cls, rows: Rows, *, sides: int) -> "Search":
@@ -51,12 +53,10 @@ class Search:
         draws = Draws.empty(n, sides)
         return cls(rows, draws, np.zeros(n), np.zeros(n, bool), np.zeros(n, bool))
 
-
-def starting_sigma(points: Tensor, max_sigma: float) -> NDArray[np.float64]:
-    """Return a small noise to begin with, `(n,)`: a sixteenth of the points' root mean square."""
-    size = points.detach().flatten(1).double().square().mean(1).sqrt().cpu().numpy()
-    size = np.where(size > 0, size, 1.0)
-    return np.minimum(size, max_sigma) / 16.0
+    def room(self, places: Rows, most: int) -> Rows:
+        """Return how many more directions these points may draw, of `most` evaluations."""
+        left = most - 1 - self.draws.total[places].sum(1)  # one was the point's own
+        return np.maximum(left // self.draws.sides, 0).astype(np.int64)
 
 
 def cast(voter: Voter, search: Search, places: Rows, log_sigma: Array, directions: Rows) -> Votes:
@@ -74,66 +74,86 @@ def cast(voter: Voter, search: Search, places: Rows, log_sigma: Array, direction
     return votes
 
 
-def locate(voter: Voter, rows: Rows, start: Array, gamma: float, max_sigma: float) -> Search:
-    """Go up in noise from far below until the share is below `gamma` beyond doubt.
+def locate(voter: Voter, rows: Rows, policy: Policy) -> Search:
+    """Go up in noise from far below until the share is below `policy.gamma` beyond doubt.
 
-    The way is upwards because persistence is the *first* noise that unsettles the class. A point
-    whose class is unsettled from the start is first followed down.
+    The way is upwards because persistence is the *first* noise that unsettles the class; a dip of
+    the share that is narrower than a step may be stepped over. A point whose class is unsettled
+    from the start is first followed down.
 
     Args:
         voter: Classifies.
         rows: Which points, `(n,)`.
-        start: The noise to begin with, `(n,)`.
-        gamma: The share.
-        max_sigma: The largest noise to try.
+        policy: What is asked; bounds the noise and the evaluations.
     """
-    sides = 2 if voter.paired else 1
-    least = _LEAST_DIRECTIONS * 2 // sides
-    directions = max(least, int(np.ceil(4.0 / (gamma * sides))))
-    search = Search.of(rows, sides=sides)
-    sigma = start.copy()
-    _descend(voter, search, sigma, gamma, directions)
+    search = Search.of(rows, sides=2 if voter.paired else 1)
+    sigma = policy.start.copy()
+    _descend(voter, search, sigma, policy)
     going = np.flatnonzero(search.stable)
     fewer = np.zeros(len(rows), dtype=np.int64)  # levels in a row with fewer than asked for
     while len(going):
-        sigma[going] = np.minimum(_UP * sigma[going], max_sigma)
-        beyond_doubt, few = _below(voter, search, going, sigma, gamma, directions)
+        sigma[going] = np.minimum(_UP * sigma[going], policy.max_sigma[going])
+        kept, total = _look(voter, search, going, sigma, policy)
+        few = kept < policy.gamma * total
         fewer[going] = np.where(few, fewer[going] + 1, 0)
-        search.crossed[going] = beyond_doubt | (fewer[going] == _IN_A_ROW)
-        going = going[~search.crossed[going] & (sigma[going] < max_sigma)]
-    search.log_sigma = np.log(sigma) - (np.maximum(fewer, 1) - 0.5) * np.log(_UP)
-    _decide_at_end(voter, search, gamma, max_sigma)
+        last = sigma[going] >= policy.max_sigma[going]
+        doubtful = (bdtr(kept, total, policy.gamma) < _DOUBT) | (fewer[going] >= _IN_A_ROW)
+        asked = doubtful | (few & last)
+        below, above = _confirm(voter, search, going[asked], sigma, policy, kept[asked])
+        search.crossed[going[asked]] = below
+        fewer[going[asked][above]] = 0
+        going = going[~search.crossed[going] & ~last & (search.room(going, policy.most) > 0)]
+    search.log_sigma = np.log(sigma)
+    search.log_sigma[search.crossed] -= (fewer[search.crossed] - 0.5) * np.log(_UP)
     return search
 
 
-def _descend(voter: Voter, search: Search, sigma: Array, gamma: float, directions: int) -> None:
+def _descend(voter: Voter, search: Search, sigma: Array, policy: Policy) -> None:
     going = np.arange(len(sigma))
-    for _ in range(_DESCENTS):
-        below, _ = _below(voter, search, going, sigma, gamma, directions)
-        search.stable[going] = ~below
-        going = going[below]
-        if not len(going):
-            return
+    while len(going):
+        kept, total = _look(voter, search, going, sigma, policy)
+        few = kept < policy.gamma * total
+        below, _ = _confirm(voter, search, going[few], sigma, policy, kept[few])
+        search.stable[going] = True
+        going = going[few][below]
+        search.stable[going] = False
+        room = search.room(going, policy.most) > 0
+        going = going[room & (sigma[going] > policy.least[going])]
         sigma[going] /= _DOWN
 
 
-def _below(
-    voter: Voter, search: Search, going: Rows, sigma: Array, gamma: float, directions: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return whether the share is below `gamma` beyond doubt, and whether it is in these draws."""
-    cast(voter, search, going, np.log(sigma[going]), np.full(len(going), directions))
-    kept, total = search.draws.kept[going, -1], search.draws.total[going, -1]
-    return bdtr(kept, total.astype(int), gamma) < _DOUBT, kept < gamma * total
+def _look(
+    voter: Voter, search: Search, going: Rows, sigma: Array, policy: Policy, times: int = 1
+) -> tuple[Array, NDArray[np.int64]]:
+    """Return how many copies kept the class at one more level, or the same, and of how many."""
+    sides = search.draws.sides
+    least = max(_LEAST_DIRECTIONS * 2 // sides, int(np.ceil(4.0 / (policy.gamma * sides))))
+    directions = np.minimum(times * least, search.room(going, policy.most))
+    cast(voter, search, going, np.log(sigma[going]), directions)
+    return search.draws.kept[going, -1], search.draws.total[going, -1].astype(np.int64)
 
 
-def _decide_at_end(voter: Voter, search: Search, gamma: float, max_sigma: float) -> None:
-    """See with more draws whether a point that reached the end is below the share there."""
-    end = np.flatnonzero(search.stable & ~search.crossed)
-    if not len(end):
-        return
-    directions = np.full(len(end), _LAST_DIRECTIONS)
-    cast(voter, search, end, np.full(len(end), np.log(max_sigma)), directions)
-    at = search.draws.log_sigma[end] == np.log(max_sigma)
-    share = (search.draws.kept[end] * at).sum(1) / (search.draws.total[end] * at).sum(1)
-    search.crossed[end] = share < gamma
-    search.log_sigma[end] = np.log(max_sigma)
+def _confirm(
+    voter: Voter, search: Search, places: Rows, sigma: Array, policy: Policy, kept: Array
+) -> tuple[Mask, Mask]:
+    """Return whether the share of points that kept so few copies is below beyond doubt, or above.
+
+    Look by look, each with as many draws as all before it: those close to the share take most, and
+    theirs lie where they are wanted.
+    """
+    gamma = policy.gamma
+    kept, total = kept.copy(), search.draws.total[places, -1].astype(np.int64)
+    below, above = np.zeros(len(places), bool), np.zeros(len(places), bool)
+    going = np.arange(len(places))
+    for times in _AGAIN:
+        if not len(going):
+            return below, above
+        more, count = _look(voter, search, places[going], sigma, policy, times)
+        kept[going] += more
+        total[going] += count
+        below[going] = bdtr(kept[going], total[going], gamma) < _BELOW
+        above[going] = bdtrc(kept[going] - 1, total[going], gamma) < _ABOVE
+        going = going[~below[going] & ~above[going]]
+    error = np.sqrt(gamma * (1.0 - gamma) * total[going])
+    below[going] = kept[going] < gamma * total[going] - error
+    return below, above

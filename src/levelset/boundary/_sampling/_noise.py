@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -19,11 +20,9 @@ NoiseName: TypeAlias = Literal["gaussian", "ball"]
 # Sizes of a point between which directions are drawn as whole orthonormal bases. Below, bases
 # would double the share of some even functions in the error; above, making one costs too much.
 _LEAST_BASIS, _MOST_BASIS = 128, 1024
-# Bases shared by all points of a call (2.5 MB each at 784, so that a processor's cache holds them);
-# who needs more gets them again, mirrored.
-_BASES = 8
-# Coordinates may be rolled by up to so many places.
-_ROLLS = 16
+# Numbers in the bases that all points of a call share, at least a few bases: 20 MB, which a
+# processor's cache holds. Who needs more gets them again, mirrored in another way.
+_SHARED, _FEWEST_BASES = 5_000_000, 4
 # Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
 _BLOCK = 4096
 
@@ -41,10 +40,10 @@ class Noise:
     With `orthogonal`, the directions of a point of 128 to 1,024 coordinates come as whole random
     bases: each is uniform, any e in a row are orthogonal to one another, lengths are independent.
     An average over them is unbiased, and has less variance than over independent directions (0.5
-    to 0.55 of it on an MNIST network). Eight bases are made once and shared, each point beginning
-    at a row of its own and rolling the coordinates by an amount of its own, so that making noise
-    costs next to nothing. A point that needs more gets them again, with signs of its own before the
-    coordinates: new bases, but for their lengths.
+    to 0.55 of it on an MNIST network). A few bases are made once and shared, so that making noise
+    costs next to nothing: each point begins at a row of its own, rolls the coordinates by an amount
+    of its own and gives them signs of its own. A point that needs more goes through them again
+    with another amount and other signs. Of one basis only the lengths stay the same.
 
     Args:
         points: `(n, *d)`.
@@ -67,11 +66,11 @@ class Noise:
         self.size = points.flatten(1).shape[1] if len(points) else 0
         self.dtype, self.device, self.kind = points.dtype, points.device, kind
         self._drawn = torch.float64 if points.dtype == torch.float64 else torch.float32
-        self._keys, copies = _keys(points, self.seed)
+        self._keys = _keys(points, self.seed)
         in_range = _LEAST_BASIS <= self.size <= _MOST_BASIS
-        shares = orthogonal and kind == "gaussian" and in_range
-        self._shares = [shares and copy == 0 for copy in copies]
+        self._shares = orthogonal and kind == "gaussian" and in_range
         self._used = [0] * len(points)
+        self._count = max(_SHARED // max(2 * self.size**2, 1), _FEWEST_BASES)
         self._first: Tensor | None = None
         self._bases: dict[int, Tensor] = {}
         self._mirror: dict[int, tuple[int, Tensor]] = {}
@@ -84,29 +83,28 @@ class Noise:
 
     def take_unsigned(self, row: int, count: int) -> tuple[Tensor, Tensor | None]:
         """Return them as rows `(m, e)`, not to be written to, and signs `(e,)` if they need any."""
-        start = self._used[row]
-        if self._shares[row]:
+        if self._shares:
             size, key = self.size, self._keys[row]
-            number, gone = divmod(start, size)
-            turn, which = divmod(number, _BASES)
+            number, gone = divmod(self._used[row], size)
+            turn, which = divmod(number, self._count)
             first = (gone + key) % size
             count = min(count, size - gone, size - first)
             self._used[row] += count
-            # A window on rows that begin anew at their end: one call, where slicing takes two.
-            length = size + _ROLLS
-            place = length * first + (key // size + turn) % (_ROLLS + 1)
-            drawn = self._basis(which).as_strided((count, size), (length, 1), place)
-            return drawn, self._signs(row, turn) if turn else None
+            # A window on rows twice as long: one call, where slicing takes two.
+            place = 2 * size * first + (key // size + turn) % size
+            drawn = self._basis(which).as_strided((count, size), (2 * size, 1), place)
+            return drawn, self._signs(row, turn)
         drawn = self._stream(row).take(count)
         if self.kind == "ball":
             drawn = self._in_ball(row, drawn)
         self._used[row] += drawn.shape[0]
         return drawn.to(self.device, self.dtype), None
 
-    def release(self, row: int) -> None:
-        """Forget the stream of a point that needs no more draws."""
-        self._streams.pop(row, None)
-        self._mirror.pop(row, None)
+    def release(self, rows: Iterable[int]) -> None:
+        """Forget the streams of points that need no more draws."""
+        for row in rows:
+            self._streams.pop(row, None)
+            self._mirror.pop(row, None)
 
     def _stream(self, row: int) -> "_Stream":
         if row not in self._streams:
@@ -121,10 +119,7 @@ class Noise:
         return self._mirror[row][1]
 
     def _basis(self, number: int) -> Tensor:
-        """Return a random basis with lengths like those of normal vectors.
-
-        Rows are `(size, size + _ROLLS)`: they begin anew at their end.
-        """
+        """Return a random basis with lengths like those of normal vectors, each row twice over."""
         if number not in self._bases:
             generator = _generator(f"{self.seed} basis {number}")
             signs = torch.randint(2, (2, self.size), generator=generator).to(self._drawn) * 2 - 1
@@ -136,10 +131,10 @@ class Noise:
             chi = np.random.Generator(np.random.Philox(_number(f"{self.seed} {number}".encode())))
             lengths = np.sqrt(chi.chisquare(self.size, self.size))
             scale = torch.from_numpy(lengths).to(self._drawn).unsqueeze(1)
-            basis = torch.empty(self.size, self.size + _ROLLS, dtype=self._drawn)
-            torch.mul(rows, scale, out=basis[:, : self.size])
-            basis[:, self.size :] = basis[:, :_ROLLS]
-            self._bases[number] = basis.to(self.device, self.dtype)
+            # Twice over, so that rolled coordinates are a window.
+            twice = torch.empty(self.size, 2, self.size, dtype=self._drawn)
+            twice[:, 1] = torch.mul(rows, scale, out=twice[:, 0])
+            self._bases[number] = twice.flatten(1).to(self.device, self.dtype)
         return self._bases[number]
 
     def _first_basis(self) -> Tensor:
@@ -180,7 +175,7 @@ class _Stream:
             return drawn
         blocks = -(-(count - self.left.shape[0]) // self.rows)
         joined = torch.cat([self.left, *(self._randn() for _ in range(blocks))])
-        drawn, self.left = joined[:count], joined[count:]
+        drawn, self.left = joined[:count], joined[count:].clone()  # a view would keep all of it
         return drawn
 
     def uniform(self, count: int) -> Tensor:
@@ -195,17 +190,16 @@ def check_noise(function: str, noise: str) -> None:
         raise ParameterError(message)
 
 
-def _keys(points: Tensor, seed: int) -> tuple[list[int], list[int]]:
-    """Return a number a point, from its content and its place among its copies; and that place."""
+def _keys(points: Tensor, seed: int) -> list[int]:
+    """Return a number a point, from its content and its place among its copies."""
     rows = points.detach().cpu().flatten(1).contiguous().view(torch.uint8).numpy()
-    keys, copies = [], []
+    keys = []
     met: Counter[bytes] = Counter()
     for row in rows:
         content = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
         keys.append(_number(content + f"{seed} {met[content]}".encode()))
-        copies.append(met[content])
         met[content] += 1
-    return keys, copies
+    return keys
 
 
 def _generator(words: str) -> torch.Generator:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from levelset._tools.checks import check_points
+from levelset._tools.checks import check_finite, check_points, check_whole
 from levelset._tools.results import Rows
 from levelset._typing import Counts, Field, PerPoint, Points, Progress
-from levelset.boundary._sampling._persistence import persistence
+from levelset.boundary._sampling._persistence import check_share, persistence
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["PathPersistence", "persistence_along"]
@@ -60,9 +60,9 @@ def persistence_along(
     end: Tensor,
     *,
     steps: int = 50,
-    gammas: Sequence[float] = (0.7,),
+    gammas: Sequence[float] | Tensor = (0.7,),
     tolerance: float = 0.02,
-    max_sigma: float = 1e4,
+    max_sigma: float | None = None,
     confidence: float = 0.95,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
@@ -75,9 +75,9 @@ def persistence_along(
         start: Where the segment begins, `(*d)`.
         end: Where it ends, `(*d)`.
         steps: Number of points, both ends included, 2 at least.
-        gammas: The shares to measure for.
+        gammas: The shares to measure for, as a sequence of numbers or a tensor `(g,)`.
         tolerance: Relative standard error of each sigma.
-        max_sigma: The largest noise to try.
+        max_sigma: The largest noise to try; `None` for what `persistence` takes.
         confidence: Of the intervals.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         generator: Gives the seeds; `None` for torch's global generator.
@@ -87,28 +87,21 @@ def persistence_along(
         Classes and persistence along the segment.
 
     Raises:
-        ShapeError: If both ends differ in shape.
-        ParameterError: If `steps` or a gamma is out of range.
+        ShapeError: If the ends differ in shape or dtype, or have no axis.
+        ParameterError: If `steps` or a gamma is out of range, or `gammas` is no sequence.
+        DataError: If an end is not finite.
         FieldError: If the model returns something else than logits or labels.
 
     References:
         - B. Bell, "Neighborhoods of Adversarial Examples", 2023: figures 12 and 18.
     """
-    if not isinstance(start, Tensor) or not isinstance(end, Tensor) or start.shape != end.shape:
-        got = [tuple(v.shape) if isinstance(v, Tensor) else type(v).__name__ for v in (start, end)]
-        message = f"persistence_along: `start` and `end` must have one shape, got {got}."
-        raise ShapeError(message)
-    check_points("persistence_along", start.unsqueeze(0), "start")
-    if steps < 2 or not gammas:
-        message = (
-            "persistence_along: `steps` must be at least 2 and `gammas` hold at least one share, "
-            f"got {steps} and {tuple(gammas)}."
-        )
-        raise ParameterError(message)
+    _check_ends(start, end)
+    levels = _shares(gammas)
+    check_whole("persistence_along", "steps", steps, at_least=2)
     fraction = torch.linspace(0.0, 1.0, steps, dtype=start.dtype, device=start.device)
     points = torch.lerp(start.detach(), end.detach(), fraction.view(-1, *[1] * start.dim()))
     found = []
-    for place, gamma in enumerate(gammas):
+    for place, gamma in enumerate(levels):
         found.append(
             persistence(
                 model,
@@ -119,10 +112,9 @@ def persistence_along(
                 confidence=confidence,
                 batch_size=batch_size,
                 generator=generator,
+                progress=_part(progress, place, len(levels)),
             )
         )
-        if progress is not None:
-            progress((place + 1) * steps, len(gammas) * steps)
     return PathPersistence(
         fraction=fraction,
         points=points,
@@ -131,5 +123,44 @@ def persistence_along(
         low=torch.stack([f.low for f in found], dim=1),
         high=torch.stack([f.high for f in found], dim=1),
         evaluations=torch.stack([f.evaluations for f in found]).sum(0),
-        gammas=tuple(gammas),
+        gammas=levels,
     )
+
+
+def _check_ends(start: Tensor, end: Tensor) -> None:
+    for name, point in (("start", start), ("end", end)):
+        if isinstance(point, Tensor) and point.dim() == 0:
+            message = f"persistence_along: `{name}` must have the shape (*d), got ()."
+            raise ShapeError(message)
+        points = point.unsqueeze(0) if isinstance(point, Tensor) else point
+        check_points("persistence_along", points, name)
+        check_finite("persistence_along", points, name)
+    if start.shape != end.shape or start.dtype != end.dtype:
+        got = [f"{tuple(point.shape)} of {point.dtype}" for point in (start, end)]
+        message = (
+            "persistence_along: `start` and `end` must have one shape and one dtype, got "
+            f"{' and '.join(got)}."
+        )
+        raise ShapeError(message)
+
+
+def _shares(gammas: Sequence[float] | Tensor) -> tuple[float, ...]:
+    """Return the gammas as numbers, at least one."""
+    many = gammas.dim() == 1 if isinstance(gammas, Tensor) else isinstance(gammas, Sequence)
+    if not many or not len(gammas):
+        message = (
+            "persistence_along: `gammas` must be a sequence of at least one share, as in (0.7,), "
+            f"got {gammas}."
+        )
+        raise ParameterError(message)
+    levels = tuple(gammas.tolist() if isinstance(gammas, Tensor) else map(float, gammas))
+    for level in levels:
+        check_share("persistence_along", "gammas", level)
+    return levels
+
+
+def _part(progress: Progress | None, place: int, parts: int) -> Progress | None:
+    """Return the progress of one gamma of several, in points times gammas."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(place * total + done, parts * total)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtrc, ndtr, ndtri
+from scipy.special import betainc, chdtrc, ndtr, ndtri
 
-__all__ = ["Draws", "Fit", "fit_quantile"]
+__all__ = ["Draws", "Fit", "fit_quantile", "outer_ends"]
 
 Array = NDArray[np.float64]
 
@@ -26,9 +26,12 @@ _GRID = 161
 # By how many of its standard errors the slope is taken for flatter than it looks. Who draws until
 # the error is small enough stops when the slope happens to look steep; tried on orthants.
 _CAUTION = 0.6
-# Weak knowledge of the slope and the bend, as standard deviations: it keeps fits to few draws sane
-# and weighs as much as about ten draws. One flat boundary far away has slope near 0, bend likewise.
-_SLOPE, _SLOPE_SPREAD, _BEND_SPREAD = -1.5, 3.0, 1.0
+# Weak knowledge of the slope and the bend, as means and standard deviations, the bend's for every
+# unit of the slope: it keeps fits to few draws sane and weighs as much as about ten draws. Beside
+# one flat boundary the bend is half the slope, within a large ball a third of it.
+_SLOPE, _SLOPE_SPREAD, _BEND, _BEND_SPREAD = -1.5, 3.0, 0.4, 0.5
+# Draws count towards the ends of an interval beyond the window from here on, in log sigma.
+_APART = 0.15
 
 
 @dataclass
@@ -143,13 +146,14 @@ def _fit(
 def _maximise(powers: Array, total: Array, kept: Array, level: float) -> tuple[Array, Array]:
     """Return the coefficients `(n, 3)` of greatest likelihood, and their information."""
     n = len(powers)
-    mean = np.array([level, _SLOPE, 0.0])
-    beta = np.broadcast_to(mean, (n, 3)).copy()
+    mean = np.tile([level, _SLOPE, 0.0], (n, 1))
+    beta = mean.copy()
     for _ in range(_STEPS):
         prior = np.zeros((n, 3))
         prior[:, 0] = 1e-3
         prior[:, 1] = _SLOPE_SPREAD**-2.0
-        prior[:, 2] = (_BEND_SPREAD * np.maximum(np.abs(beta[:, 1]), 0.3)) ** -2.0
+        steep = np.maximum(np.abs(beta[:, 1]), 0.3)
+        prior[:, 2], mean[:, 2] = (_BEND_SPREAD * steep) ** -2.0, _BEND * steep
         eta = np.clip(np.einsum("ntp,np->nt", powers, beta), -_FARTHEST, _FARTHEST)
         share = ndtr(eta)
         pull = np.exp(-0.5 * eta * eta) / np.sqrt(2.0 * np.pi) / (share * ndtr(-eta))
@@ -241,3 +245,41 @@ def _edge(u: Array, inside: Array, root: Array, sign: int) -> Array:
     at = u[rows, before] + (u[rows, place] - u[rows, before]) * np.clip(left / gap, 0.0, 1.0)
     at = np.where(sign * (at - root) > 0, at, u[rows, place])
     return np.where(out.any(1), at, sign * np.inf)
+
+
+def outer_ends(draws: Draws, log_sigma: Array, gamma: float, tail: float) -> tuple[Array, Array]:
+    """Return ends of the interval that the draws far from the estimate set, `(n,)` each.
+
+    Where the share falls all the way, one at a level is below `gamma` only if it is at all levels
+    above too. So all draws from that level up to near the estimate, taken together, contradict it
+    if more kept the class than a share `gamma` gives but rarely; and likewise the other way.
+
+    Args:
+        draws: All draws of these points.
+        log_sigma: The estimates, `(n,)`.
+        gamma: The share.
+        tail: How rarely, for either end.
+    """
+    u = draws.log_sigma - log_sigma[:, None]
+    share = draws.kept / np.maximum(draws.total, 1.0)
+    # Copies in pairs count for less where they agree.
+    spread = np.maximum(_dispersion(draws, np.abs(u) >= _APART, share), 1.0)[:, None]
+    total, kept = draws.total / spread, draws.kept / spread
+    low = _outer_end(-u, kept, total, gamma, tail)
+    high = _outer_end(u, total - kept, total, 1.0 - gamma, tail)
+    return log_sigma - low, log_sigma + high
+
+
+def _outer_end(u: Array, hits: Array, total: Array, share: float, tail: float) -> Array:
+    """Return the nearest level from which on the hits are too many for the share, or infinity."""
+    if not u.shape[1]:
+        return np.full(len(u), np.inf)
+    counts = (u >= _APART) & (total > 0)
+    order = np.where(counts, u, np.inf).argsort(1)
+    level, some = np.take_along_axis(u, order, 1), np.take_along_axis(counts, order, 1)
+    hit = np.cumsum(np.take_along_axis(hits, order, 1) * some, 1)
+    of = np.cumsum(np.take_along_axis(total, order, 1) * some, 1)
+    chance = np.where(hit > 0, betainc(np.maximum(hit, 1e-9), of - hit + 1.0, share), 1.0)
+    passed = some & (chance < tail)
+    nearest = np.take_along_axis(level, passed.argmax(1)[:, None], 1)[:, 0]
+    return np.where(passed.any(1), nearest, np.inf)

@@ -16,15 +16,16 @@ Rows = NDArray[np.int64]
 
 _FIRST_DIRECTIONS = 512
 # Evaluations that a direction takes in all, about.
-_PRICE = 3.0
+_PRICE = 4.0
 # Numbers in the directions that are remembered at once.
 _MEMORY = 2**25
 _STEP = 1.3
+_MOST_STEPS = 300
 _CHECKED = 64
 _BEFORE, _AFTER = (0.33, 0.67), (1.25, 1.6, 2.0)
 
 
-def quickselect(voter: Voter, rows: Rows, start: Array, policy: Policy) -> Estimate:
+def quickselect(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
     r"""Find the persistence of the points `rows` from the exit radii of fixed directions.
 
     If every ray from x leaves the class once, at $R(z) z$, the share at noise $\sigma$ is that of
@@ -35,36 +36,42 @@ def quickselect(voter: Voter, rows: Rows, start: Array, policy: Policy) -> Estim
     Args:
         voter: Classifies; one by one, not in pairs.
         rows: Which points, `(n,)`.
-        start: Noise to begin with, `(n,)`.
         policy: What is asked.
     """
-    search = locate(voter, rows, start, policy.gamma, policy.max_sigma)
-    n = len(rows)
+    search = locate(voter, rows, policy)
+    n, at, stable = len(rows), np.exp(search.log_sigma), search.stable
     found = Estimate(
-        sigma=np.where(search.stable, np.inf, 0.0), error=np.full(n, np.nan),
-        low=np.where(search.stable, policy.max_sigma, 0.0),
-        high=np.where(search.stable, np.inf, np.exp(search.log_sigma)), found=search.crossed,
-        certified=np.zeros(n), rival=np.full(n, -1, dtype=np.int64),
+        sigma=np.where(stable, np.inf, 0.0),
+        error=np.where(search.room(np.arange(n), policy.most) > 0, np.nan, np.inf),
+        low=at * stable, high=np.where(stable, np.inf, at), found=search.crossed.copy(),
+        rival=np.full(n, -1, dtype=np.int64),
     )  # fmt: skip
     together = max(_MEMORY // (4 * _FIRST_DIRECTIONS * max(voter.noise.size, 1)), 1)
     crossed = np.flatnonzero(search.crossed)
     for first in range(0, len(crossed), together):
+        policy.tell(n - len(crossed) + first)
         held = crossed[first : first + together]
-        rays = [_Rays(voter, int(row)) for row in rows[held]]
-        guess = np.exp(search.log_sigma[held])
-        _solve(voter, rays, guess, policy, found, held)
-        for row in rows[held]:
-            voter.noise.release(int(row))
+        rays = [
+            _Rays(voter, int(rows[h]), policy.least[h], policy.max_sigma[h], policy.most)
+            for h in held
+        ]
+        _solve(voter, rays, at[held], policy, found, held)
     return found
 
 
 class _Rays:
     """Directions of one point, each with the radii up to which it is in, and at which it is out."""
 
-    def __init__(self, voter: Voter, row: int) -> None:
+    def __init__(self, voter: Voter, row: int, least: float, longest: float, most: int) -> None:
         self.row, self.voter = row, voter
+        self.least, self.longest, self.most = least, longest, most
+        self.cut = False  # whether evaluations ran out
         self.directions = torch.empty(0)
         self.inside, self.outside = np.zeros(0), np.zeros(0)
+
+    def room(self) -> int:
+        """Return how many evaluations are left."""
+        return self.most - int(self.voter.evaluations[self.row])
 
     def grow(self, count: int) -> None:
         """Draw more directions, until there are `count`."""
@@ -90,55 +97,90 @@ def _solve(
 ) -> None:
     """Find the quantile of every point, with as many directions as its tolerance asks for."""
     quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
-    counts = np.full(len(rays), min(_FIRST_DIRECTIONS, max(int(policy.most / _PRICE), 2)))
-    going = np.arange(len(rays))
+    most = np.array([max(int(r.room() / _PRICE), 2) for r in rays])
+    counts = np.minimum(_FIRST_DIRECTIONS, most)
+    going, fine = np.arange(len(rays)), 0.1 * policy.tolerance
     while len(going):
         for place in going:
             rays[place].grow(int(counts[place]))
-        some = [rays[place] for place in going]
-        m = counts[going]
-        tail = 0.5 - 0.5 * policy.confidence
-        # The numbers of directions out, between which the true quantile lies.
-        few = np.floor(bdtrik(tail, m, 1.0 - policy.gamma)).clip(0)
-        many = np.minimum(np.ceil(bdtrik(1.0 - tail, m, 1.0 - policy.gamma)) + 1, m - 1)
-        fine = 0.1 * policy.tolerance
-        middle = _select(voter, some, np.floor((1.0 - policy.gamma) * m), guess[going], fine)
-        low = _select(voter, some, few, middle, fine)
-        high = _select(voter, some, many, middle, fine)
-        places = held[going]
-        found.sigma[places], found.low[places], found.high[places] = middle, low, high
-        error = np.log(high / low) / (2.0 * quantile)
-        found.error[places] = error
-        guess[going] = middle
+        some, m, places = [rays[place] for place in going], counts[going], held[going]
+        few, middle, many = _ranks(m, policy)
+        sigma = _between(*_select(voter, some, middle, guess[going], fine))
+        known = (sigma > 0) & np.isfinite(sigma)
+        guess[going] = np.where(known, sigma, guess[going])
+        low = _closed(*_select(voter, some, few, guess[going], fine), fine)[0]
+        high = _closed(*_select(voter, some, many, guess[going], fine), fine)[1]
+        with np.errstate(divide="ignore"):
+            error = np.log(high / low) / (2.0 * quantile)
+        found.sigma[places], found.error[places] = sigma, error
+        found.low[places], found.high[places] = low, high
+        found.found[places] = known & np.isfinite(error)
         wanted = np.ceil(m * np.clip((error / policy.tolerance) ** 2 * 1.05, 1.0, 4.0))
-        counts[going] = np.minimum(wanted, max(int(policy.most / _PRICE), 2)).astype(np.int64)
-        going = going[(error > policy.tolerance) & (counts[going] > m)]
+        counts[going] = np.minimum(wanted, most[going]).astype(np.int64)
+        going = going[known & (error > policy.tolerance) & (counts[going] > m)]
+    cut = np.array([r.cut for r in rays], bool)
+    found.error[held] = np.where(
+        found.found[held], found.error[held], np.where(cut, np.inf, np.nan)
+    )
+    lost = held[~found.found[held]]
+    found.sigma[lost[found.sigma[lost] > 0]] = np.inf
+    found.high[lost[found.sigma[lost] > 0]] = np.inf
     found.reentry[held] = [
         _reentry(voter, r, s) for r, s in zip(rays, found.sigma[held], strict=True)
     ]
 
 
-def _select(voter: Voter, rays: list[_Rays], rank: Array, guess: Array, fine: float) -> Array:
-    """Return radii between the exits number `rank` and the next, to the relative width `fine`."""
+def _ranks(m: Rows, policy: Policy) -> tuple[Array, Array, Array]:
+    """Return how many of m directions are out at the quantile, and at the ends of its interval."""
+    tail, out = 0.5 - 0.5 * policy.confidence, 1.0 - policy.gamma
+    few = np.floor(bdtrik(tail, m, out)).clip(0)
+    many = np.minimum(np.ceil(bdtrik(1.0 - tail, m, out)) + 1, m - 1)
+    return few, np.floor(out * m), many
+
+
+def _select(
+    voter: Voter, rays: list[_Rays], rank: Array, guess: Array, fine: float
+) -> tuple[Array, Array]:
+    """Return two radii between which exit number `rank` lies, to the relative width `fine`.
+
+    They are further apart where evaluations run out. The first is 0 where that exit lies below the
+    smallest noise, the second is infinite where it lies beyond the largest.
+    """
     low, high = np.zeros(len(rays)), np.full(len(rays), np.inf)
     below, above = np.zeros(len(rays)), np.array([len(r.inside) for r in rays], dtype=float)
-    radius = guess.copy()
+    least, longest = np.array([[r.least, r.longest] for r in rays]).reshape(-1, 2).T
+    radius = np.clip(guess, least, longest)
     going = np.arange(len(rays))
-    for _ in range(60):
+    for _ in range(_MOST_STEPS):
         if not len(going):
             break
-        _try(voter, [rays[place] for place in going], radius[going])
+        tried = _try(voter, [rays[place] for place in going], radius[going])
+        going = going[tried]
         for place in going:
             out = rays[place].out(float(radius[place]))
             if out <= rank[place]:
                 low[place], below[place] = radius[place], out
             else:
                 high[place], above[place] = radius[place], out
-        radius[going] = _next_radius(
-            low[going], high[going], (rank + 0.5 - below)[going] / (above - below)[going]
+        going = going[(low[going] < longest[going]) & (high[going] > least[going])]
+        going = going[high[going] > (1.0 + fine) * low[going]]
+        share = (rank + 0.5 - below)[going] / (above - below)[going]
+        radius[going] = np.clip(
+            _next_radius(low[going], high[going], share), least[going], longest[going]
         )
-        going = going[~(high[going] <= (1.0 + fine) * low[going])]
-    return np.where(np.isfinite(high), np.sqrt(np.maximum(low, 1e-300) * high), low)
+    return low, high
+
+
+def _between(low: Array, high: Array) -> Array:
+    """Return the middle of two radii; 0 or infinity where one of them is."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isinf(high), high, np.sqrt(low * high))
+
+
+def _closed(low: Array, high: Array, fine: float) -> tuple[Array, Array]:
+    """Return the middle twice where two radii are as close as was asked for, else the two."""
+    middle, narrow = _between(low, high), high <= (1.0 + fine) * low
+    return np.where(narrow, middle, low), np.where(narrow, middle, high)
 
 
 def _next_radius(low: Array, high: Array, share: Array) -> Array:
@@ -148,14 +190,22 @@ def _next_radius(low: Array, high: Array, share: Array) -> Array:
     return np.where(np.isinf(high), _STEP * low, np.where(low == 0, high / _STEP, between))
 
 
-def _try(voter: Voter, rays: list[_Rays], radius: Array) -> None:
-    """Try each point's unknown directions at its radius, all points in the same batches."""
+def _try(voter: Voter, rays: list[_Rays], radius: Array) -> NDArray[np.bool_]:
+    """Try each point's unknown directions at its radius, all points in the same batches.
+
+    Return for which points: for those whose evaluations suffice.
+    """
     unknown = [r.unknown(float(s)) for r, s in zip(rays, radius, strict=True)]
+    able = np.array([len(u) <= r.room() for u, r in zip(unknown, rays, strict=True)], bool)
+    for r, a in zip(rays, able, strict=True):
+        r.cut |= not a
+    unknown = [u if a else u[:0] for u, a in zip(unknown, able, strict=True)]
     radii = [np.full(len(u), s) for u, s in zip(unknown, radius, strict=True)]
     kept = _kept(voter, rays, unknown, radii)
     for r, which, s, stays in zip(rays, unknown, radius, kept, strict=True):
         r.inside[which[stays]] = s
         r.outside[which[~stays]] = s
+    return able
 
 
 def _kept(
@@ -171,14 +221,15 @@ def _kept(
 
 def _reentry(voter: Voter, rays: _Rays, sigma: float) -> float:
     """Return the share of some rays that leave the class early, or come back to it."""
-    some = np.arange(min(_CHECKED, len(rays.inside)))
+    checks = len(_BEFORE) + len(_AFTER)
+    some = np.arange(min(_CHECKED, len(rays.inside), rays.room() // checks))
+    if not np.isfinite(sigma) or not len(some):
+        return float("nan")
     inside, outside = rays.inside[some], rays.outside[some]
     early = np.concatenate([fraction * inside for fraction in _BEFORE])
     late = np.concatenate([np.minimum(outside, 2.0 * sigma) * factor for factor in _AFTER])
-    (kept,) = _kept(
-        voter, [rays], [np.tile(some, len(_BEFORE) + len(_AFTER))], [np.append(early, late)]
-    )
-    checks = kept.reshape(-1, len(some))
-    left = (~checks[: len(_BEFORE)] & (inside > 0)).any(0)
-    back = (checks[len(_BEFORE) :] & np.isfinite(outside)).any(0)
+    (kept,) = _kept(voter, [rays], [np.tile(some, checks)], [np.append(early, late)])
+    stays = kept.reshape(-1, len(some))
+    left = (~stays[: len(_BEFORE)] & (inside > 0)).any(0)
+    back = (stays[len(_BEFORE) :] & np.isfinite(outside)).any(0)
     return float((left | back).mean())

@@ -7,6 +7,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_at_least_one,
     check_batch_size,
@@ -25,6 +26,8 @@ from levelset.errors import ParameterError
 __all__ = ["Stability", "stability"]
 
 _FIRST_LOOK = 64
+# Noisy copies whose classes are held at once.
+_VOTES = 2_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,18 +147,20 @@ def stability(
     with frozen(model):
         streams = Noise(points, generator, kind=noise)
         voter = Voter("stability", model, points, streams, paired=False, batch_size=batch_size)
-        going = np.arange(len(points))
-        for before, look in zip([0, *looks], looks, strict=False):
-            tasks = [Task(int(row), sigma, look - before) for row in going]
-            if not tasks:
-                break
-            kept[going] += voter.vote(tasks).counts[:, 1].cpu().numpy()
-            total[going] = look
-            low[going], high[going] = _interval(kept[going], look, tail)
-            if gamma is not None:
-                going = going[(low[going] <= gamma) & (high[going] > gamma)]
-            if progress is not None:
-                progress(len(points) - len(going), len(points))
+        for rows in row_batches(len(points), max(_VOTES // draws, 1)):
+            going = np.arange(rows.start, rows.stop)
+            for before, look in zip([0, *looks], looks, strict=False):
+                tasks = [Task(int(row), sigma, look - before) for row in going]
+                if not tasks:
+                    break
+                kept[going] += voter.vote(tasks).counts[:, 1].cpu().numpy()
+                total[going] = look
+                low[going], high[going] = _interval(kept[going], look, tail)
+                if gamma is not None:
+                    going = going[(low[going] <= gamma) & (high[going] > gamma)]
+                if progress is not None:
+                    progress(rows.stop - len(going), len(points))
+            streams.release(range(rows.start, rows.stop))
     return _result(
         points, voter, kept / np.maximum(total, 1.0), low, high, sigma, gamma, confidence
     )

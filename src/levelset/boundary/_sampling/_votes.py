@@ -17,6 +17,9 @@ __all__ = ["Task", "Voter", "Votes"]
 _DEVICE_ELEMENTS = 2**26
 # Rows that are filled together at least, so that small `batch_size` costs no more noise.
 _LEAST_ROWS = 16
+# How often to ask again for classes at noise that changes at least this share of them, and the
+# shares that may differ by rounding: in the same batches, in others.
+_PROBES, _PROBED_SHARE, _ROUNDED_SHARES = 6, 0.1, (0.002, 0.03)
 
 
 class Task(NamedTuple):
@@ -96,7 +99,9 @@ class Voter:
         self._raise_if_nan()
         self.evaluations = torch.ones_like(self.classes)
         self._raise_if_random(self.classes != again, "points")
-        self._probed = False
+        self._probed, self._probes = False, _PROBES
+        # Copies asked about again and those that differ: in the same batches, in others.
+        self._doubts = torch.zeros(2, 2, dtype=torch.int64)
 
     @torch.no_grad()
     def vote(self, tasks: Sequence[Task]) -> Votes:
@@ -121,8 +126,11 @@ class Voter:
                     filled = 0
         if filled:
             labels.append(self._classes_of_copies(filled))
-        self._raise_if_nan()
-        return self._counted(tasks, torch.cat(labels).view(-1, self._buffer.shape[1]))
+        self._raise_if_nan(max((task.sigma for task in tasks), default=0.0))
+        votes = self._counted(tasks, torch.cat(labels).view(-1, self._buffer.shape[1]))
+        moved = 1.0 - float(votes.counts[:, -1].sum()) / max(int(votes.counts.sum()), 1)
+        self._probe(self._buffer.flatten(0, 1), labels[-1], moved)
+        return votes
 
     @torch.no_grad()
     def keep(self, asked: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
@@ -154,7 +162,10 @@ class Voter:
 
     def _keep(self, held: list[tuple[Tensor, int]]) -> Tensor:
         own = torch.cat([self.classes[row].expand(len(part)) for part, row in held])
-        return self._all(torch.cat([part for part, _ in held])) == own
+        copies = torch.cat([part for part, _ in held])
+        labels = self._all(copies)
+        self._probe(copies, labels, float((labels != own).double().mean()))
+        return labels == own
 
     def _counted(self, tasks: Sequence[Task], labels: Tensor) -> Votes:
         """Return the classes `(m, 1 or 2)` of all copies as votes, and count what they cost."""
@@ -179,6 +190,24 @@ class Voter:
             # In the same batches, for rounding may depend on them.
             self._raise_if_random(labels != self._all(copies), "noisy copies")
         return labels
+
+    def _probe(self, copies: Tensor, labels: Tensor, moved: float) -> None:
+        """Ask for classes `(m,)` again where many copies change theirs: all, then every other one.
+
+        Far from the boundary a random model, or one that looks at the whole batch, gives itself
+        away seldom. In the other batch some may differ by rounding, most in half precision.
+        """
+        rows = len(labels)
+        if not self._probes or moved < _PROBED_SHARE or not 1 < rows <= self._batch:
+            return
+        self._probes -= 1
+        copies = copies[:rows]
+        again = self._classify(_unflatten(copies, self.shape)) != labels
+        apart = self._classify(_unflatten(copies[::2].contiguous(), self.shape)) != labels[::2]
+        self._doubts += torch.tensor([[rows, int(again.sum())], [len(apart), int(apart.sum())]])
+        for (asked, differed), least in zip(self._doubts.tolist(), _ROUNDED_SHARES, strict=True):
+            if differed > max(1, least * asked):
+                self._raise_if_random(torch.arange(asked) < differed, "noisy copies")
 
     def _all(self, flat: Tensor) -> Tensor:
         """Return the classes of rows in the buffer's layout."""
@@ -232,14 +261,15 @@ class Voter:
         )
         raise FieldError(message)
 
-    def _raise_if_nan(self) -> None:
+    def _raise_if_nan(self, sigma: float = 0.0) -> None:
         """Refuse NaN among all that the model returned since this was last called."""
         highest, self._highest = self._highest, []
         if highest and bool(torch.cat(highest).isnan().any()):
-            message = (
-                f"{self.function}: `model` must return numbers, got NaN. "
-                "Check its weights and the scale of the points."
-            )
+            where, remedy = "", "Check its weights and the scale of the points"
+            if sigma:
+                where = f" on copies with noise of up to {sigma:.3g}"
+                remedy += ", or give a smaller `max_sigma` if that noise is more than it can take"
+            message = f"{self.function}: `model` must return numbers, got NaN{where}. {remedy}."
             raise FieldError(message)
 
     def _raise_if_random(self, different: Tensor, what: str) -> None:

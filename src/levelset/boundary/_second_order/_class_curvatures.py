@@ -1,30 +1,35 @@
-"""The mean curvature of the boundary with each other class, from values alone."""
+"""The mean curvature of the boundary with each other class, all classes at once."""
+
+import warnings
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import grad
+from torch.func import jvp
 
-from levelset._tools.batches import row_batches
+from levelset._tools.batches import row_batches, swift_batch
 from levelset._tools.checks import check_batch_size, check_finite, check_points
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
-from levelset._typing import Logits, Points, Progress
+from levelset._typing import Field, Logits, Points, Progress
 from levelset.boundary._second_order._smoothing import (
     CentralDifference,
     GaussianSmoothing,
     SoftplusSurrogate,
+    check_smoothing,
 )
 from levelset.boundary._second_order._surrogate import Softened
-from levelset.errors import FieldError
+from levelset.errors import FieldError, ShapeError
 
-__all__ = ["Scale", "class_curvatures"]
+__all__ = ["Scale", "class_curvatures", "measured"]
 
 Scale = CentralDifference | SoftplusSurrogate | GaussianSmoothing
 
-# Step of the second differences of a softplus network, as a share of the width of its kinks.
-_STEP = 0.1
-# Shifted copies that are laid out at a time, in numbers.
+# Numbers laid out at a time: shifted copies of points, gradients of the logits, noise.
 _ELEMENTS = 4_000_000
+# Share by which two ways to one second derivative may differ by rounding, in float32.
+_ROUNDING = 0.01
 
 
 def class_curvatures(
@@ -43,20 +48,23 @@ def class_curvatures(
     [`curvature`][levelset.boundary.curvature]: Goldman's formula as printed (their Eq. 7) is
     $-(d-1)/2$ times this.
 
-    All classes come from the same forward passes, as the trace of a Hessian is a sum of second
-    differences of the values. That is another smoothing than the same name means for
-    `curvature`, which differentiates gradients: `CentralDifference(h)` adds
-    $(F(x + h e_k) - 2F(x) + F(x - h e_k))/h^2$ over the axes; `SoftplusSurrogate(beta)` does so for
-    the surrogate with a small h; `GaussianSmoothing(sigma, draws)` is
-    $2\,(E F(x + \sigma\varepsilon) - F(x))/\sigma^2$, the trace averaged over all noise up to
-    sigma.
+    All classes come from the same passes, as the trace of a Hessian is a sum of second derivatives
+    along the axes, taken of all logits at once. `SoftplusSurrogate(beta)` takes those of the
+    surrogate, max-pools held at their winners: the result is `mean` of `curvature` with the same
+    smoothing. The two others mean something else here than there, where gradients are
+    differenced: `CentralDifference(h)` adds $(F(x + h e_k) - 2F(x) + F(x - h e_k))/h^2$ over the
+    axes; `GaussianSmoothing(sigma, draws)` is $2\,(E F(x + \sigma\varepsilon) - F(x))/\sigma^2$,
+    the trace averaged over all noise up to sigma. Both see the winners of a max-pool change,
+    which adds up to 1/h where pixels tie, as those of an even background do.
 
-    Cost: `2 d` or `2 draws` forward passes, `k` gradients, and `2 k` forward passes a point.
+    Cost: `2 d` or `2 draws` forward passes, `k` gradients, and `2 k` forward passes a point; of a
+    surrogate `k` gradients and `d + k` second derivatives, about 6 of its forward passes each (all
+    `k` logits in forward mode; where torch has none for an operation, `2 k` backward passes each).
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.
         points: The inputs, `(n, *d)`.
-        smoothing: Scale and kind of the differences.
+        smoothing: Scale and kind of the second derivative.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         generator: Of the noise; one stream a point.
         progress: Called as `progress(done, total)` in points.
@@ -65,87 +73,181 @@ def class_curvatures(
         `(n, k)`, NaN for the class the model answers.
 
     Raises:
-        FieldError: If the model returns something else than finite logits.
+        FieldError: If the model returns something else than finite logits of two classes or more.
+        ParameterError: If `smoothing` is none of the three.
+        ShapeError: If the points have fewer than two numbers each.
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
           networks", project report, section 3.2.
     """
-    check_points("class_curvatures", points)
-    check_finite("class_curvatures", points)
-    check_batch_size("class_curvatures", batch_size)
-    gaussian = isinstance(smoothing, GaussianSmoothing)
-    streams = Streams(generator, points) if gaussian and len(points) else None
+    rows = torch.arange(len(points))
+    return measured(model, points, smoothing, batch_size, generator, rows, progress)
+
+
+def measured(
+    model: nn.Module, points: Tensor, smoothing: Scale, batch_size: int | None,
+    generator: torch.Generator | None, rows: Tensor, progress: Progress | None = None,
+) -> Tensor:  # fmt: skip
+    """Return the class curvatures, with noise from the streams `rows`, `(n,)`."""
+    _check(points, smoothing, batch_size)
     with frozen(model):
-        classes = Evaluator("class_curvatures", model, batch_size).values(points).argmax(1)
-        called = model
+        plain = Evaluator("class_curvatures", model, batch_size).values(points)
+        _check_logits(plain)
+        called: Field = model
         if isinstance(smoothing, SoftplusSurrogate):
-            called = Softened("class_curvatures", model, smoothing.beta)  # type: ignore[assignment]
-        evaluator = Evaluator("class_curvatures", called, batch_size)
-        logits, jacobian = evaluator.value_and_jacobian(points)
-        if not bool(logits.isfinite().all()):
-            message = "class_curvatures: `model` must return finite logits, got NaN or infinity."
-            raise FieldError(message)
-        parts = []
-        for row in range(len(points)):
-            steps = _steps(points[row : row + 1], smoothing, row, streams)
-            parts.append(_laplacian(evaluator, points[row], logits[row], smoothing, steps))
+            called = Softened("class_curvatures", model, smoothing.beta)
+        derivatives = _Derivatives(called, model, smoothing, batch_size)
+        # Gradients of all classes, and the noise, are held for so many points.
+        draws = smoothing.draws if isinstance(smoothing, GaussianSmoothing) else 1
+        size = max(plain.shape[1], draws) * points[:1].numel()
+        streams = Streams(generator, points) if draws > 1 and len(points) else None
+        found = []
+        for cut in row_batches(len(points), max(_ELEMENTS // max(size, 1), 1)):
+            noise = None
+            if streams is not None:
+                noise = streams.normal(rows[cut], (draws, points[0].numel()))
+            found.append(_means(derivatives, points[cut], plain[cut].argmax(1), noise))
             if progress is not None:
-                progress(row + 1, len(points))
-        laplacian = torch.stack(parts) if parts else logits
-        return _means(evaluator, points, classes, logits, jacobian, laplacian, smoothing)
+                progress(cut.stop, len(points))
+    return torch.cat(found) if found else plain
 
 
-def _steps(point: Tensor, smoothing: Scale, row: int, streams: Streams | None) -> Tensor | None:
-    """Return the directions of the noise `(draws, e)`; none for the axes."""
-    if not isinstance(smoothing, GaussianSmoothing):
-        return None
-    assert streams is not None, "noise draws"
-    number = torch.tensor([row], device=point.device)
-    return streams.normal(number, (smoothing.draws, point.numel()))[0]
+class _Derivatives:
+    """Gradients of all logits, and their second derivatives along given directions."""
+
+    def __init__(
+        self, called: Field, model: nn.Module, smoothing: Scale, batch_size: int | None
+    ) -> None:
+        self.called, self.model, self.batch_size = called, model, batch_size
+        self.evaluator = Evaluator("class_curvatures", called, batch_size)
+        self.forward: bool | None = None
+        self.exact = isinstance(smoothing, SoftplusSurrogate)
+        self.h = getattr(smoothing, "h", getattr(smoothing, "sigma", 0.0))
+
+    def second(self, points: Tensor, logits: Tensor, directions: Tensor) -> Tensor:
+        """Return `(m, c, k)` along directions `(m, c, e)` of points `(m, *d)`."""
+        m, c = directions.shape[:2]
+        copies = points.repeat_interleave(c, 0)
+        along = directions.reshape(copies.shape)
+        if self.exact:
+            size = self.batch_size or swift_batch(self.model, points)
+            parts = [self._exact(copies[r], along[r]) for r in row_batches(m * c, size)]
+            return torch.cat(parts).view(m, c, -1)
+        ends = [self.evaluator.values(copies + sign * self.h * along) for sign in (1.0, -1.0)]
+        # Each end less the middle: the sum of the ends would lose digits.
+        changes = [end.view(m, c, -1) - logits.unsqueeze(1) for end in ends]
+        return (changes[0] + changes[1]) / self.h**2
+
+    def _exact(self, points: Tensor, along: Tensor) -> Tensor:
+        if self.forward is None:
+            ramp = torch.linspace(-1.0, 2.0, points[0].numel()).to(points).view_as(points[:1])
+            self.forward = _is_forward(self.called, points[:1], ramp)
+        both = _in_forward_mode if self.forward else _in_reverse_mode
+        return both(self.called, points, along).to(points.dtype)
 
 
-def _width(smoothing: Scale) -> float:
-    if isinstance(smoothing, GaussianSmoothing):
-        return smoothing.sigma
-    return smoothing.h if isinstance(smoothing, CentralDifference) else _STEP / smoothing.beta
+def _is_forward(field: Field, points: Tensor, along: Tensor) -> bool:
+    """Return whether forward mode can be trusted, twice, with a field.
+
+    Some operations have none, and torch's layer norm returns a wrong second derivative (2.13).
+    """
+    truth = _in_reverse_mode(field, points, along)
+    try:
+        found = _in_forward_mode(field, points, along)
+    except RuntimeError:
+        return False
+    return bool((found - truth).abs().max() <= _ROUNDING * truth.abs().max())
 
 
-def _laplacian(
-    evaluator: Evaluator, point: Tensor, logits: Tensor, smoothing: Scale, steps: Tensor | None
-) -> Tensor:
-    """Return the trace of the Hessian of each logit at one point, `(k,)`."""
-    h, e = _width(smoothing), point.numel()
-    count = e if steps is None else len(steps)
-    total = torch.zeros_like(logits)
-    for rows in row_batches(count, max(_ELEMENTS // e, 1)):
-        if steps is None:
-            shifts = point.new_zeros(rows.stop - rows.start, e)
-            shifts[:, rows.start : rows.stop].fill_diagonal_(h)
-        else:
-            shifts = h * steps[rows]
-        shifts = shifts.view(-1, *point.shape)
-        for sign in (1.0, -1.0):
-            total += (evaluator.values(point + sign * shifts) - logits).sum(0)
-    return total / (h * h) / (1.0 if steps is None else count)
+def _in_forward_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
+    """Return the second derivatives `(m, k)` along one direction a point, of all logits at once."""
+
+    def first(at: Tensor) -> Tensor:
+        slope: Tensor = jvp(field, (at,), (along,))[1]
+        return slope
+
+    with torch.no_grad(), warnings.catch_warnings():
+        # Torch compiles its own rules with it, at the first derivative in forward mode.
+        warnings.filterwarnings("ignore", "`torch.jit.script` is", DeprecationWarning)
+        found: Tensor = jvp(first, (points,), (along,))[1]
+    return found
+
+
+def _in_reverse_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
+    """Return the same, a Hessian product a logit."""
+    columns = []
+    with torch.enable_grad():
+        leaf = points.detach().clone().requires_grad_()
+        for logit in field(leaf).unbind(1):
+            (slope,) = grad(logit.sum(), leaf, create_graph=True, materialize_grads=True)
+            column = torch.zeros_like(leaf)
+            if slope.requires_grad:
+                (column,) = grad((slope * along).sum(), leaf, retain_graph=True,
+                                 materialize_grads=True)  # fmt: skip
+            columns.append((column * along).flatten(1).sum(1))
+    return torch.stack(columns, dim=1)
 
 
 def _means(
-    evaluator: Evaluator, points: Tensor, classes: Tensor, logits: Tensor, jacobian: Tensor,
-    laplacian: Tensor, smoothing: Scale,
-) -> Tensor:  # fmt: skip
-    n, k = logits.shape
-    rows, h = torch.arange(n, device=points.device), _width(smoothing)
-    slopes = jacobian[rows, classes].unsqueeze(1) - jacobian
-    length = slopes.norm(dim=2)
+    derivatives: _Derivatives, points: Tensor, classes: Tensor, noise: Tensor | None
+) -> Tensor:
+    """Return the mean curvatures `(m, k)` of the boundaries of `classes`, `(m,)`."""
+    logits, jacobian = derivatives.evaluator.value_and_jacobian(points)
+    _check_logits(logits)
+    m, k, e = jacobian.shape
+    laplacian = _laplacian(derivatives, points, logits, noise)
+    rows = torch.arange(m, device=points.device)
     found = torch.full_like(logits, torch.nan)
     for j in range(k):
-        some = length[:, j] > 0
-        unit = torch.where(some.unsqueeze(1), slopes[:, j] / length[:, j : j + 1], 0.0)
-        shift = h * unit.view_as(points)
-        bent = evaluator.values(points + shift) + evaluator.values(points - shift) - 2.0 * logits
-        along = (bent[rows, classes] - bent[:, j]) / (h * h)
-        trace = laplacian[rows, classes] - laplacian[:, j]
-        mean = (trace - along) / ((jacobian.shape[2] - 1) * length[:, j])
+        slopes = jacobian[rows, classes] - jacobian[:, j]
+        length = slopes.norm(dim=1)
+        some = length > 0
+        unit = torch.where(some.unsqueeze(1), slopes / length.unsqueeze(1), 0.0)
+        bend = laplacian - derivatives.second(points, logits, unit.unsqueeze(1))[:, 0]
+        mean = (bend[rows, classes] - bend[:, j]) / ((e - 1) * length)
         found[:, j] = torch.where(some & (classes != j), mean, torch.nan)
     return found
+
+
+def _laplacian(
+    derivatives: _Derivatives, points: Tensor, logits: Tensor, noise: Tensor | None
+) -> Tensor:
+    """Return the trace of the Hessian of each logit `(m, k)`, over the axes or over noise."""
+    m, e = points.flatten(1).shape
+    count = e if noise is None else noise.shape[1]
+    total = torch.zeros_like(logits)
+    for cut in row_batches(count, max(_ELEMENTS // (m * e), 1)):
+        if noise is None:
+            axes = points.new_zeros(cut.stop - cut.start, e)
+            axes[:, cut].fill_diagonal_(1.0)
+            directions = axes.expand(m, *axes.shape)
+        else:
+            directions = noise[:, cut]
+        total += derivatives.second(points, logits, directions).sum(1)
+    return total if noise is None else total / count
+
+
+def _check(points: Tensor, smoothing: object, batch_size: int | None) -> None:
+    check_points("class_curvatures", points)
+    check_finite("class_curvatures", points)
+    check_batch_size("class_curvatures", batch_size)
+    check_smoothing(
+        "class_curvatures", smoothing, (CentralDifference, SoftplusSurrogate, GaussianSmoothing)
+    )
+    size = points.new_zeros(1, *points.shape[1:]).numel()
+    if size < 2:
+        message = f"class_curvatures: `points` must have at least two numbers each, got {size}."
+        raise ShapeError(message)
+
+
+def _check_logits(logits: Tensor) -> None:
+    if len(logits) and logits.shape[1] < 2:
+        message = (
+            "class_curvatures: `model` must return logits (n, k) of at least two classes, got "
+            f"{logits.shape[1]} a point. Of one field F take `curvature`."
+        )
+        raise FieldError(message)
+    if not bool(logits.isfinite().all()):
+        message = "class_curvatures: `model` must return finite logits, got NaN or infinity."
+        raise FieldError(message)

@@ -23,11 +23,13 @@ from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
 from levelset._typing import Field, PerPoint, Points, Progress
 from levelset.boundary._second_order._eigen import (
+    MATRICES,
     Eigen,
     Ends,
     Exact,
     Method,
     check_count,
+    check_precise,
     choose_method,
     eigen,
 )
@@ -36,9 +38,13 @@ from levelset.boundary._second_order._hessian import (
     hessian_of,
     one_equation,
     points_together,
-    refuse_zero,
 )
-from levelset.boundary._second_order._smoothing import GaussianSmoothing, Smoothing
+from levelset.boundary._second_order._refusals import check_bent, probe
+from levelset.boundary._second_order._smoothing import (
+    GaussianSmoothing,
+    Smoothing,
+    check_smoothing,
+)
 from levelset.errors import FieldError, LevelSetWarning, ShapeError
 
 __all__ = ["Curvature", "curvature"]
@@ -59,9 +65,11 @@ class Curvature(Rows):
     Attributes:
         principal: Principal curvatures, descending, `(n, q)`: all d - 1, or those asked for.
         directions: Their directions, unit and tangent, `(n, q, *d)`; none (q = 0) if left out.
-        error: Bound of the distance from each to a true one, `(n, q)`: 0 for the exact form.
+        error: Bound of the distance from each to *some* curvature, `(n, q)`: 0 for the exact form.
+            Not to the one of its rank: Lanczos may have passed over one. Nor does it hold the
+            noise of `GaussianSmoothing`, which `mean_error` does.
         mean: Mean of all d - 1 principal curvatures, `(n,)`; NaN where it was left out.
-        mean_error: Its standard error, `(n,)`: 0 where it is exact.
+        mean_error: Its standard error, `(n,)`, of the draws and of the trace: 0 where exact.
         gradient_norm: Length of the field's gradient, `(n,)`, of the smoothed field where a
             surrogate or noise was used.
         residual: Distance of the field from the level asked for, `(n,)`, in its units.
@@ -125,13 +133,14 @@ def curvature(
 
     A ReLU network has no second derivative: its Hessian is zero wherever it exists. `smoothing`
     says what stands for it, and is part of the question: results for different smoothings are
-    different quantities. Without one, a Hessian that is identically zero is an error.
+    different quantities. Without one, a level set that is flat to rounding is an error: that of a
+    ReLU network, also with a sigmoid or a softmax of two classes on top, or of a linear field.
 
     The model is held in evaluation mode meanwhile, and left exactly as it was found.
 
     Cost: exact, `d` Hessian products a point (about 1.3 gradients each) and an eigensolver; by
     Lanczos, `products + mean_products` products. Differences take `d` or `2 d` gradients, noise
-    `2 draws`. Memory: 5 d^2 numbers a point for the exact form.
+    `2 draws`. Memory: 7 d^2 numbers a point for the exact form, 5 d^2 without directions.
 
     Args:
         field: The field, one equation: `Margin`, `LogitDifference`, a shape, a network.
@@ -157,10 +166,12 @@ def curvature(
         The curvatures, in the order, dtype and device of `points`.
 
     Raises:
-        FieldError: If the gradient vanishes, the Hessian is identically zero without a smoothing,
-            or the field is not differentiable, twice where no smoothing is given.
-        ParameterError: If an option is out of range, or the exact form too large for memory.
-        ShapeError: If the points have fewer than two numbers each.
+        FieldError: If the gradient vanishes, the level set is flat without a smoothing, the second
+            derivative is not finite, or the field is not differentiable, twice where no smoothing
+            is given.
+        ParameterError: If an option is out of range, the exact form too large for memory, or a
+            shift too small for the dtype of the points.
+        ShapeError: If the points have fewer than two numbers each, or half precision.
 
     Example:
         >>> import torch
@@ -179,11 +190,12 @@ def curvature(
           2018.
     """
     _check(points, labels, count, ends, level, tol, batch_size)
+    check_smoothing("curvature", smoothing, optional=True)
     method = choose_method("curvature", method, count, smoothing, points)
     e = points.new_zeros(1, *points.shape[1:]).numel()
     draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
     streams = Streams(generator, points) if draws and len(points) else None
-    kept = 5 * e * e if isinstance(method, Exact) else (_GRAPH + 2 * method.products) * e
+    kept = MATRICES * e * e if isinstance(method, Exact) else (_GRAPH + 2 * method.products) * e
     if isinstance(smoothing, GaussianSmoothing):
         kept += 4 * smoothing.draws * e
     with frozen(field):
@@ -196,8 +208,8 @@ def curvature(
             hessian = hessian_of(
                 "curvature", field, points[cut], part, smoothing, rows=rows, streams=streams
             )
-            if smoothing is None:
-                refuse_zero("curvature", hessian, rows)
+            check = check_bent if smoothing is None else probe
+            check("curvature", hessian.gradient, hessian.product, rows)
             unit = hessian.gradient / hessian.gradient.norm(dim=1, keepdim=True)
             found = eigen(hessian, unit, rows, count, ends, method, streams, directions=directions)
             parts.append(_divided(found, hessian, points[cut], smoothing))
@@ -266,6 +278,7 @@ def _check(
     batch_size: int | None,
 ) -> None:
     check_points("curvature", points)
+    check_precise("curvature", points)
     check_finite("curvature", points)
     check_same_rows("curvature", points, labels, "labels")
     check_batch_size("curvature", batch_size)

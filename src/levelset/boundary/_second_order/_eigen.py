@@ -1,14 +1,15 @@
 """Eigenvalues and trace of a Hessian, whole or restricted to the tangent space of a level set."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from levelset._tools.checks import check_at_least_one, check_positive
+from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.random import Streams
-from levelset.boundary._second_order._hessian import Hessian, _Stein
+from levelset.boundary._second_order._hessian import Hessian, Noisy
 from levelset.boundary._second_order._lanczos import lanczos
 from levelset.boundary._second_order._smoothing import (
     CentralDifference,
@@ -16,16 +17,30 @@ from levelset.boundary._second_order._smoothing import (
     Smoothing,
 )
 from levelset.boundary._second_order._trace import trace_beyond
-from levelset.errors import ParameterError
+from levelset.errors import ParameterError, ShapeError
 
-__all__ = ["Eigen", "Ends", "Exact", "Lanczos", "Method", "check_count", "choose_method", "eigen"]
+__all__ = [
+    "MATRICES",
+    "Eigen",
+    "Ends",
+    "Exact",
+    "Lanczos",
+    "Method",
+    "check_count",
+    "check_memory",
+    "check_precise",
+    "choose_method",
+    "eigen",
+]
 
 Ends: TypeAlias = Literal["top", "bottom", "both", "extreme"]
 
 # The largest dimension whose matrix is formed when a few curvatures are asked for.
 _SMALL = 1024
 # Matrices of one point alive together: products, symmetric part, restriction, vectors, work.
-_MATRICES = 5
+# Measured at d = 5,000: 7.0 with directions, 4.8 without.
+MATRICES = 7
+_PRODUCTS = "`SoftplusSurrogate(beta)` or `GaussianSmoothing(sigma)`, which need products only,"
 # Numbers of the random draws of each purpose, so that none is used twice.
 _LANCZOS_DRAWS, _TRACE_DRAWS = 1, 1_000_000
 
@@ -51,9 +66,10 @@ class Lanczos:
 
     Attributes:
         products: Products for the eigenvalues, at least the count. On the networks measured four
-            times the count gives four digits or more of those largest in size, six times of those
-            at one end.
-        mean_products: Products for the mean curvature; 0 to leave it out (NaN).
+            times the count gives four digits or more of those largest in size (`extreme`); those
+            at one end (`top`, `bottom`) need six times: after four the worst was off by a sixth.
+        mean_products: Products for the mean curvature; 0 to leave it out (NaN). Of
+            `GaussianSmoothing` it comes free from the draws, without any.
     """
 
     products: int = 30
@@ -61,10 +77,9 @@ class Lanczos:
 
     def __post_init__(self) -> None:
         """Check the numbers of products."""
-        check_at_least_one("Lanczos", "products", self.products)
-        if self.mean_products < 0 or self.mean_products == 1:
-            message = f"Lanczos: `mean_products` must be 0 or at least 2, got {self.mean_products}."
-            raise ParameterError(message)
+        check_whole("Lanczos", "products", self.products)
+        if self.mean_products != 0:
+            check_whole("Lanczos", "mean_products", self.mean_products, at_least=2)
 
 
 Method: TypeAlias = Exact | Lanczos
@@ -93,9 +108,11 @@ def choose_method(
 ) -> Method:
     """Return the method that fits the size of the points, or say why there is none."""
     e = points.new_zeros(1, *points.shape[1:]).numel()
-    needed = float(_MATRICES * e * e * points.element_size())
     if method is None:
         method = Exact() if count is None or e <= _SMALL else Lanczos(products=max(30, 6 * count))
+    if not isinstance(method, Exact | Lanczos):
+        message = f"{function}: `method` must be Exact(...), Lanczos(...), or None, got {method!r}."
+        raise ParameterError(message)
     if isinstance(method, Lanczos) and count is None:
         message = f"{function}: `count` must be given with Lanczos, got None: how many, at most?"
         raise ParameterError(message)
@@ -105,24 +122,54 @@ def choose_method(
             f"{method.products}."
         )
         raise ParameterError(message)
-    most = method.memory if isinstance(method, Exact) else Exact().memory
     differences = isinstance(smoothing, CentralDifference | ForwardDifference)
-    if needed > most and (isinstance(method, Exact) or differences):
-        form = f"{type(smoothing).__name__}" if differences else "the exact form"
+    if differences:
+        remedy = f"It needs them whatever is asked for: take {_PRODUCTS} with `count=`"
+    else:
+        remedy = "Let Lanczos find the extreme ones from products (`count=`, `method=None`)"
+    if differences or isinstance(method, Exact):
+        most = method.memory if isinstance(method, Exact) else Exact.memory
+        remedy += ", or allow more with `method=Exact(memory=...)`."
+        check_memory(function, smoothing, points, remedy, most)
+    return method
+
+
+def check_memory(
+    function: str,
+    smoothing: Smoothing | None,
+    points: Tensor,
+    remedy: str = f"It needs them whatever is asked for: take {_PRODUCTS[:-1]}.",
+    most: float = Exact.memory,
+) -> None:
+    """Refuse matrices of more than `most` bytes a point, and say what can be done."""
+    e = points.new_zeros(1, *points.shape[1:]).numel()
+    needed = float(MATRICES * e * e * points.element_size())
+    if needed > most:
+        form = "the exact form" if smoothing is None else type(smoothing).__name__
         message = (
             f"{function}: {form} with d = {e:,} would take {needed / 1e9:,.1f} GB a point for its "
-            f"matrices, more than the {most / 1e9:g} GB allowed. Give `count=` for the extreme "
-            "curvatures by Lanczos, which needs products only; of a ReLU network with "
-            "`smoothing=SoftplusSurrogate(beta)` or `GaussianSmoothing(sigma)`."
+            f"matrices, more than the {most / 1e9:g} GB allowed. {remedy}"
         )
         raise ParameterError(message)
-    return method
+
+
+def check_precise(function: str, points: Tensor) -> None:
+    """Refuse half precision, which has neither eigenvalues nor second derivatives to speak of."""
+    if points.dtype not in (torch.float32, torch.float64):
+        message = (
+            f"{function}: `points` must be float32 or float64, got {points.dtype}. Convert points "
+            "and model with `.float()`."
+        )
+        raise ShapeError(message)
 
 
 def check_count(function: str, count: int | None, ends: Ends, most: int) -> None:
     """Refuse a count or ends out of range."""
-    if count is not None and not 1 <= count <= most:
-        message = f"{function}: `count` must lie in 1 to {most:,}, or be None for all, got {count}."
+    if count is not None and not (isinstance(count, Integral) and 1 <= count <= most):
+        message = (
+            f"{function}: `count` must be an integer in 1 to {most:,}, or None for all, got "
+            f"{count!r}."
+        )
         raise ParameterError(message)
     if ends not in ("top", "bottom", "both", "extreme"):
         message = f"{function}: `ends` must be one of top, bottom, both, extreme, got {ends!r}."
@@ -179,8 +226,8 @@ def _exact(
         vectors = _extend(vectors, mirror)
     trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
     error = torch.zeros_like(trace)
-    if isinstance(hessian, _Stein):
-        error = hessian.tangential_trace()[1]
+    if isinstance(hessian, Noisy):
+        error = hessian.trace(unit)[1]
     return Eigen(values, vectors, torch.zeros_like(values), trace, error)
 
 
@@ -208,7 +255,9 @@ def _few(
     if directions:
         vectors = vectors.gather(1, shown.unsqueeze(2).expand(-1, -1, e))
     trace, error = found.values.sum(1), values.new_zeros(m)
-    if steps < free:
+    if isinstance(hessian, Noisy):
+        trace, error = hessian.trace(unit)
+    elif steps < free:
         held = found.basis if unit is None else torch.cat([found.basis, unit.unsqueeze(1)], dim=1)
         rest, error = _rest(hessian, held, rows, method, streams)
         trace = trace + rest

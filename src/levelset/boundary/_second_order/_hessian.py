@@ -6,29 +6,21 @@ import torch
 from torch import Tensor
 
 from levelset._tools.batches import row_batches, swift_batch
-from levelset._tools.checks import first_rows
 from levelset._tools.convolutions import LinearConvolutions
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.random import Streams
 from levelset._typing import Field
+from levelset.boundary._second_order._refusals import check_gradient
 from levelset.boundary._second_order._smoothing import (
     CentralDifference,
     ForwardDifference,
     GaussianSmoothing,
     Smoothing,
-    SoftplusSurrogate,
 )
 from levelset.boundary._second_order._surrogate import Softened
-from levelset.errors import FieldError
+from levelset.errors import FieldError, ParameterError
 
-__all__ = [
-    "Hessian",
-    "check_gradient",
-    "hessian_of",
-    "one_equation",
-    "points_together",
-    "refuse_zero",
-]
+__all__ = ["Hessian", "Noisy", "hessian_of", "one_equation", "points_together"]
 
 # Copies of one point in one second-order pass, in numbers: 56 of an MNIST image. Measured on LeNet:
 # with 28 the fixed cost of each operation is a fifth of all, with 112 nothing more is gained.
@@ -72,29 +64,41 @@ def hessian_of(
         streams: Random numbers by point; only Gaussian smoothing draws.
         tangential: Whether differences are taken along the projected axes, or along the axes.
     """
-    if isinstance(smoothing, GaussianSmoothing):
-        assert streams is not None, "Gaussian smoothing draws"
-        return _Stein(function, field, points, labels, smoothing, rows, streams)
     if isinstance(smoothing, CentralDifference | ForwardDifference):
-        return _Differences(function, field, points, labels, smoothing, rows, tangential)
-    called: Field = field
-    if isinstance(smoothing, SoftplusSurrogate):
-        called = Softened(function, field, smoothing.beta)
-    return _Autograd(function, called, field, points, labels, rows)
+        _check_shift(function, points, "h", smoothing.h)
+        found: Hessian = _Differences(function, field, points, labels, smoothing, tangential)
+    elif isinstance(smoothing, GaussianSmoothing):
+        assert streams is not None, "Gaussian smoothing draws"
+        _check_shift(function, points, "sigma", smoothing.sigma)
+        found = Noisy(function, field, points, labels, smoothing, rows, streams)
+    else:
+        called = field if smoothing is None else Softened(function, field, smoothing.beta)
+        found = _Autograd(function, called, points, labels)
+    if tangential:
+        check_gradient(function, found.gradient, rows)
+    return found
+
+
+def _check_shift(function: str, points: Tensor, name: str, shift: float) -> None:
+    """Refuse shifts that the dtype of the points would round by a tenth or more."""
+    least = 5.0 * torch.finfo(points.dtype).eps * float(points.abs().max())
+    if shift < least:
+        message = (
+            f"{function}: `{name}` must be at least {least:.2g} for points of {points.dtype} with "
+            f"entries up to {float(points.abs().max()):.3g}, got {shift:g}, which is lost in their "
+            "rounding. Take a larger one, or give points and model in float64."
+        )
+        raise ParameterError(message)
 
 
 class _Autograd:
     """The exact second derivative: the graph of the gradient is kept, each product reads it."""
 
-    def __init__(
-        self, function: str, called: Field, field: Field, points: Tensor, labels: Tensor | None,
-        rows: Tensor,
-    ) -> None:  # fmt: skip
-        self.function, self.called, self.field = function, called, field
+    def __init__(self, function: str, called: Field, points: Tensor, labels: Tensor | None) -> None:
+        self.function, self.called = function, called
         self.points, self.labels = points, labels
         self.leaf, values, self.graph = self._differentiate(points, labels)
         self.values, self.gradient = values, self.graph.detach().flatten(1)
-        check_gradient(function, self.gradient, rows)
 
     def product(self, vectors: Tensor) -> Tensor:
         return self._backward(self.graph, self.leaf, vectors.view_as(self.leaf)).flatten(1)
@@ -131,12 +135,14 @@ class _Autograd:
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             leaf = points.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
+            given = leaf.clone()  # no leaf, for fields that write into their input
             try:
                 with LinearConvolutions():
-                    out = self.called(leaf) if labels is None else self.called(leaf, labels)
-            except RuntimeError:
-                Evaluator(self.function, self.called).values(points, labels)  # its message
-                raise
+                    out = self.called(given) if labels is None else self.called(given, labels)
+            except RuntimeError as error:
+                Evaluator(self.function, self.called).value_and_jacobian(points, labels)
+                message = f"{self.function}: `field` failed: {str(error).splitlines()[0]}"
+                raise FieldError(message) from error
             values = one_equation(self.function, out, points)
             if not values.requires_grad:
                 message = (
@@ -171,7 +177,7 @@ class _Differences:
 
     def __init__(
         self, function: str, field: Field, points: Tensor, labels: Tensor | None,
-        smoothing: CentralDifference | ForwardDifference, rows: Tensor, tangential: bool,
+        smoothing: CentralDifference | ForwardDifference, tangential: bool,
     ) -> None:  # fmt: skip
         self.evaluator = Evaluator(function, field)
         self.points, self.labels, self.smoothing = points, labels, smoothing
@@ -179,7 +185,6 @@ class _Differences:
         values, jacobian = self.evaluator.value_and_jacobian(points, labels)
         self.values = one_equation(function, values, points)
         self.gradient = jacobian[:, 0]
-        check_gradient(function, self.gradient, rows)
         self._found: Tensor | None = None
 
     def product(self, vectors: Tensor) -> Tensor:
@@ -213,7 +218,7 @@ class _Differences:
         return self.evaluator.value_and_jacobian(shifted, labels)[1][:, 0]
 
 
-class _Stein:
+class Noisy:
     """The second derivative of the field under Gaussian noise, by Stein's lemma."""
 
     def __init__(
@@ -232,7 +237,6 @@ class _Stein:
         self.noise = self.noise.flatten(2)
         self.slopes = (sides[0] - sides[1]) / (2.0 * sigma)
         self.gradient = (sides[0] + sides[1]).mean(1) / 2.0
-        check_gradient(function, self.gradient, rows)
 
     def product(self, vectors: Tensor) -> Tensor:
         found = self._half(self.noise, self.slopes, vectors)
@@ -242,11 +246,15 @@ class _Stein:
         found = self.noise.transpose(1, 2) @ self.slopes / self.noise.shape[1]
         return (found + found.transpose(1, 2)) / 2
 
-    def tangential_trace(self) -> tuple[Tensor, Tensor]:
-        """Return tr(P H P) and its standard error over the draws, `(m,)` each."""
-        unit = (self.gradient / self.gradient.norm(dim=1, keepdim=True)).unsqueeze(2)
-        along = (self.noise @ unit).squeeze(2) * (self.slopes @ unit).squeeze(2)
-        each = (self.noise * self.slopes).sum(2) - along
+    def trace(self, unit: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the trace and its standard error over the draws, `(m,)` each.
+
+        Of H, or of P H P where a unit normal is given.
+        """
+        each = (self.noise * self.slopes).sum(2)
+        if unit is not None:
+            normal = unit.unsqueeze(2)
+            each = each - (self.noise @ normal).squeeze(2) * (self.slopes @ normal).squeeze(2)
         return each.mean(1), each.std(1) / each.shape[1] ** 0.5
 
     @staticmethod
@@ -266,46 +274,6 @@ def one_equation(function: str, out: Tensor, points: Tensor) -> Tensor:
         )
         raise FieldError(message)
     return out.to(points.dtype)
-
-
-def check_gradient(function: str, gradient: Tensor, rows: Tensor) -> None:
-    """Refuse points where the gradient vanishes or is not finite: no surface passes there."""
-    length = gradient.norm(dim=1)
-    bad = ~(length > torch.finfo(gradient.dtype).tiny ** 0.5) | ~length.isfinite()
-    if not bad.any():
-        return
-    message = (
-        f"{function}: `field` must have a gradient at each point, but it vanishes or is not finite "
-        f"at {int(bad.sum())} of these {len(bad)} (first: {first_rows(_among(bad, rows))}): they "
-        "lie on no level surface. Project the points first, or leave these out."
-    )
-    raise FieldError(message)
-
-
-def refuse_zero(function: str, hessian: Hessian, rows: Tensor) -> None:
-    """Refuse a Hessian that is identically zero: of a ReLU network it says nothing."""
-    gradient = hessian.gradient
-    # One vector that no symmetric matrix but zero is likely to annihilate.
-    ramp = torch.linspace(1.0, 2.0, gradient.shape[1]).to(gradient)
-    ramp[1::3] *= -1.0
-    zero = ~hessian.product(ramp.expand_as(gradient)).any(1)
-    if not zero.any():
-        return
-    message = (
-        f"{function}: the Hessian of `field` is identically zero at {int(zero.sum())} of these "
-        f"{len(zero)} points (first: {first_rows(_among(zero, rows))}), as that of a ReLU network "
-        "is almost everywhere. Say what stands for it: `smoothing=CentralDifference(h)`, "
-        "`SoftplusSurrogate(beta)`, `GaussianSmoothing(sigma)`, or `ForwardDifference(h)`; the "
-        "result depends on the choice. (A field that is linear has no curvature to measure.)"
-    )
-    raise FieldError(message)
-
-
-def _among(bad: Tensor, rows: Tensor) -> Tensor:
-    """Return the mask in the numbering of all points."""
-    mask = torch.zeros(int(rows.max()) + 1, dtype=torch.bool, device=bad.device)
-    mask[rows[bad]] = True
-    return mask
 
 
 def points_together(field: Field, points: Tensor, batch_size: int | None, kept: int) -> int:

@@ -14,15 +14,23 @@ from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
 from levelset._typing import Labels, PerPoint, Points, Progress
 from levelset.boundary._second_order._eigen import (
+    MATRICES,
+    Eigen,
     Ends,
     Exact,
     Method,
     check_count,
+    check_precise,
     choose_method,
     eigen,
 )
-from levelset.boundary._second_order._hessian import hessian_of, points_together
-from levelset.boundary._second_order._smoothing import GaussianSmoothing, Smoothing
+from levelset.boundary._second_order._hessian import Hessian, hessian_of, points_together
+from levelset.boundary._second_order._refusals import probe
+from levelset.boundary._second_order._smoothing import (
+    GaussianSmoothing,
+    Smoothing,
+    check_smoothing,
+)
 from levelset.errors import FieldError
 
 __all__ = ["LossCurvature", "loss_curvature"]
@@ -34,11 +42,14 @@ class LossCurvature(Rows):
 
     Attributes:
         eigenvalues: Of the Hessian in the input, descending, `(n, q)`: all d, or those asked for.
+            NaN, as is all else but the loss, where the model is certain to the last bit: gradient
+            and Hessian are rounded to zero there.
         directions: Their directions, unit, `(n, q, *d)`, turned so that the number largest in
             size is positive; none (q = 0) if left out.
-        error: Bound of the distance from each to a true one, `(n, q)`: 0 for the exact form.
+        error: Bound of the distance from each to *some* eigenvalue, `(n, q)`: 0 for the exact form.
+            Not to the one of its rank, and without the noise of `GaussianSmoothing`.
         trace: Sum of all eigenvalues, `(n,)`; NaN where it was left out.
-        trace_error: Its standard error, `(n,)`: 0 where it is exact.
+        trace_error: Its standard error, `(n,)`, of the draws and of the trace: 0 where exact.
         loss: The loss itself, `(n,)`.
         smoothing: What stood for the second derivative; `None` for the exact one.
     """
@@ -54,9 +65,10 @@ class LossCurvature(Rows):
     def summary(self) -> dict[str, int | float]:
         """Return the numbers that describe the whole result, ready for JSON."""
         found: dict[str, int | float] = {"points": len(self)}
-        if len(self):
-            found["largest"] = float(self.eigenvalues.max())
-            found["smallest"] = float(self.eigenvalues.min())
+        known = self.eigenvalues[self.eigenvalues.isfinite()]
+        if len(known):
+            found["largest"] = float(known.max())
+            found["smallest"] = float(known.min())
         return found
 
 
@@ -112,8 +124,11 @@ def loss_curvature(
         The eigenvalues, in the order, dtype and device of `points`.
 
     Raises:
-        FieldError: If the loss has no gradient at a point, as where a float32 model is certain.
-        ParameterError: If an option is out of range, or the exact form too large for memory.
+        FieldError: If the model does not return finite logits, or its loss is not twice
+            differentiable where no smoothing is given.
+        ParameterError: If an option is out of range, the exact form too large for memory, or a
+            shift too small for the dtype of the points.
+        ShapeError: If the points have half precision.
 
     References:
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
@@ -122,15 +137,17 @@ def loss_curvature(
           CVPR 2019.
     """
     check_points("loss_curvature", points)
+    check_precise("loss_curvature", points)
     check_finite("loss_curvature", points)
     check_batch_size("loss_curvature", batch_size)
     e = points.new_zeros(1, *points.shape[1:]).numel()
     check_count("loss_curvature", count, ends, e)
+    check_smoothing("loss_curvature", smoothing, optional=True)
     method = choose_method("loss_curvature", method, count, smoothing, points)
     field = _CrossEntropy(model)
     draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
     streams = Streams(generator, points) if draws and len(points) else None
-    kept = 5 * e * e if isinstance(method, Exact) else (64 + 2 * method.products) * e
+    kept = MATRICES * e * e if isinstance(method, Exact) else (64 + 2 * method.products) * e
     if isinstance(smoothing, GaussianSmoothing):
         kept += 4 * smoothing.draws * e
     with frozen(model):
@@ -142,17 +159,29 @@ def loss_curvature(
                 "loss_curvature", field, points[cut], labels[cut], smoothing,
                 rows=rows, streams=streams, tangential=False,
             )  # fmt: skip
+            certain = _certain(hessian, rows)
             found = eigen(hessian, None, rows, count, ends, method, streams, directions=directions)
-            vectors = found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:])
-            parts.append(
-                LossCurvature(
-                    found.values, vectors, found.error, found.trace, found.trace_error,
-                    hessian.values, smoothing,
-                )
-            )  # fmt: skip
+            parts.append(_with_nan(found, certain, hessian.values, points[cut], smoothing))
             if progress is not None:
                 progress(cut.stop, len(points))
     return concatenate(parts)
+
+
+def _certain(hessian: Hessian, rows: Tensor) -> Tensor:
+    """Return where gradient and Hessian are zero, `(m,)`: a loss rounded to a constant."""
+    _, images = probe("loss_curvature", hessian.gradient, hessian.product, rows)
+    return ~torch.cat([hessian.gradient, *images], dim=1).any(1)
+
+
+def _with_nan(
+    found: Eigen, certain: Tensor, loss: Tensor, points: Tensor, smoothing: Smoothing | None
+) -> LossCurvature:
+    vectors = found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:])
+    parts = [found.values, vectors, found.error, found.trace, found.trace_error]
+    for part in parts:
+        part[certain] = torch.nan
+    values, vectors, error, trace, trace_error = parts
+    return LossCurvature(values, vectors, error, trace, trace_error, loss, smoothing)
 
 
 def _labels(
@@ -164,6 +193,9 @@ def _labels(
             f"loss_curvature: `model` must return logits ({len(points)}, k), got "
             f"{tuple(logits.shape)}."
         )
+        raise FieldError(message)
+    if not bool(logits.isfinite().all()):
+        message = "loss_curvature: `model` must return finite logits, got NaN or infinity."
         raise FieldError(message)
     if labels is None:
         return logits.argmax(1) if len(points) else points.new_zeros(0).long()

@@ -14,9 +14,16 @@ from levelset._tools.checks import (
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
 from levelset._typing import Field, PerPoint, Points
-from levelset.boundary._second_order._eigen import Lanczos, choose_method
-from levelset.boundary._second_order._hessian import hessian_of, points_together, refuse_zero
-from levelset.boundary._second_order._smoothing import GaussianSmoothing, Smoothing
+from levelset.boundary._second_order._eigen import check_memory, check_precise
+from levelset.boundary._second_order._hessian import hessian_of, points_together
+from levelset.boundary._second_order._refusals import check_bent, probe
+from levelset.boundary._second_order._smoothing import (
+    CentralDifference,
+    ForwardDifference,
+    GaussianSmoothing,
+    Smoothing,
+    check_smoothing,
+)
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["normal_curvature"]
@@ -39,7 +46,8 @@ def normal_curvature(
     The part of v along the normal is taken away first. Sign, smoothing and errors are those of
     [`curvature`][levelset.boundary.curvature]; each point is measured on its own level.
 
-    Cost: one Hessian product a point; differences take all their gradients for it.
+    Cost: one Hessian product a point, without a smoothing two to five more, to tell a Hessian that
+    says nothing; differences take all their gradients for it.
 
     Args:
         field: The field, one equation.
@@ -70,6 +78,8 @@ def normal_curvature(
           networks", project report, equation 5.
     """
     check_points("normal_curvature", points)
+    check_points("normal_curvature", tangents, "tangents")
+    check_precise("normal_curvature", points)
     check_finite("normal_curvature", points)
     check_finite("normal_curvature", tangents, "tangents")
     check_same_rows("normal_curvature", points, labels, "labels")
@@ -80,7 +90,9 @@ def normal_curvature(
             f"got {tuple(tangents.shape)}."
         )
         raise ShapeError(message)
-    choose_method("normal_curvature", Lanczos(products=1), 1, smoothing, points)  # for its message
+    check_smoothing("normal_curvature", smoothing, optional=True)
+    if isinstance(smoothing, CentralDifference | ForwardDifference):
+        check_memory("normal_curvature", smoothing, points)
     noisy = isinstance(smoothing, GaussianSmoothing) and len(points)
     streams = Streams(generator, points) if noisy else None
     kept = 64 * tangents[0:1].numel()
@@ -95,10 +107,12 @@ def normal_curvature(
                 "normal_curvature", field, points[cut], part, smoothing, rows=rows, streams=streams
             )
             if smoothing is None:
-                refuse_zero("normal_curvature", hessian, rows)
+                check_bent("normal_curvature", hessian.gradient, hessian.product, rows)
             length = hessian.gradient.norm(dim=1)
-            along = _tangent(tangents[cut].flatten(1), hessian.gradient, rows)
+            along = _tangent(tangents[cut].to(points).flatten(1), hessian.gradient, rows)
             parts.append((along * hessian.product(along)).sum(1) / length)
+            if not bool(parts[-1].isfinite().all()):
+                probe("normal_curvature", hessian.gradient, hessian.product, rows)  # its message
     return torch.cat(parts)
 
 

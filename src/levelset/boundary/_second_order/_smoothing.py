@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from levelset._tools.checks import check_positive
+from levelset._tools.checks import check_positive, check_whole
 from levelset.errors import ParameterError
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "GaussianSmoothing",
     "Smoothing",
     "SoftplusSurrogate",
+    "check_smoothing",
 ]
 
 
@@ -22,7 +23,8 @@ class CentralDifference:
     $$G_{kl} = v_k^T\,\frac{\nabla F(x + h v_l) - \nabla F(x - h v_l)}{2h}, \qquad v_l = P e_l,$$
 
     made symmetric. On a ReLU network `h` sets the size of what is found: from 0.03 to 1 the
-    largest curvatures of a LeNet change tenfold, so a number without its `h` says nothing. It is a
+    largest curvatures of a LeNet change ten- to thirtyfold, so a number without its `h` says
+    nothing. Rounding of the gradients adds noise of about their size times `eps / h`. It is a
     matrix and not an operator (a difference along another unit vector is another smoothing), and so
     it needs all `2 d` gradients of a point, whatever is asked of it.
 
@@ -88,7 +90,7 @@ class GaussianSmoothing:
 
     The mean runs over `draws` antithetic pairs and is made symmetric. A linear operator of rank at
     most twice the draws: single curvatures carry its noise (with fewer draws than dimensions they
-    are mostly noise), the mean curvature comes with its standard error.
+    are mostly noise), the mean curvature comes with its standard error over the draws.
 
     Attributes:
         sigma: Standard deviation of the noise in each entry, in the units of the points.
@@ -101,9 +103,26 @@ class GaussianSmoothing:
     def __post_init__(self) -> None:
         """Check width and draws."""
         check_positive("GaussianSmoothing", "sigma", self.sigma)
-        if self.draws < 2:
-            message = f"GaussianSmoothing: `draws` must be at least 2, got {self.draws}."
-            raise ParameterError(message)
+        check_whole("GaussianSmoothing", "draws", self.draws, at_least=2)
 
 
 Smoothing: TypeAlias = CentralDifference | ForwardDifference | SoftplusSurrogate | GaussianSmoothing
+
+_ALL: tuple[type, ...] = (
+    CentralDifference, ForwardDifference, SoftplusSurrogate, GaussianSmoothing,
+)  # fmt: skip
+
+
+def check_smoothing(
+    function: str, smoothing: object, allowed: tuple[type, ...] = _ALL, *, optional: bool = False
+) -> None:
+    """Refuse what is not an instance of one of the `allowed` classes, or `None` if `optional`."""
+    if isinstance(smoothing, allowed) or (optional and smoothing is None):
+        return
+    names = ", ".join(f"{kind.__name__}(...)" for kind in allowed)
+    got = f"the class {smoothing.__name__}" if isinstance(smoothing, type) else repr(smoothing)
+    message = (
+        f"{function}: `smoothing` must be one of {names}{', or None' if optional else ''}, "
+        f"got {got}."
+    )
+    raise ParameterError(message)

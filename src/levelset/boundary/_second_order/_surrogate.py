@@ -1,5 +1,7 @@
 """Calling a field with each ReLU replaced by a softplus, without touching its modules."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,14 +14,8 @@ from levelset.errors import FieldError
 
 __all__ = ["Softened", "calls_relu"]
 
-_RELU = frozenset({
-    functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_,
-    torch.ops.aten.relu.default, torch.ops.aten.relu_.default,
-})  # fmt: skip
-_LEAKY = frozenset({
-    functional.leaky_relu, functional.leaky_relu_, torch._C._nn.leaky_relu,
-    torch.ops.aten.leaky_relu.default, torch.ops.aten.leaky_relu_.default,
-})  # fmt: skip
+Soft = Callable[[Tensor], Tensor]
+
 # Beyond this torch's softplus returns its argument; its slope there is 1 to the last bit.
 _THRESHOLD = 40.0
 
@@ -53,29 +49,117 @@ class Softened:
 def calls_relu(field: Field, points: Tensor) -> bool:
     """Return whether a field calls a ReLU that can be replaced."""
     with torch.no_grad(), _Replacing(1.0) as mode:
-        field(points)
+        field(points.clone())
     return mode.replaced > 0
+
+
+def _relu(soft: Soft, given: Tensor, inplace: bool = False) -> Tensor:
+    return soft(given)
+
+
+def _leaky_relu(
+    soft: Soft, given: Tensor, negative_slope: float = 0.01, inplace: bool = False
+) -> Tensor:
+    return negative_slope * given + (1.0 - negative_slope) * soft(given)
+
+
+def _prelu(soft: Soft, given: Tensor, weight: Tensor) -> Tensor:
+    slope = weight if weight.numel() == 1 else weight.view(-1, *[1] * (given.dim() - 2))
+    return slope * given + (1.0 - slope) * soft(given)
+
+
+def _hardtanh(
+    soft: Soft, given: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    return min_val + soft(given - min_val) - soft(given - max_val)
+
+
+def _relu6(soft: Soft, given: Tensor, inplace: bool = False) -> Tensor:
+    return _hardtanh(soft, given, 0.0, 6.0)
+
+
+def _threshold(
+    soft: Soft, given: Tensor, threshold: float, value: float, inplace: bool = False
+) -> Tensor | None:
+    return soft(given) if threshold == 0 and value == 0 else None
+
+
+def _clamp(soft: Soft, given: Tensor, min: Any = None, max: Any = None) -> Tensor | None:  # noqa: A002
+    return soft(given) if max is None and _is_zero(min) else None
+
+
+def _maximum(soft: Soft, given: Tensor, other: Tensor) -> Tensor | None:
+    if _is_zero(given):
+        given, other = other, given
+    return soft(given) + other if _is_zero(other) else None
+
+
+def _is_zero(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return not value.requires_grad and not bool(value.any())
+    return bool(value == 0) and value is not None
+
+
+_ATEN = torch.ops.aten
+# What each of torch's functions is, in terms of a soft ReLU; None where it is none.
+_FORMS: dict[Any, Callable[..., Tensor | None]] = {
+    **dict.fromkeys((
+        functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_,
+        _ATEN.relu.default, _ATEN.relu_.default,
+    ), _relu),
+    **dict.fromkeys((
+        functional.leaky_relu, functional.leaky_relu_, torch._C._nn.leaky_relu,
+        _ATEN.leaky_relu.default, _ATEN.leaky_relu_.default,
+    ), _leaky_relu),
+    **dict.fromkeys((functional.prelu, torch.prelu, Tensor.prelu, _ATEN.prelu.default), _prelu),
+    **dict.fromkeys((
+        functional.hardtanh, functional.hardtanh_, torch._C._nn.hardtanh, _ATEN.hardtanh.default,
+        _ATEN.hardtanh_.default,
+    ), _hardtanh),
+    **dict.fromkeys((functional.relu6, torch._C._nn.relu6), _relu6),
+    **dict.fromkeys((
+        functional.threshold, torch.threshold,
+        _ATEN.threshold.default, _ATEN.threshold_.default,
+    ), _threshold),
+    **dict.fromkeys((
+        torch.clamp, torch.clamp_, torch.clip, torch.clip_, torch.clamp_min, torch.clamp_min_,
+        Tensor.clamp, Tensor.clamp_, Tensor.clip, Tensor.clip_, Tensor.clamp_min,
+        Tensor.clamp_min_, _ATEN.clamp.default, _ATEN.clamp_.default, _ATEN.clamp_min.default,
+        _ATEN.clamp_min_.default,
+    ), _clamp),
+    **dict.fromkeys((
+        torch.maximum, Tensor.maximum, torch.fmax, Tensor.fmax, _ATEN.maximum.default,
+    ), _maximum),
+}  # fmt: skip
 
 
 class _Replacing(TorchFunctionMode):
     def __init__(self, beta: float) -> None:
         super().__init__()
-        self.beta, self.replaced = beta, 0
+        self.soft = partial(functional.softplus, beta=beta, threshold=_THRESHOLD)
+        self.replaced = 0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Replace ReLUs, pass everything else on."""
         kwargs = kwargs or {}
-        if func in _RELU:
-            self.replaced += 1
-            return self._soft(args[0] if args else kwargs["input"])
-        if func in _LEAKY:
-            self.replaced += 1
-            given = args[0] if args else kwargs["input"]
-            slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
-            return slope * given + (1.0 - slope) * self._soft(given)
-        return func(*args, **kwargs)
+        form = _FORMS.get(func)
+        if form is None:
+            return func(*args, **kwargs)
+        named = dict(kwargs)
+        given = args[0] if args else named.pop("input")
+        in_place = _writes(func, args, kwargs)
+        # A copy, as softplus keeps its argument for the backward pass.
+        start = given.clone() if in_place else given
+        found = form(self.soft, start, *args[1:], **named)
+        if found is None:
+            return func(*args, **kwargs)
+        self.replaced += 1
+        return given.copy_(found) if in_place else found
 
-    def _soft(self, given: Tensor) -> Tensor:
-        return functional.softplus(given, beta=self.beta, threshold=_THRESHOLD)
+
+def _writes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether a call writes into its argument: `relu_`, or `inplace=True`."""
+    by_name = func.__name__.split(".")[0].endswith("_")
+    return by_name or any(value is True for value in (*args[1:], *kwargs.values()))

@@ -12,7 +12,7 @@ const book = source ? JSON.parse(source.textContent) : null;
 if (source) source.remove();
 
 function kindOf(name, type) {
-  if (name === "label" || name === "prediction" || name.startsWith("nearest_class")) return "class";
+  if (name === "label" || name === "prediction" || name.startsWith("nearest_class") || name.endsWith("_rival")) return "class";
   return { u1: "bool", i4: "integer", f4: "number", f8: "number" }[type];
 }
 
@@ -77,7 +77,8 @@ function cut(context, slot) {
 const stepsOf = (audit, norm) => pictures.steps[audit][book.audits[audit].norms.indexOf(norm)];
 
 function scaleOf(audit, norm, row) {
-  return slots.has(row) ? stepsOf(audit, norm).scales[slots.get(row)] : NaN;
+  const steps = slots.has(row) && stepsOf(audit, norm);
+  return steps ? steps.scales[slots.get(row)] : NaN;
 }
 
 // Blue below zero, white at zero, red above: `t` from -1 to 1.

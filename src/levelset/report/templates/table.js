@@ -75,7 +75,7 @@ function startTable() {
       for (let row = 0; row < count; row += 1) {
         if (tests.every((test) => test(row))) rows.push(row);
       }
-      state.textContent = `${rows.length.toLocaleString("en")} of ${count.toLocaleString("en")} inputs`;
+      state.textContent = `${rows.length.toLocaleString("en")} of ${count.toLocaleString("en")} input${count === 1 ? "" : "s"}`;
       state.classList.remove("wrong");
     } catch (error) {
       const known = audit().columns.map((column) => column.name).join(", ");
