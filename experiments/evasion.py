@@ -7,7 +7,8 @@ afresh each step (an unbiased estimate), starts from a plain perturbed input, an
 score, and back across the boundary whenever the input is about to be answered right again; for
 several weights of the two, and keeps the best by the real detector. Once more he does so leaving an
 even background alone, whose ties in the max-pools give other perturbations away. Prints the share
-flagged beside that of the plain attack, writes result.json. Needs the folder of data that LEVELSET_DATA names.
+flagged beside that of the plain attack, writes result.json. Needs the folder of data that
+LEVELSET_DATA names.
 """
 
 import json
