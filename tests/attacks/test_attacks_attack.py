@@ -32,12 +32,12 @@ def test_summary_by_hand() -> None:
     assert summary["already_misclassified"] == 1
     assert summary["evaluations"] == 8
     assert summary["gradients"] == 4
-    # Medians over the two inputs that were moved with success; torch takes the lower of two.
-    assert summary["distance_0_median"] == 1.0
-    assert summary["distance_1_median"] == 1.0
-    assert summary["distance_2_median"] == 1.0
-    assert summary["distance_inf_median"] == 1.0
-    assert summary["distortion_median"] == 0.5
+    # Medians over the two inputs that were moved with success: by (3, 4) and by (1, 0).
+    assert summary["distance_0_median"] == 1.5
+    assert summary["distance_1_median"] == 4.0
+    assert summary["distance_2_median"] == 3.0
+    assert summary["distance_inf_median"] == 2.5
+    assert summary["distortion_median"] == 1.5
     assert summary["distance_2_max"] == 5.0
 
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from levelset._tools.medians import median
 from levelset._tools.norms import norm_name, norm_of
 from levelset._tools.results import Rows
 from levelset._typing import Counts, Mask, PerPoint, Points
@@ -55,7 +56,7 @@ class Attack(Rows):
             points, inputs = self.points[moved], self.inputs[moved]
             for norm in (0.0, 1.0, 2.0, math.inf):
                 lengths = norm_of(points - inputs, norm)
-                found[f"distance_{norm_name(norm)}_median"] = float(lengths.median())
-            found["distortion_median"] = float(distortion(inputs, points).median())
+                found[f"distance_{norm_name(norm)}_median"] = median(lengths)
+            found["distortion_median"] = median(distortion(inputs, points))
             found[f"distance_{norm_name(self.norm)}_max"] = float(self.distance[moved].max())
         return found

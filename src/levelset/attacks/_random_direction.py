@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from levelset._intersection import close_bracket
 from levelset._tools.checks import check_at_least_one, check_positive
+from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
@@ -51,7 +52,7 @@ class RandomDirections(Attack):
         found["directions"] = len(directions)
         found["directions_missed"] = int(directions.isinf().sum())
         if len(directions):
-            found["along_2_median"] = float(directions.median())
+            found["along_2_median"] = median(directions)
         return found
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from levelset._tools.checks import check_labels, check_points
 from levelset._tools.evaluation import Evaluator
+from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._tools.results import Rows
@@ -67,7 +68,7 @@ class Distance(Rows):
             "converged": int(self.converged.sum()),
         }
         if len(moved):
-            found[f"distance_{name}_median"] = float(moved.median())
+            found[f"distance_{name}_median"] = median(moved)
             found[f"distance_{name}_min"] = float(moved.min())
         return found
 

@@ -94,10 +94,10 @@ def test_success_is_what_the_model_says(name: str, network: nn.Module, images: T
     summary = found.summary()
     assert summary["already_misclassified"] == 10
     moved = (found.points - images)[found.success & ~wrong].flatten(1)
-    expected = torch.linalg.vector_norm(moved, 2.0, 1).median()
+    expected = torch.linalg.vector_norm(moved, 2.0, 1).quantile(0.5)
     assert summary["distance_2_median"] == pytest.approx(float(expected))
     assert summary["distortion_median"] == pytest.approx(float(expected) / math.sqrt(12))
-    assert summary["distance_0_median"] == float((moved != 0).sum(1).double().median())
+    assert summary["distance_0_median"] == float((moved != 0).sum(1).double().quantile(0.5))
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -17,6 +17,7 @@ from levelset._tools.checks import (
     check_points,
     check_positive,
 )
+from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows
 from levelset._typing import Counts, Field, Mask, PerPoint, Points, Progress
@@ -98,12 +99,12 @@ class Persistence(Rows):
         sigma = self.sigma[self.found].double()
         if len(sigma):
             summary["sigma_mean"] = float(sigma.mean())
-            summary["sigma_median"] = float(sigma.median())
+            summary["sigma_median"] = median(sigma)
             summary["sigma_min"] = float(sigma.min())
-            summary["error_median"] = float(self.error[self.found].double().median())
+            summary["error_median"] = median(self.error[self.found])
             certified = self.certified_radius[self.found].double()
             if not certified.isnan().any():
-                summary["certified_radius_median"] = float(certified.median())
+                summary["certified_radius_median"] = median(certified)
         return summary
 
 
