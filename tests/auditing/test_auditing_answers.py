@@ -60,6 +60,7 @@ def test_persistence_alone_takes_a_model_that_answers_labels(
     assert alone.classes == tuple(str(k) for k in range(top + 1))
 
 
+@pytest.mark.messages
 def test_labels_are_refused_where_logits_are_needed(
     model: nn.Module, points: Tensor, labels: Tensor
 ) -> None:

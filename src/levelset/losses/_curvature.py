@@ -1,18 +1,18 @@
 """Curvature regularisation (CURE)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from levelset._tools.checks import check_labels, check_points, check_positive
-from levelset._typing import Labels, Points
+from levelset._typing import Field, Labels, Points
 from levelset.errors import FieldError, ParameterError
 
 __all__ = ["curvature"]
 
 
 def curvature(
-    model: nn.Module,
+    model: Field,
     points: Points,
     labels: Labels,
     *,
@@ -79,7 +79,7 @@ def curvature(
     return plain + weight * change.flatten(1).square().sum(1).mean()
 
 
-def _losses(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
+def _losses(model: Field, points: Tensor, labels: Tensor) -> Tensor:
     with torch.enable_grad():
         logits = model(points.clone())  # no leaf, for models that write into their input
         if logits.dim() != 2 or len(logits) != len(points):

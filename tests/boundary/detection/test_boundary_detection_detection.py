@@ -21,6 +21,7 @@ def test_the_rank_is_the_place_in_the_order_of_the_scores(found):
     assert found.summary() == {"points": 2, "flagged": 1}
 
 
+@pytest.mark.messages
 def test_classes_that_are_none_are_refused_by_their_name(found):
     with pytest.raises(ParameterError, match=r"Detection.rank: `classes` must lie in 0 to 3"):
         found.rank(torch.tensor([0, 4]))

@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import grad
 from torch.func import jvp
 
@@ -33,7 +33,7 @@ _ROUNDING = 0.01
 
 
 def class_curvatures(
-    model: nn.Module,
+    model: Field,
     points: Points,
     *,
     smoothing: Scale,
@@ -86,7 +86,7 @@ def class_curvatures(
 
 
 def measured(
-    model: nn.Module, points: Tensor, smoothing: Scale, batch_size: int | None,
+    model: Field, points: Tensor, smoothing: Scale, batch_size: int | None,
     generator: torch.Generator | None, rows: Tensor, progress: Progress | None = None,
 ) -> Tensor:  # fmt: skip
     """Return the class curvatures, with noise from the streams `rows`, `(n,)`."""
@@ -117,7 +117,7 @@ class _Derivatives:
     """Gradients of all logits, and their second derivatives along given directions."""
 
     def __init__(
-        self, called: Field, model: nn.Module, smoothing: Scale, batch_size: int | None
+        self, called: Field, model: Field, smoothing: Scale, batch_size: int | None
     ) -> None:
         self.called, self.model, self.batch_size = called, model, batch_size
         self.evaluator = Evaluator("class_curvatures", called, batch_size)

@@ -12,7 +12,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
-from levelset._typing import Labels, PerPoint, Points, Progress
+from levelset._typing import Field, Labels, PerPoint, Points, Progress
 from levelset.boundary._second_order._eigen import (
     MATRICES,
     Eigen,
@@ -73,7 +73,7 @@ class LossCurvature(Rows):
 
 
 class _CrossEntropy(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Field) -> None:
         super().__init__()
         self.model = model
 
@@ -83,7 +83,7 @@ class _CrossEntropy(nn.Module):
 
 
 def loss_curvature(
-    model: nn.Module,
+    model: Field,
     points: Points,
     labels: Labels | None = None,
     *,
@@ -184,9 +184,7 @@ def _with_nan(
     return LossCurvature(values, vectors, error, trace, trace_error, loss, smoothing)
 
 
-def _labels(
-    model: nn.Module, points: Tensor, labels: Tensor | None, batch_size: int | None
-) -> Tensor:
+def _labels(model: Field, points: Tensor, labels: Tensor | None, batch_size: int | None) -> Tensor:
     logits = Evaluator("loss_curvature", model, batch_size).outputs(points)
     if len(points) and logits.dim() != 2:
         message = (
