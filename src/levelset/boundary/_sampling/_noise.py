@@ -41,9 +41,10 @@ class Noise:
     bases: each is uniform, any e in a row are orthogonal to one another, lengths are independent.
     An average over them is unbiased, and has less variance than over independent directions (0.5
     to 0.55 of it on an MNIST network). A few bases are made once and shared, so that making noise
-    costs next to nothing: each point begins at a row of its own, rolls the coordinates by an amount
-    of its own and gives them signs of its own. A point that needs more goes through them again
-    with another amount and other signs. Of one basis only the lengths stay the same.
+    costs next to nothing: each point begins at a row of its own and rolls the coordinates by an
+    amount of its own, so that errors of different points have next to nothing in common. A point
+    that needs more goes through them again, rolled by another amount and with signs of its own
+    before the coordinates: new bases, but for their lengths.
 
     Args:
         points: `(n, *d)`.
@@ -93,7 +94,7 @@ class Noise:
             # A window on rows twice as long: one call, where slicing takes two.
             place = 2 * size * first + (key // size + turn) % size
             drawn = self._basis(which).as_strided((count, size), (2 * size, 1), place)
-            return drawn, self._signs(row, turn)
+            return drawn, self._signs(row, turn) if turn else None
         drawn = self._stream(row).take(count)
         if self.kind == "ball":
             drawn = self._in_ball(row, drawn)
