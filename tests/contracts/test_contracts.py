@@ -228,7 +228,10 @@ def test_a_device_gives_what_the_processor_gives(case, make_model, points, label
 
 
 @pytest.mark.gpu
-def test_a_generator_of_the_device_is_taken(drawing_case, make_model, points, labels):
+def test_a_generator_of_the_device_is_taken(drawing_case, make_model, points, labels, leaves):
     model = make_model(drawing_case).cuda()
     generator = torch.Generator("cuda").manual_seed(0)
-    drawing_case.call(model, points.cuda(), labels.cuda(), generator=generator)
+    result = drawing_case.call(model, points.cuda(), labels.cuda(), generator=generator)
+    for name, value in leaves(result).items():
+        if isinstance(value, Tensor):
+            assert value.device.type == "cuda", name
