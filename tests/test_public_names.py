@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
 import types
 
 import pytest
@@ -121,3 +123,17 @@ def test_keywords_come_in_the_order_of_the_house():
             for option in found:
                 kind = parameters[option].kind
                 assert kind is inspect.Parameter.KEYWORD_ONLY, f"{name}.{entry}: {option}"
+
+
+def test_sub_packages_load_when_they_are_first_used():
+    program = (
+        "import sys, levelset; assert 'torch' not in sys.modules; "
+        "print(*dir(levelset)); levelset.boundary.distance; levelset.project; levelset.errors; "
+        "assert 'levelset.reconstruction' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True
+    )
+    public = {name.partition(".")[2] for name in PUBLIC if name != "levelset.cli"} - {""}
+    assert done.stdout.split() == sorted({*levelset.__all__, *public, "__version__"})
+    assert set(levelset._HOMES) == set(levelset.__all__)

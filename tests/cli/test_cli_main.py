@@ -82,11 +82,6 @@ def test_an_unknown_device_is_explained(tmp_path: Path, capsys: pytest.CaptureFi
     assert "--device cuda:7 cannot be used" in capsys.readouterr().err
 
 
-def test_threads_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*AUDIT, "--threads", "0", "--out", str(tmp_path / "run")]) == 1
-    assert "--threads must be at least 1, got 0" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Signals) -> None:

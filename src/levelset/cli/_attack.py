@@ -3,17 +3,19 @@
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from levelset import attacks, plots
+import levelset
+from levelset._tools.extras import check_extras, optional
 from levelset._tools.files import make_folder, write_whole
-from levelset.cli._options import NORMS, Common, bar, show
-from levelset.datasets import load_model, read_images
+from levelset.cli._options import NORMS, Common, check_file, load_model, read_images, show
+from levelset.cli._progress import bar, log
+from levelset.cli._threads import choose_threads
+from levelset.cli._words import count
 from levelset.errors import ParameterError
-from levelset.fields import Classifier
-from levelset.plots._axes import matplotlib
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["Attack"]
 
@@ -44,7 +46,7 @@ class Attack(Common):
     """Weights for module:callable or a built-in network: .safetensors, or a state dict .pt."""
     split: Literal["train", "test"] = "test"
     """Which part of the data."""
-    limit: int | None = None
+    limit: int | None = count(None)
     """Most inputs, the first of them."""
     radius: float | None = None
     """Largest size of a perturbation, in the units of the inputs; those of least norm take none."""
@@ -52,26 +54,29 @@ class Attack(Common):
     """In which norm."""
     target: int | None = None
     """The class to reach; inputs of that class are left out."""
-    steps: int | None = None
+    steps: int | None = count(None)
     """How many steps."""
     step_size: float | None = None
     """Length of a step."""
-    loss: str | None = None
+    loss: Literal["cross_entropy", "margin", "ratio"] | None = None
     """What to climb: cross_entropy, margin or ratio."""
-    restarts: int | None = None
+    restarts: int | None = count(None)
     """Number of random starts."""
 
     def run(self) -> None:
         """Load, attack, write."""
-        matplotlib("matplotlib")  # missed before the work, not after it
+        check_extras("attack", "plot")
+        check_file(self.out)
+        method = getattr(levelset.attacks, self.method)
+        taken = set(inspect.signature(method).parameters)
+        options = self._options(taken)
         device = self.place()
         data = read_images(self.data, split=self.split, limit=self.limit)
         data = data if self.target is None else data[data.labels != self.target]
         points, labels = data.points.to(device), data.labels.to(device)
-        model = Classifier(load_model(self.model, self.weights), bounds=data.bounds).to(device)
-        method = getattr(attacks, self.method)
-        taken = set(inspect.signature(method).parameters)
-        options = self._options(taken)
+        model = load_model(self.model, self.weights)
+        model = levelset.Classifier(model, bounds=data.bounds).to(device)
+        log(choose_threads(model, points, self.threads))
         if self.target is not None:
             options["targets"] = labels.new_full((len(labels),), self.target)
         with bar(f"Attacking, {self.method}") as progress:
@@ -106,16 +111,19 @@ class Attack(Common):
         return given | ({"generator": self.generator()} if "generator" in taken else {})
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(path: Path, arrays: "dict[str, np.ndarray]") -> None:
+    import numpy as np
+
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _draw(found: attacks.Attack, path: Path) -> dict[str, str]:
+def _draw(found: "levelset.attacks.Attack", path: Path) -> dict[str, str]:
     """Draw the closest, if anything was moved."""
     if not (found.success & (found.distance > 0)).any():
         return {}
-    figure = matplotlib("matplotlib.figure").Figure(figsize=(9.0, 3.4), layout="constrained")
-    plots.attack(found, figure.subplots())
+    figures: Any = optional("matplotlib.figure", "plot", "attack")
+    figure = figures.Figure(figsize=(9.0, 3.4), layout="constrained")
+    levelset.plots.attack(found, figure.subplots())
     write_whole(path, lambda part: figure.savefig(part, format="png", dpi=150))
     return {"picture": str(path)}

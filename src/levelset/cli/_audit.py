@@ -3,38 +3,24 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-
-from levelset import report
-from levelset.auditing import Audit as Found
-from levelset.auditing import audit
-from levelset.auditing._curvature import SmoothingChoice
-from levelset.boundary import (
-    CentralDifference,
-    Effort,
-    GaussianSmoothing,
-    SoftplusSurrogate,
-    class_frequencies,
-)
-from levelset.boundary._second_order._smoothing import Smoothing
-from levelset.cli._options import NORMS, Common, bar, show
-from levelset.datasets import load_model, read_images
+import levelset
+from levelset._tools.extras import check_extras
+from levelset.cli._options import NORMS, Common, check_folder, load_model, read_images, show
+from levelset.cli._progress import bar, busy, log
+from levelset.cli._threads import choose_threads
+from levelset.cli._words import count
 from levelset.errors import ParameterError
-from levelset.fields import Classifier
+
+if TYPE_CHECKING:
+    from levelset.auditing._curvature import SmoothingChoice
 
 __all__ = ["Audit"]
 
 # Pictures of class frequencies: the most noise, in ranges of an input's values (as in Bell 2023,
 # figure 9), at how many noises, and how many copies are shown.
 NOISE, LEVELS, COPIES = 1.6, 41, 9
-
-SMOOTHINGS: dict[str, Callable[[float], Smoothing]] = {
-    "softplus": SoftplusSurrogate,
-    "gaussian": lambda sigma: GaussianSmoothing(sigma, draws=100),
-    "central": CentralDifference,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +42,14 @@ class Audit(Common):
     """Weights for module:callable or a built-in network: .safetensors, or a state dict .pt."""
     split: Literal["train", "test"] = "test"
     """Which part of the data."""
-    limit: int | None = None
+    limit: int | None = count(None)
     """Most inputs, the first of them."""
     measure: tuple[Literal["distance", "persistence", "curvature"], ...] = ("distance",)
     """What to measure: distance to the boundary, the noise that a prediction survives, how the
     boundary bends."""
     norms: tuple[Literal["2", "inf"], ...] = ("2", "inf")
     """In which norms."""
-    effort: Effort = "standard"
+    effort: Literal["quick", "standard", "thorough"] = "standard"
     """How long to search for each input."""
     smoothing: str = "auto"
     """What stands for the second derivative in curvature: none (the network's own),
@@ -80,13 +66,15 @@ class Audit(Common):
 
     def run(self) -> None:
         """Load, measure, write."""
+        check_extras("audit", "report")
+        check_folder(self.out)
         device, smoothing = self.place(), _smoothing(self.smoothing)
         data = read_images(self.data, split=self.split, limit=self.limit)
         bad = [index for index in self.frequencies if not 0 <= index < len(data)]
         if bad:
             message = f"--frequencies must lie in 0 to {len(data) - 1}, got {bad[0]}."
             raise ParameterError(message)
-        model = Classifier(
+        model = levelset.Classifier(
             load_model(self.model, self.weights),
             bounds=data.bounds,
             mean=self.mean,
@@ -94,10 +82,12 @@ class Audit(Common):
             classes=data.classes,
         ).to(device)
         name = f"{Path(self.weights or self.model).stem} on {data.name}"
+        points = data.points.to(device)
+        log(choose_threads(model, points, self.threads))
         with bar("Measuring") as progress:
-            found = audit(
+            found = levelset.audit(
                 model,
-                data.points.to(device),
+                points,
                 data.labels.to(device),
                 measures=self.measure,
                 norms=[NORMS[norm] for norm in self.norms],
@@ -111,25 +101,30 @@ class Audit(Common):
                 progress=progress,
             )
         page = self.out / "report.html"
-        sections = [*report.audit(found), *self._pictures(model, found)]
-        report.write(page, sections, title=f"Decision boundary: {name}")
+        with busy("Writing the page"):
+            sections = [*levelset.report.audit(found), *self._pictures(model, found)]
+            levelset.report.write(page, sections, title=f"Decision boundary: {name}")
         show({**found.summary(), "report": str(page)}, json=self.json)
 
-    def _pictures(self, model: Classifier, found: Found) -> list[report.Section]:
+    def _pictures(
+        self, model: "levelset.Classifier", found: "levelset.auditing.Audit"
+    ) -> "list[levelset.report.Section]":
         """Return a section for each input whose class frequencies are asked for."""
+        import torch
+
         generator, sections = self.generator(), []
         top = NOISE * (model.bounds[1] - model.bounds[0])
         sigmas = torch.linspace(0.0, top, LEVELS, device=found.points.device)
         for index in self.frequencies:
             point = found.points[index]
-            shares = class_frequencies(
+            shares = levelset.boundary.class_frequencies(
                 model, point, sigmas, batch_size=self.batch_size, generator=generator
             )
             noise = torch.randn(COPIES, *point.shape, generator=generator).to(point)
             size = torch.linspace(0.0, top, COPIES).to(point)
             copies = point + size.view(-1, *[1] * point.dim()) * noise
             sections.append(
-                report.class_frequencies(
+                levelset.report.class_frequencies(
                     shares,
                     sigmas,
                     classes=found.classes,
@@ -141,15 +136,21 @@ class Audit(Common):
         return sections
 
 
-def _smoothing(text: str) -> SmoothingChoice:
+def _smoothing(text: str) -> "SmoothingChoice":
     """Return what `--smoothing` names."""
     if text == "auto":
         return "auto"
     if text == "none":
         return None
+    boundary = levelset.boundary
+    smoothings: dict[str, Callable[[float], SmoothingChoice]] = {
+        "softplus": boundary.SoftplusSurrogate,
+        "gaussian": lambda sigma: boundary.GaussianSmoothing(sigma, draws=100),
+        "central": boundary.CentralDifference,
+    }
     kind, _, number = text.partition(":")
     try:
-        return SMOOTHINGS[kind](float(number))
+        return smoothings[kind](float(number))
     except (KeyError, ValueError) as error:
         message = (
             "--smoothing must be auto, none, softplus:SHARPNESS, gaussian:SIGMA or central:STEP "

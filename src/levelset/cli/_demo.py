@@ -3,19 +3,18 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+import levelset
+from levelset._tools.extras import check_extras
+from levelset.cli._options import Common, check_folder, read_images, show
+from levelset.cli._progress import bar, busy, watching
+from levelset.cli._words import count
 
-from levelset import Margin, Newton, attach, project, report
-from levelset.auditing import audit
-from levelset.cli._knot import scan_of_a_knot
-from levelset.cli._options import Common, bar, show
-from levelset.cli._watch import watching
-from levelset.datasets import read_images
-from levelset.fields import Classifier
-from levelset.networks import digits
-from levelset.reconstruction import Surface, surface
-from levelset.training import cross_entropy, initialise, train
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from levelset.training._loop import Loss
 
 __all__ = ["Demo", "input_margin"]
 
@@ -24,22 +23,20 @@ EPOCHS = 30
 POINTS = 12_000
 
 
-def input_margin(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
+def input_margin(model: "nn.Module", points: "Tensor", labels: "Tensor") -> "Tensor":
     """Return cross-entropy plus a hinge on the distance to the decision boundary (Eq. 12).
 
     The boundary is sampled near each input, tied to the parameters by `attach`, and pushed until
     it is `RADIUS` away from inputs that are classified right, or pulled over those that are not.
     """
-    field = Margin(model)
-    near = project(field, points, labels=labels, method=Newton(max_iter=4, max_step=1.0), tol=1e-3)
-    boundary = attach(field, near)
+    field = levelset.Margin(model)
+    method = levelset.Newton(max_iter=4, max_step=1.0)
+    near = levelset.project(field, points, labels=labels, method=method, tol=1e-3)
+    boundary = levelset.attach(field, near)
     distance = (boundary - points).flatten(1).norm(dim=1)
     side = field(points, labels).detach().sign()
     hinge = (RADIUS - side * distance).clamp(min=0)
-    return cross_entropy(model, points, labels) + hinge.mean()
-
-
-LOSSES = {"cross-entropy": cross_entropy, "input margin": input_margin}
+    return levelset.training.cross_entropy(model, points, labels) + hinge.mean()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +50,31 @@ class Demo(Common):
 
     out: Path = Path("demo")
     """Folder for the results; an earlier demo there is replaced."""
-    limit: int | None = None
+    limit: int | None = count(None)
     """Most digits to measure."""
-    threads: int | None = 1
+    threads: int | None = count(1)
     """Processor threads: a network this small is fastest on one."""
 
     def run(self) -> None:
         """Train, audit and report."""
+        check_extras("demo", "mesh", "report")
+        check_folder(self.out)
         device = self.place()
-        seen, unseen = read_images("digits", split="train"), read_images("digits", limit=self.limit)
+        seen, unseen = (
+            read_images("digits", split="train"),
+            read_images("digits", split="test", limit=self.limit),
+        )
         audits = []
-        for name, loss in LOSSES.items():
+        losses: dict[str, Loss] = {
+            "cross-entropy": levelset.training.cross_entropy,
+            "input margin": input_margin,
+        }
+        for name, loss in losses.items():
             generator = self.generator()
-            network = initialise(digits(), generator=generator).to(device)
+            network = levelset.networks.digits()
+            network = levelset.training.initialise(network, generator=generator).to(device)
             with bar(f"Training, {name}") as progress:
-                train(
+                levelset.training.train(
                     network,
                     seen.to(device),
                     loss=loss,
@@ -82,8 +89,8 @@ class Demo(Common):
                 shutil.rmtree(folder)
             with bar(f"Measuring, {name}") as progress:
                 audits.append(
-                    audit(
-                        Classifier(network, bounds=unseen.bounds, classes=unseen.classes),
+                    levelset.audit(
+                        levelset.Classifier(network, bounds=unseen.bounds, classes=unseen.classes),
                         unseen.points.to(device),
                         unseen.labels.to(device),
                         name=name,
@@ -95,7 +102,8 @@ class Demo(Common):
                 )
         page = self.out / "report.html"
         title = "Where two networks' decision boundaries lie around handwritten digits"
-        report.write(page, report.audit(audits), title=title)
+        with busy("Writing the page"):
+            levelset.report.write(page, levelset.report.audit(audits), title=title)
         found: dict[str, int | float | str] = {
             f"{a.name}: {k}": v for a in audits for k, v in a.summary().items()
         }
@@ -107,13 +115,17 @@ class Demo(Common):
         }
         show(found | pages, json=self.json)
 
-    def _scan(self) -> tuple[Surface, Path]:
+    def _scan(self) -> "tuple[levelset.reconstruction.Surface, Path]":
         """Make a mesh of a simulated scan, and a page about it."""
+        from levelset.cli._knot import scan_of_a_knot
+
         points = scan_of_a_knot(POINTS, generator=self.generator())
         with watching("Scan of a knot") as progress:
-            result = surface(points, resolution=128, progress=progress)
+            result = levelset.reconstruction.surface(points, resolution=128, progress=progress)
         result.mesh.save(self.out / "knot.ply")
         page = self.out / "scan.html"
         title = "A knot, from raw points without normals"
-        report.write(page, report.surface(result, name="A simulated scan"), title=title)
+        levelset.report.write(
+            page, levelset.report.surface(result, name="A simulated scan"), title=title
+        )
         return result, page

@@ -1,19 +1,26 @@
-"""Options that every command has, and what they turn into."""
+"""Options that every command has, what they turn into, and how a summary is printed."""
 
 import math
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import levelset
+from levelset.cli._words import check_name, count
+from levelset.errors import ParameterError, RunError
 
-from levelset._typing import Progress as Hook
-from levelset.errors import ParameterError
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-__all__ = ["NORMS", "Common", "bar", "show"]
+    from levelset.datasets import Images
+    from levelset.datasets._images import Split
+
+__all__ = ["NORMS", "Common", "check_file", "check_folder", "load_model", "read_images", "show"]
+
+_ALSO = ", a path, or module:callable"
 
 NORMS = {"0": 0.0, "1": 1.0, "2": 2.0, "inf": math.inf}
 
@@ -26,23 +33,24 @@ class Common:
     """The seed of everything random."""
     device: str = "cpu"
     """Where to compute: cpu, cuda, cuda:1, ..."""
-    batch_size: int | None = None
+    batch_size: int | None = count(None)
     """Most inputs an evaluation; by default the number that runs fastest on the device."""
-    threads: int | None = None
-    """Processor threads; by default torch's own choice."""
+    threads: int | None = count(None)
+    """Processor threads; by default as many as the network keeps busy."""
     json: bool = False
     """Print the summary as JSON instead of a table."""
 
-    def generator(self) -> torch.Generator:
+    def generator(self) -> "torch.Generator":
         """Return the one generator of the run."""
+        import torch
+
         return torch.Generator().manual_seed(self.seed)
 
-    def place(self) -> torch.device:
+    def place(self) -> "torch.device":
         """Return the device, and set the number of threads and float32 to its full precision."""
+        import torch
+
         if self.threads is not None:
-            if self.threads < 1:
-                message = f"--threads must be at least 1, got {self.threads}."
-                raise ParameterError(message)
             torch.set_num_threads(self.threads)
         torch.backends.cudnn.allow_tf32 = False  # convolutions would keep 10 bits on a GPU
         try:
@@ -53,26 +61,52 @@ class Common:
             raise ParameterError(message) from error
 
 
-@contextmanager
-def bar(words: str) -> Iterator[Hook]:
-    """Show a progress bar on standard error while the block runs."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(words, total=None)
+def load_model(spec: str, weights: Path | None) -> "nn.Module":
+    """Return the model that `--model` names; a near miss of a name is pointed out."""
+    if not Path(spec).exists():
+        check_name("--model", spec, levelset.datasets._names.network_names(), _ALSO)
+    return levelset.datasets.load_model(spec, weights)
 
-        def hook(done: int, total: int, /) -> None:
-            shown.update(task, completed=done, total=total)
 
-        yield hook
+def read_images(spec: str, *, split: "Split", limit: int | None = None) -> "Images":
+    """Return the images that `--data` names; a near miss of a name is pointed out."""
+    home = Path(os.environ.get("LEVELSET_DATA") or os.devnull).expanduser()
+    if not Path(spec).exists():
+        folders = [entry.name for entry in home.iterdir()] if home.is_dir() else []
+        check_name("--data", spec, ["digits", *sorted(folders)], _ALSO)
+    return levelset.datasets.read_images(spec, split=split, limit=limit)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder for results that could not be written, before the work.
+
+    Raises:
+        RunError: If a file is in its way, or the folder that shall hold it is read-only.
+    """
+    for place in (folder, *folder.absolute().parents):
+        if place.is_dir():
+            if os.access(place, os.W_OK | os.X_OK):
+                return
+            break
+        if place.exists() or place.is_symlink():
+            message = f"--out {folder}: {place} is a file, not a folder. Choose another --out."
+            raise RunError(message)
+    message = f"--out {folder}: the folder {place} cannot be written to. Choose another --out."
+    raise RunError(message)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file for results that could not be written, before the work."""
+    if path.is_dir():
+        message = f"--out {path} is a folder. Give the file to write."
+        raise RunError(message)
+    check_folder(path.parent)
 
 
 def show(summary: dict[str, int | float | str], *, json: bool) -> None:
     """Print a summary on standard output, as JSON or as two columns."""
+    from rich.console import Console
+
     console = Console(file=sys.stdout)
     if json:
         console.print_json(data=summary)

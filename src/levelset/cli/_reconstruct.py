@@ -3,19 +3,21 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import tyro
-from rich.console import Console
 
-from levelset import report as pages
+import levelset
+from levelset._tools.extras import check_extras
 from levelset._tools.files import make_folder
-from levelset.cli._options import Common, show
-from levelset.cli._watch import watching
-from levelset.datasets import PointCloud, read_points
-from levelset.datasets._points import POINT_SUFFIXES
+from levelset.cli._options import Common, check_file, check_folder, show
+from levelset.cli._progress import busy, log, watching
+from levelset.cli._words import count
 from levelset.errors import DataError, LevelSetError, ParameterError
-from levelset.reconstruction import Fast, Mesh, Paper, curve, surface
+
+if TYPE_CHECKING:
+    from levelset.datasets import PointCloud
+    from levelset.reconstruction import Fast, Mesh, Paper
 
 __all__ = ["Reconstruct"]
 
@@ -44,7 +46,7 @@ class Reconstruct(Common):
     """Leave open what the scan did not see; by default the surface is closed."""
     curve: bool = False
     """The points lie on a curve: write lines (.ply, .obj or .svg)."""
-    resolution: int = 256
+    resolution: int = count(256)
     """Cells of the mesh along the longest side."""
     normals: bool = False
     """Take the normals in the file rather than find them."""
@@ -57,12 +59,17 @@ class Reconstruct(Common):
 
     def run(self) -> None:
         """Read, reconstruct and write, one scan after the other."""
+        if self.curve and (self.report or self.preview or self.normals):
+            message = "--curve takes no --report, --preview or --normals. Leave them out."
+            raise ParameterError(message)
+        check_extras("reconstruct", *[] if self.curve else ["mesh"], *["report"] * self.report)
         self.place()
         scans = self._scans()
         several = len(scans) > 1 or any(path.is_dir() for path in self.scans)
         suffix = self._suffixes()[0]
         targets = [self.out / f"{s.stem}{suffix}" if several else self.out for s in scans]
         self._check_targets(scans, targets)
+        (check_folder if several else check_file)(self.out)
         found: Summary = {}
         failed = []
         for scan, target in zip(scans, targets, strict=True):
@@ -73,7 +80,7 @@ class Reconstruct(Common):
                 if not several:
                     raise
                 failed.append(scan.name)
-                Console(stderr=True).print(f"levelset: {scan.name}: {error}", style="red")
+                log(f"levelset: {scan.name}: {error}")
                 continue
             found |= {f"{name}{key}": value for key, value in result.items()}
         show(found, json=self.json)
@@ -81,8 +88,9 @@ class Reconstruct(Common):
             message = f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}."
             raise DataError(message)
 
-    def _settings(self) -> Fast | Paper:
-        kind = Paper if self.method == "paper" else Fast
+    def _settings(self) -> "Fast | Paper":
+        settings = levelset.reconstruction
+        kind = settings.Paper if self.method == "paper" else settings.Fast
         return kind(seconds=self.seconds)
 
     def _suffixes(self) -> tuple[str, ...]:
@@ -95,9 +103,10 @@ class Reconstruct(Common):
             if not path.is_dir():
                 found.append(path)
                 continue
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in POINT_SUFFIXES)
+            suffixes = levelset.datasets._points.POINT_SUFFIXES
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
             if not inside:
-                message = f"{path} holds no file of points ({', '.join(POINT_SUFFIXES)})."
+                message = f"{path} holds no file of points ({', '.join(suffixes)})."
                 raise DataError(message)
             found += inside
         if not found:
@@ -128,20 +137,20 @@ class Reconstruct(Common):
         part = target.with_name(f"{target.name}.part")
         if self.resume and target.exists() and not part.exists():
             return {"mesh": str(target), "was": "there already"}
-        cloud = read_points(scan)
+        cloud = levelset.datasets.read_points(scan)
         for note in cloud.notes:
-            Console(stderr=True).print(f"{scan.name}: {note}", soft_wrap=True)
+            log(f"{scan.name}: {note}")
         make_folder(target.parent)
         return (self._curve if self.curve else self._surface)(cloud, target, part)
 
-    def _surface(self, cloud: PointCloud, target: Path, part: Path) -> Summary:
+    def _surface(self, cloud: "PointCloud", target: Path, part: Path) -> Summary:
         if not self.resume:
             shutil.rmtree(part, ignore_errors=True)
         if self.normals and cloud.normals is None:
             message = f"{cloud.name}: the file holds no normals. Leave --normals out."
             raise DataError(message)
         with watching(cloud.name) as watch:
-            found = surface(
+            found = levelset.reconstruction.surface(
                 cloud.points,
                 settings=self._settings(),
                 normals=cloud.normals if self.normals else None,
@@ -154,7 +163,7 @@ class Reconstruct(Common):
                 preview=(lambda mesh: _save(mesh, target)) if self.preview else None,
             )
         for note in found.notes:
-            Console(stderr=True).print(f"{cloud.name}: {note}", soft_wrap=True)
+            log(f"{cloud.name}: {note}")
         found.mesh.save(target)
         trained = [step for step in found.history if step.stage == "training"]
         if not trained or trained[-1].done == trained[-1].total:
@@ -162,16 +171,15 @@ class Reconstruct(Common):
         told: Summary = {k: _shown(v) for k, v in found.summary().items()}
         if self.report:
             page = target.with_suffix(".html")
-            pages.write(page, pages.surface(found, name=cloud.name), title=cloud.name)
+            pages = levelset.report
+            with busy("Writing the page"):
+                pages.write(page, pages.surface(found, name=cloud.name), title=cloud.name)
             told["report"] = str(page)
         return told | {"mesh": str(target)}
 
-    def _curve(self, cloud: PointCloud, target: Path, part: Path) -> Summary:
-        if self.report or self.preview or self.normals:
-            message = "--curve takes no --report, --preview or --normals. Leave them out."
-            raise ParameterError(message)
+    def _curve(self, cloud: "PointCloud", target: Path, part: Path) -> Summary:
         with watching(cloud.name) as watch:
-            found = curve(
+            found = levelset.reconstruction.curve(
                 cloud.points,
                 settings=self._settings(),
                 generator=self.generator(),
@@ -182,7 +190,7 @@ class Reconstruct(Common):
         return told | {"curve": str(target)}
 
 
-def _save(mesh: Mesh, target: Path) -> None:
+def _save(mesh: "Mesh", target: Path) -> None:
     if len(mesh.faces):
         mesh.save(target)
 

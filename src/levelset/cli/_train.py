@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from levelset.cli._options import Common, bar, show
-from levelset.datasets import build_network, read_images
-from levelset.training import Schedule, cross_entropy, initialise, train
+import levelset
+from levelset.cli._options import Common, check_folder, read_images, show
+from levelset.cli._progress import bar, log
+from levelset.cli._threads import choose_threads
+from levelset.cli._words import check_name, count
 
 __all__ = ["Train"]
-
-LOSSES = {"cross_entropy": cross_entropy}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,35 +29,39 @@ class Train(Common):
     convnet_4a, 'fc(784, 100, 10)', ..."""
     out: Path
     """Folder for checkpoints and weights."""
-    loss: str = "cross_entropy"
+    loss: Literal["cross_entropy"] = "cross_entropy"
     """What to minimise: cross_entropy."""
-    epochs: int = 30
+    epochs: int = count(30)
     """How often each input is seen."""
     learning_rate: float = 3e-3
     """Of AdamW, before the schedule."""
     weight_decay: float = 1e-4
     """Of AdamW."""
-    schedule: Schedule = "cosine"
+    schedule: Literal["cosine", "constant"] = "cosine"
     """How the learning rate goes: a short rise and half a cosine to 0, or constant."""
-    batch_size: int | None = 64
+    batch_size: int | None = count(64)
     """Inputs a step."""
-    limit: int | None = None
+    limit: int | None = count(None)
     """Most inputs to train on, the first of them."""
     resume: bool = False
     """Go on with the run that OUT holds."""
 
     def run(self) -> None:
         """Load, train, write."""
+        check_folder(self.out)
         device = self.place()
+        check_name("--network", self.network, levelset.datasets._names.network_names())
         data = read_images(self.data, split="train", limit=self.limit).to(device)
         held_out = read_images(self.data, split="test").to(device)
         generator = self.generator()
-        network = initialise(build_network(self.network), generator=generator).to(device)
+        network = levelset.datasets.build_network(self.network)
+        network = levelset.training.initialise(network, generator=generator).to(device)
+        log(choose_threads(network, data.points[: self.batch_size], self.threads))
         with bar("Training") as progress:
-            history = train(
+            history = levelset.training.train(
                 network,
                 data,
-                loss=LOSSES[self.loss],
+                loss=getattr(levelset.training, self.loss),
                 epochs=self.epochs,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,

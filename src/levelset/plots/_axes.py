@@ -1,9 +1,8 @@
 """Where to draw: the caller's axes, or new ones; matplotlib only when it is needed."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
-from levelset.errors import MissingExtraError
+from levelset._tools.extras import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +21,4 @@ def axes_or_new(ax: "Axes | None") -> "Axes":
 
 def matplotlib(module: str) -> Any:
     """Return a module of matplotlib, or say which extra brings it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        message = "plots: matplotlib is not installed. Run `pip install 'levelset[plot]'`."
-        raise MissingExtraError(message) from error
+    return optional(module, "plot", "plots")

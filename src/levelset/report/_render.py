@@ -1,12 +1,11 @@
 """Fragments of HTML: templates of the package, with all text escaped, and JSON inside them."""
 
 import functools
-import importlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levelset.errors import MissingExtraError
+from levelset._tools import extras
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -31,12 +30,7 @@ class Html:
 
 def optional(module: str) -> Any:
     """Import a module that the extra `report` brings, or say how to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        message = f"report: {package} is not installed. Run `pip install 'levelset[report]'`."
-        raise MissingExtraError(message) from error
+    return extras.optional(module, "report", "report")
 
 
 @functools.cache

@@ -1,6 +1,5 @@
 """From a field to a mesh: marching cubes near the surface only, corners then put onto it."""
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,10 @@ from torch import Tensor
 from levelset._projection import Newton, project
 from levelset._tools.checks import check_batch_size, check_level, check_points, check_positive
 from levelset._tools.evaluation import Evaluator
+from levelset._tools.extras import optional
 from levelset._tools.modes import frozen
 from levelset._typing import Field, Progress
-from levelset.errors import MissingExtraError, ParameterError, ShapeError
+from levelset.errors import ParameterError, ShapeError
 from levelset.reconstruction._meshes._cut import keep_near, keep_supported
 from levelset.reconstruction._meshes._lattice import Lattice, narrow_band
 from levelset.reconstruction._meshes._mesh import Mesh
@@ -210,11 +210,7 @@ def _marched(volume: Any, lattice: Lattice) -> tuple[Tensor, Tensor]:
     """Return corners in the units of the box, and faces that look towards larger values."""
     if not volume.min() < 0 < volume.max():
         return torch.zeros(0, 3, dtype=torch.float64), torch.zeros(0, 3, dtype=torch.int64)
-    try:
-        measure = importlib.import_module("skimage.measure")
-    except ImportError as error:
-        message = "extract_mesh: scikit-image is not installed. Run `pip install 'levelset[mesh]'`."
-        raise MissingExtraError(message) from error
+    measure = optional("skimage.measure", "mesh", "extract_mesh")
     corners, faces, _, _ = measure.marching_cubes(volume, 0.0, gradient_direction="descent")
     vertices = lattice.low + lattice.step * corners.astype(np.float64)
     return torch.from_numpy(vertices), torch.from_numpy(faces.astype(np.int64))

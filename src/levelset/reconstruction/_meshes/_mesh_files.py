@@ -1,6 +1,5 @@
 """Meshes to files and back: PLY by our own hand, OBJ, STL and GLB through trimesh."""
 
-import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from levelset._tools.extras import optional
 from levelset._tools.files import write_whole
-from levelset.errors import DataError, MissingExtraError, ParameterError
+from levelset.errors import DataError, ParameterError
 
 __all__ = ["read_mesh", "trimesh", "write_mesh"]
 
@@ -22,11 +22,7 @@ Array = NDArray[Any]
 
 def trimesh(function: str) -> Any:
     """Return the module trimesh, or say which extra brings it."""
-    try:
-        return importlib.import_module("trimesh")
-    except ImportError as error:
-        message = f"{function}: trimesh is not installed. Run `pip install 'levelset[mesh]'`."
-        raise MissingExtraError(message) from error
+    return optional("trimesh", "mesh", function)
 
 
 def write_mesh(path: Path, vertices: Array, faces: Array, normals: Array | None) -> Path:

@@ -1,0 +1,38 @@
+"""The commands by name, and their first lines: read without importing what they need.
+
+A command's file imports nothing slow at its top: it reaches the library through the lazy names of
+`levelset`, and torch inside the functions that compute. So `levelset COMMAND --help` is quick.
+"""
+
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+__all__ = ["COMMANDS", "command_class", "first_lines"]
+
+COMMANDS = {
+    "audit": "Audit",
+    "train": "Train",
+    "attack": "Attack",
+    "reconstruct": "Reconstruct",
+    "demo": "Demo",
+}
+"""The class of each command, in `levelset.cli._NAME`."""
+
+
+def command_class(name: str) -> Any:
+    """Import the class of a command: a dataclass of its options with a method `run`."""
+    return getattr(import_module(f"levelset.cli._{name}"), COMMANDS[name])
+
+
+def first_lines() -> dict[str, str]:
+    """Return the first line of each command's docstring, by parsing its file."""
+    return {name: _first_line(name, kind) for name, kind in COMMANDS.items()}
+
+
+def _first_line(name: str, kind: str) -> str:
+    source = Path(__file__).with_name(f"_{name}.py").read_text(encoding="utf-8")
+    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    text = next(ast.get_docstring(node) for node in classes if node.name == kind)
+    return (text or "").partition("\n")[0]

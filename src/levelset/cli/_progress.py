@@ -1,0 +1,110 @@
+"""Progress bars on standard error, with an estimate of the time that is left."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from levelset._typing import Progress as Hook
+    from levelset.reconstruction import Step, Watch
+
+__all__ = ["bar", "busy", "log", "watching"]
+
+# Shares of the work below which the rate so far says little.
+_LEAST_SHARE = 0.002
+
+
+class _TimeLeft(ProgressColumn):
+    """The time that is left at the mean rate so far, or at the end the time that it took.
+
+    rich's own column takes the rate of the last second, and says nothing until two steps are done.
+    What a resumed run finds done is not counted as fast work.
+    """
+
+    def render(self, task: Task) -> Text:
+        started, begun = task.fields["started"], task.fields["begun"]
+        elapsed = time.monotonic() - started
+        if task.finished:
+            return Text(_clock(elapsed), style="progress.elapsed")
+        share = (task.completed - begun) / ((task.total or 0) - begun) if task.total else 0.0
+        if share < _LEAST_SHARE:
+            return Text("-:--:-- left", style="progress.remaining")
+        return Text(f"{_clock(elapsed * (1 / share - 1))} left", style="progress.remaining")
+
+
+@contextmanager
+def bar(words: str) -> "Iterator[Hook]":
+    """Show a progress bar while the block runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _TimeLeft())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(words, total=None, started=time.monotonic(), begun=0)
+
+        def hook(done: int, total: int, /) -> None:
+            first = shown.tasks[0].total is None
+            begun = done if first and done < total else shown.tasks[0].fields["begun"]
+            shown.update(task, completed=done, total=total, begun=begun)
+
+        yield hook
+
+
+@contextmanager
+def busy(words: str) -> Iterator[None]:
+    """Show what goes on, and for how long, while the block runs."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        shown.add_task(words, total=None)
+        yield
+
+
+@contextmanager
+def watching(name: str) -> "Iterator[Watch]":
+    """Show the stage of a fit, how near the points are and how many are near."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(file=sys.stderr)) as shown:
+        task = shown.add_task(name, total=None, told="")
+
+        def watch(step: "Step") -> None:
+            told = (
+                f"loss {step.loss:.2e}  residual {step.residual:.2e}  "
+                f"within twice the noise {step.quality:.1%}"
+            )
+            shown.update(
+                task,
+                description=f"{name}: {step.stage}",
+                completed=step.done,
+                total=step.total or None,
+                told=told if step.quality == step.quality else "",
+            )
+
+        yield watch
+
+
+def log(line: str) -> None:
+    """Write a line on standard error."""
+    Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"
