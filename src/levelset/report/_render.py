@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from levelset._tools import extras
+from levelset.report._described import described
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["Html", "as_json", "figure_html", "grid_html", "optional", "render", "safe"]
+__all__ = ["Html", "as_json", "captioned", "figure_html", "grid_html", "optional", "render", "safe"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,15 @@ def figure_html(figure: Any, label: str) -> Html:
     """
     height = figure.layout.height or 420
     content = safe(figure.to_json(validate=False))
-    return render("figure.html.jinja", content=content, height=int(height), label=label)
+    words = described(figure)
+    return render(
+        "figure.html.jinja", content=content, height=int(height), label=label, summary=words
+    )
+
+
+def captioned(fragment: Html, caption: str) -> Html:
+    """Return a fragment with words above it."""
+    return render("captioned.html.jinja", fragment=fragment, caption=caption)
 
 
 def grid_html(fragments: list[Html]) -> Html:
