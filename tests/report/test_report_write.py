@@ -2,6 +2,7 @@ import json
 import os
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import plotly.graph_objects as go
 import pytest
@@ -10,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from levelset import report
 from levelset.errors import MissingExtraError, ParameterError, RunError, ShapeError
 from levelset.report import Html
+from levelset.report._write import anchors
 
 
 class Page(HTMLParser):
@@ -67,11 +69,12 @@ SECTIONS = [
 def test_page_shows_every_section_in_order_with_its_text_escaped(tmp_path: Path) -> None:
     text, page = page_of(tmp_path, SECTIONS)
     assert "<h1>A &lt;b&gt;title&lt;/b&gt;</h1>" in text
-    assert [value for tag, name, value in page.attributes if tag == "section" and name == "id"] == [
-        f"section-{i}" for i in range(1, 5)
-    ]
+    names = ["first-last", "table", "figure", "fragment"]
+    ids = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
+    assert ids == names
     links = [value for tag, name, value in page.attributes if tag == "a" and name == "href"]
-    assert links == ["#content", *(f"#section-{i}" for i in range(1, 5))]
+    in_page = [f"#{name}" for name in names]
+    assert links == ["#content", *in_page, *in_page]  # the navigation, and beside the headings
     assert page.tags.count("h2") == 4
     assert {"one", "two <i>", "kept", "<td>", "1.235", "2"} <= set(page.words)
     assert "i" not in page.tags
@@ -97,7 +100,7 @@ def test_page_reaches_for_no_network(tmp_path: Path) -> None:
 
 def test_plotly_is_inside_only_where_a_figure_is(tmp_path: Path) -> None:
     text, _ = page_of(tmp_path, SECTIONS[:2])
-    assert len(text) < 60_000
+    assert len(text) < 100_000  # plotly has 4.8 million
     assert "data-figure>" not in text
 
 
@@ -151,3 +154,32 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
     with pytest.raises(MissingExtraError, match=r"plotly is not installed.*levelset\[report\]"):
         report.write(tmp_path / "p.html", SECTIONS, title="t")
+
+
+def test_sections_are_linked_by_the_words_of_their_titles(tmp_path: Path) -> None:
+    titles = [
+        "At a glance",
+        "Noise",
+        "noise!",
+        "Content",
+        "…",
+        "Größe & Höhe",
+        "Classes around input 3",
+    ]
+    names = anchors(titles)
+    assert names == [
+        "at-a-glance", "noise", "noise-2", "content-2", "section", "größe-höhe",
+        "classes-around-input-3",
+    ]  # fmt: skip
+    _, page = page_of(tmp_path, [report.Section(title) for title in titles])
+    ids = [value for tag, name, value in page.attributes if (tag, name) == ("section", "id")]
+    assert ids == names
+    every = [value for _, name, value in page.attributes if name == "id"]
+    assert len(every) == len(set(every))
+    links = [value for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
+    assert {"#" + quote(name) for name in names} <= set(links)
+
+
+def test_a_subtitle_stands_below_the_title(tmp_path: Path) -> None:
+    report.write(tmp_path / "p.html", [], title="t", subtitle="on <Monday>")
+    assert "<h1>t</h1><p>on &lt;Monday&gt;</p>" in (tmp_path / "p.html").read_text(encoding="utf-8")

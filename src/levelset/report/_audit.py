@@ -1,5 +1,6 @@
 """The sections of a page about one audit, or about several side by side."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -234,9 +235,8 @@ def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
     norms = audits[0].norms
     example = f"distance_{norm_name(norms[0])}" if norms else "margin"
     text = (
-        "Every input, a row each. Search by any words, or by column: label:3, correct:false, "
-        f"{example}<0.5; "
-        "several conditions must all hold. Click a heading to sort."
+        "Every input, a row each. Search by class names, by index, or by column: correct:no, "
+        f"{example} < 0.5. Click a heading to sort."
     )
     if pictures is None:
         text += " The inputs are no pictures of one or three channels, so none are shown."
@@ -253,8 +253,20 @@ def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
         "audits": [_book(audit) for audit in audits],
         "pictures": None if pictures is None else pictures.content,
     }
-    content = render("rows.html.jinja", book=as_json(book), choices=_choices(audits, "rows"))
+    word = _search_word(audits[0].classes[int(audits[0].columns["label"][0])])
+    content = render(
+        "rows.html.jinja", book=as_json(book), choices=_choices(audits, "rows"), word=word,
+        number=example, example=f"label:{word} or {example} < 0.5",
+    )  # fmt: skip
     return Section("All inputs", text, content)
+
+
+def _search_word(name: str) -> str:
+    """Return a class name as the search takes it: in quotation marks unless it is one word."""
+    if re.fullmatch(r"\w[\w/.+-]*", name):
+        return name
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _book(audit: Audit) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from levelset.reconstruction import Surface
 from levelset.report._figures import BINS, blank
 from levelset.report._palette import MODEL_COLOURS, translucent
-from levelset.report._render import figure_html, grid_html, optional, render
+from levelset.report._render import captioned, figure_html, grid_html, optional, render
 from levelset.report._write import Section
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _AXES = "xyz"
 # Blue inside, white on the surface, orange outside.
 _SIDES = [[0.0, "#2A86C8"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]
 
+_TURNING = (
+    "Drag to turn, wheel or pinch to zoom, or Tab and the arrow keys. Both views turn together."
+)
 _CUTS = (
     "The network on three planes through the middle: blue where it is negative (inside), orange "
     "where positive (outside), in units of the scan; the black line is the surface, the dots are "
@@ -52,7 +55,7 @@ def surface(result: Surface, *, name: str = "") -> list[Section]:
     """
     return [
         Section("At a glance", _told(result, name), _cards(result)),
-        Section("Scan and mesh", "Turn with the mouse, zoom with the wheel.", _views(result)),
+        Section("Scan and mesh", _TURNING, _views(result)),
         Section("Cuts", _CUTS, figure_html(_cuts(result), "Three cuts through the network")),
         Section("How the points fit", _fitted(result), _residuals(result)),
     ]
@@ -88,15 +91,18 @@ def _cards(result: Surface) -> Any:
 
 
 def _views(result: Surface) -> Any:
-    scan, mesh = _scene(), _scene()
     points = _some(result.points).numpy().astype(np.float32)
+    vertices = result.sketch.vertices.numpy().astype(np.float32)
+    scan, mesh = _scene(), _scene()
+    for figure in (scan, mesh):  # one scale, one camera
+        figure.update_layout(meta={"camera": "scan and mesh"})
+        _same_axes(figure, np.concatenate([points, vertices]))
     scan.add_scatter3d(
         **_columns(points),
         mode="markers",
         marker={"size": 1.6, "color": MODEL_COLOURS[0], "opacity": 0.8},
         hoverinfo="skip",
     )
-    vertices = result.sketch.vertices.numpy().astype(np.float32)
     faces = result.sketch.faces.numpy().astype(np.int32)
     mesh.add_mesh3d(
         **_columns(vertices),
@@ -108,7 +114,21 @@ def _views(result: Surface) -> Any:
         lightposition={"x": 200, "y": 400, "z": 300},
         hoverinfo="skip",
     )
-    return grid_html([figure_html(scan, "The scan"), figure_html(mesh, "The mesh")])
+    return grid_html(
+        [
+            captioned(figure_html(scan, "The scan"), "Scan"),
+            captioned(figure_html(mesh, "The mesh"), "Mesh"),
+        ]
+    )
+
+
+def _same_axes(figure: "Figure", points: np.ndarray) -> None:
+    """Give a scene the axes that hold all of the points."""
+    ranges = {
+        f"{name}axis": {"range": [float(column.min()), float(column.max())]}
+        for name, column in _columns(points).items()
+    }
+    figure.update_layout(scene=ranges)
 
 
 def _cuts(result: Surface) -> "Figure":

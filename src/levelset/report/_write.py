@@ -1,5 +1,6 @@
 """One self-contained HTML page out of sections: text, figures, tables, fragments."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +16,10 @@ Table: TypeAlias = Mapping[str, Sequence[object]]
 
 Content: TypeAlias = Any
 """A plotly figure, a `Table`, an `Html` fragment, or `None`."""
+
+
+_RESERVED = frozenset({"book", "content", "search-state"})
+"""Names that other elements of the page bear."""
 
 
 class Section(NamedTuple):
@@ -37,6 +42,7 @@ def write(
     sections: Sequence[Section | tuple[str, str, Content]],
     *,
     title: str,
+    subtitle: str = "",
 ) -> None:
     """Write sections to one HTML file that needs no network and no other file.
 
@@ -45,10 +51,15 @@ def write(
     bytes depend on the arguments (and the version of plotly) alone: no times, no random names.
     The file is written under another name and renamed, so that it is never seen half-written.
 
+    A link to a section ends in its title, such as `#all-inputs`. What the reader chose (model,
+    norm, pinned input, search, order) stands behind it in the address. Printing draws every
+    figure, in light colours.
+
     Args:
         path: The file; its folder is created where absent.
         sections: Triples `(title, text, content)`, see [`Section`][levelset.report.Section].
         title: The heading of the page.
+        subtitle: A line below it, such as when and how the results were made.
 
     Raises:
         MissingExtraError: If jinja2, or plotly for a figure, is not installed.
@@ -65,20 +76,41 @@ def write(
         >>> "<h1>A page</h1>" in page.read_text(encoding="utf-8")
         True
     """
-    parts = [_part(number, Section(*section)) for number, section in enumerate(sections)]
+    filled = [Section(*section) for section in sections]
+    names = anchors([section.title for section in filled])
+    parts = [_part(number, *pair) for number, pair in enumerate(zip(filled, names, strict=True))]
     drawn = any("data-figure" in part["content"].markup for part in parts)
     plotly = Html(optional("plotly.offline").get_plotlyjs()) if drawn else Html("")
-    page = render("page.html.jinja", title=title, parts=parts, plotly=plotly).markup
+    page = render(
+        "page.html.jinja", title=title, subtitle=subtitle, parts=parts, plotly=plotly
+    ).markup
     target = Path(path)
     make_folder(target.parent)
     write_whole(target, lambda partial: partial.write_text(page, encoding="utf-8", newline="\n"))
 
 
-def _part(number: int, section: Section) -> dict[str, Any]:
+def anchors(titles: Sequence[str]) -> list[str]:
+    """Return a name for each section, for links: the words of its title, unique on the page.
+
+    Example:
+        >>> anchors(["At a glance", "Noise", "Noise"])
+        ['at-a-glance', 'noise', 'noise-2']
+    """
+    names: list[str] = []
+    for title in titles:
+        words = "-".join(re.findall(r"\w+", title.lower())) or "section"
+        name, count = words, 2
+        while name in names or name in _RESERVED:
+            name, count = f"{words}-{count}", count + 1
+        names.append(name)
+    return names
+
+
+def _part(number: int, section: Section, name: str) -> dict[str, Any]:
     paragraphs = [text for text in (p.strip() for p in section.text.split("\n\n")) if text]
     content = _content(number, section.content, section.title)
     return {
-        "name": f"section-{number + 1}",
+        "name": name,
         "title": section.title,
         "paragraphs": paragraphs,
         "content": content,

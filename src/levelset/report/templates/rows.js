@@ -52,20 +52,26 @@ if (pictures) {
 }
 const sheets = new Map();
 
+// A sheet as `{ context, ready }`: `context` is null until its picture is decoded.
 function sheet(uri) {
   if (!sheets.has(uri)) {
     const image = new Image();
+    const made = { context: null };
     image.src = uri;
-    sheets.set(uri, image.decode().then(() => {
-      const canvas = document.createElement("canvas");
-      canvas.width = image.naturalWidth;
-      canvas.height = image.naturalHeight;
-      const context = canvas.getContext("2d", { willReadFrequently: true });
-      context.drawImage(image, 0, 0);
-      return context;
-    }));
+    made.ready = image.decode().then(() => open(made, image));
+    made.now = () => { if (!made.context && image.complete) open(made, image); };
+    sheets.set(uri, made);
   }
   return sheets.get(uri);
+}
+
+function open(made, image) {
+  if (made.context) return;
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  made.context = canvas.getContext("2d", { willReadFrequently: true });
+  made.context.drawImage(image, 0, 0);
 }
 
 function cut(context, slot) {
@@ -107,21 +113,33 @@ function paintWitness(data, step, scale) {
   }
 }
 
-async function paint(canvas, kind, audit, norm, row) {
-  const { width, height } = pictures, slot = slots.get(row);
-  canvas.width = width;
-  canvas.height = height;
-  canvas.style.aspectRatio = `${width} / ${height}`;
-  const token = (canvas.token = {});
-  const image = cut(await sheet(pictures.inputs), slot);
-  const scale = scaleOf(audit, norm, row);
-  if (kind !== "input") {
-    if (Number.isNaN(scale)) return;
-    const step = cut(await sheet(stepsOf(audit, norm).sheet), slot).data;
-    if (kind === "witness") paintWitness(image.data, step, scale);
+// The sheets that a picture is made of.
+function sheetsOf(kind, audit, norm, row) {
+  const made = [sheet(pictures.inputs)];
+  if (kind !== "input" && !Number.isNaN(scaleOf(audit, norm, row))) {
+    made.push(sheet(stepsOf(audit, norm).sheet));
+  }
+  return made;
+}
+
+function paintNow(canvas, kind, audit, norm, row) {
+  const [inputs, steps] = sheetsOf(kind, audit, norm, row), slot = slots.get(row);
+  if (kind !== "input" && !steps) return;
+  const image = cut(inputs.context, slot);
+  if (steps) {
+    const step = cut(steps.context, slot).data;
+    if (kind === "witness") paintWitness(image.data, step, scaleOf(audit, norm, row));
     else paintDifference(image.data, step);
   }
-  if (canvas.token === token) canvas.getContext("2d").putImageData(image, 0, 0);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+async function paint(canvas, kind, audit, norm, row) {
+  canvas.width = pictures.width;
+  canvas.height = pictures.height;
+  canvas.style.aspectRatio = `${pictures.width} / ${pictures.height}`;
+  await Promise.all(sheetsOf(kind, audit, norm, row).map(({ ready }) => ready));
+  paintNow(canvas, kind, audit, norm, row);
 }
 
 function element(name, attributes = {}, ...children) {
@@ -172,75 +190,40 @@ function card(audit, norm, row) {
   return made;
 }
 
-// The galleries: painted when they come into view.
+// The galleries: painted when they come into view, or go to paper.
+const placeOf = ({ kind, audit, norm, row }) => [kind, Number(audit), norm, Number(row)];
 const painter = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (!isIntersecting) continue;
     painter.unobserve(target);
-    const { kind, audit, norm, row } = target.dataset;
-    paint(target, kind, Number(audit), norm, Number(row));
+    paint(target, ...placeOf(target.dataset));
   }
 }, { rootMargin: "400px" });
 
-if (book) {
-  if (pictures) {
-    const large = Math.max(pictures.width, pictures.height) > 72;
-    document.body.classList.toggle("smooth", large);
-    for (const canvas of document.querySelectorAll("canvas[data-kind]")) {
-      canvas.style.aspectRatio = `${pictures.width} / ${pictures.height}`;
-      painter.observe(canvas);
+function startGalleries() {
+  document.body.classList.toggle("smooth", Math.max(pictures.width, pictures.height) > 72);
+  const canvases = [...document.querySelectorAll("canvas[data-kind]")];
+  for (const canvas of canvases) {
+    canvas.style.aspectRatio = `${pictures.width} / ${pictures.height}`;
+    painter.observe(canvas);
+    // The page is loaded once its pictures are: paper then need not wait for them.
+    sheetsOf(...placeOf(canvas.dataset));
+  }
+  listeners.paper.push(() => {
+    for (const canvas of canvases) {
+      const place = placeOf(canvas.dataset), made = sheetsOf(...place);
+      for (const { now } of made) now();
+      if (!canvas.closest("[hidden]") && made.every(({ context }) => context)) {
+        canvas.width = pictures.width;
+        canvas.height = pictures.height;
+        paintNow(canvas, ...place);
+      }
     }
-    for (const { dataset, firstChild } of document.querySelectorAll("[data-scale]")) {
-      const scale = scaleOf(Number(dataset.audit), dataset.norm, Number(dataset.row));
-      firstChild.data = `scale ${scaleWords(scale)}`;
-    }
+  });
+  for (const { dataset, firstChild } of document.querySelectorAll("[data-scale]")) {
+    const scale = scaleOf(Number(dataset.audit), dataset.norm, Number(dataset.row));
+    firstChild.data = `scale ${scaleWords(scale)}`;
   }
 }
 
-// The inspector beside the scatter: shows the dot pointed at, keeps the one clicked.
-const inspector = document.querySelector("[data-inspector]");
-let pinned = null;
-let pointed = null;
-
-function inspect(row, view) {
-  inspector.replaceChildren(card(Number(view.dataset.audit), view.dataset.norm, row));
-  inspector.classList.toggle("pinned", pinned !== null);
-}
-
-function mark(place, row) {
-  const figure = figures.get(place), view = place.closest(".view");
-  const columns = book.audits[Number(view.dataset.audit)].byName;
-  const x = row === null ? [] : [columns.get("margin").values[row]];
-  const y = row === null ? [] : [columns.get(`distance_${view.dataset.norm}`).values[row]];
-  Object.assign(figure.data.at(-1), { x, y });
-  Plotly.restyle(place, { x: [x], y: [y] }, [figure.data.length - 1]);
-}
-
-function unpin() {
-  if (!pinned) return;
-  const { place } = pinned;
-  pinned = null;
-  mark(place, null);
-  inspector.classList.remove("pinned");
-  if (pointed && !pointed[1].hidden) inspect(...pointed);
-}
-
-listeners.row.push((row, view) => {
-  pointed = [row, view];
-  if (!pinned) inspect(row, view);
-});
-listeners.click.push((row, view, place) => {
-  const again = pinned && pinned.row === row;
-  unpin();
-  if (again) return;
-  pinned = { row, place };
-  mark(place, row);
-  inspect(row, view);
-});
-listeners.choice.push(() => {
-  unpin();
-  if (!pointed) return;
-  pointed[1] = pointed[1].parentNode.querySelector(".view:not([hidden])");
-  inspect(...pointed);
-});
-document.addEventListener("keydown", (event) => { if (event.key === "Escape") unpin(); });
+if (pictures) startGalleries();

@@ -2,49 +2,8 @@
 
 const table = document.querySelector("[data-rows]");
 const PAGE = 25;
-
-function conditions(query, audit) {
-  const pattern = /([A-Za-z_]\w*)(:|<=|>=|<|>)("[^"]*"|\S+)|"([^"]*)"|(\S+)/g;
-  const tests = [];
-  for (const [, name, sign, value, quoted, word] of query.matchAll(pattern)) {
-    if (name === undefined) tests.push(contains((quoted ?? word).toLowerCase(), audit));
-    else {
-      const column = audit.byName.get(name.toLowerCase());
-      if (!column) throw new Error(`There is no column “${name}”.`);
-      tests.push(compares(column, sign, value.replaceAll('"', "").toLowerCase()));
-    }
-  }
-  return tests;
-}
-
-function contains(word, audit) {
-  const searched = audit.columns.filter(({ kind, name }) => kind === "class" || name === "index");
-  return (row) => searched.some((column) => shown(column, row).toLowerCase().includes(word));
-}
-
-const ORDERS = {
-  "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
-};
-
-function compares(column, sign, word) {
-  const { values, kind } = column;
-  if (sign !== ":") {
-    const limit = word === "inf" ? Infinity : Number(word);
-    if (Number.isNaN(limit)) throw new Error(`“${word}” is no number to compare with.`);
-    return (row) => ORDERS[sign](values[row], limit);
-  }
-  if (kind === "bool") {
-    const wanted = ["true", "yes", "1"].includes(word) ? 1 : 0;
-    return (row) => values[row] === wanted;
-  }
-  if (kind === "class") {
-    const named = book.classes.flatMap((name, i) => (name.toLowerCase() === word ? [i] : []));
-    const wanted = new Set(named.length ? named : [word === "none" ? -1 : Number(word)]);
-    return (row) => wanted.has(values[row]);
-  }
-  const number = word === "inf" || word === "∞" ? Infinity : Number(word);
-  return (row) => values[row] === number || shown(column, row) === word;
-}
+// Columns that paper has no room for; the CSV has all.
+const MINOR = /^(iterations|converged)|_(low|high|rival|error|smoothing|scale|sigma)$/;
 
 // The place of each class in the order of their names, "9" before "10".
 function namePlaces() {
@@ -62,50 +21,54 @@ function startTable() {
   const head = table.querySelector("[data-head]");
   const body = table.querySelector("[data-body]");
   const preview = document.querySelector("[data-preview]");
-  let rows = [], page = 0, sort = { name: "index", down: false };
+  let rows = [], page = 0, understood = "";
   const audit = () => book.audits[choice.audit];
   const norm = () => (audit().norms.includes(choice.norm) ? choice.norm : audit().norms[0]);
   const pages = () => Math.max(1, Math.ceil(rows.length / PAGE));
+  const sorted = () => ({ name: choice.sort.replace(/^-/, ""), down: choice.sort.startsWith("-") });
+  const read = (text) => readQuery(text, { columns: audit().columns, classes: book.classes, norm: norm(), shown });
 
+  // A search that is not understood leaves the rows of the last one that was.
   function find() {
     const count = audit().columns[0].values.length;
+    let query = null, message = "";
     try {
-      const tests = conditions(search.value, audit());
-      rows = [];
-      for (let row = 0; row < count; row += 1) {
-        if (tests.every((test) => test(row))) rows.push(row);
-      }
-      state.textContent = `${rows.length.toLocaleString("en")} of ${count.toLocaleString("en")} input${count === 1 ? "" : "s"}`;
-      state.classList.remove("wrong");
+      query = read(choice.search);
+      understood = choice.search;
     } catch (error) {
-      const known = audit().columns.map((column) => column.name).join(", ");
-      state.textContent = `${error.message} Columns: ${known}.`;
-      state.classList.add("wrong");
+      message = error.message;
+      try { query = read(understood); } catch { query = read(understood = ""); }
     }
+    rows = Array.from({ length: count }, (_, row) => row).filter(query.test);
+    const found = `${rows.length.toLocaleString("en")} of ${count.toLocaleString("en")} input${count === 1 ? "" : "s"}`;
+    const words = query.words ? `${found}: ${query.words}` : found;
+    state.textContent = message ? `Not understood: ${message} Shown: ${words}.` : words;
+    state.classList.toggle("wrong", Boolean(message));
     page = 0;
     order();
   }
 
   function order() {
-    const column = audit().byName.get(sort.name);
+    const { name, down } = sorted();
+    const column = audit().byName.get(name);
     const last = (value) => Number.isNaN(value);
     if (column) {
       const { values, kind } = column;
       const key = kind === "class" ? (row) => places[values[row]] ?? -1 : (row) => values[row];
-      const compared = (a, b) => last(key(a)) - last(key(b)) || (key(a) > key(b)) - (key(a) < key(b));
-      rows.sort((a, b) => (sort.down ? -1 : 1) * compared(a, b) || a - b);
+      const compared = (a, b) => (down ? -1 : 1) * ((key(a) > key(b)) - (key(a) < key(b)));
+      rows.sort((a, b) => last(key(a)) - last(key(b)) || compared(a, b) || a - b);
     }
     fill();
   }
 
   function headings() {
-    const cells = columnsOf(choice.audit, norm()).map(({ name }) => {
+    const cells = columnsOf(choice.audit, norm()).map(({ name, kind }) => {
       const button = element("button", { type: "button" }, name);
       const cell = element("th", { scope: "col", "data-name": name }, button);
+      cell.classList.toggle("minor", MINOR.test(name));
+      cell.classList.toggle("number", kind === "number" || kind === "integer");
       button.addEventListener("click", () => {
-        sort = { name, down: sort.name === name && !sort.down };
-        page = 0;
-        order();
+        choose({ sort: choice.sort === name ? `-${name}` : name });
       });
       return cell;
     });
@@ -116,8 +79,10 @@ function startTable() {
   function line(row) {
     const cells = columnsOf(choice.audit, norm()).map((column) => {
       const cell = element("td", {}, shown(column, row));
-      if (column.kind === "number" || column.kind === "integer") cell.className = "number";
-      if (column.kind === "bool" && !column.values[row]) cell.className = "wrong";
+      cell.classList.toggle("number", column.kind === "number" || column.kind === "integer");
+      cell.classList.toggle("wrong", column.kind === "bool" && !column.values[row]);
+      cell.classList.toggle("minor", MINOR.test(column.name));
+      if (cell.textContent.length > 24) cell.title = cell.textContent;
       return cell;
     });
     if (pictures) {
@@ -135,7 +100,7 @@ function startTable() {
     if (body.firstChild) body.firstChild.tabIndex = 0;
     else body.append(element("tr", {}, element("td", { colspan: "99" }, "No input matches.")));
     for (const cell of head.querySelectorAll("[data-name]")) {
-      if (cell.dataset.name === sort.name) cell.ariaSort = sort.down ? "descending" : "ascending";
+      if (cell.dataset.name === sorted().name) cell.ariaSort = sorted().down ? "descending" : "ascending";
       else cell.ariaSort = "none";
     }
     table.querySelector("[data-where]").textContent = `Page ${page + 1} of ${pages()}`;
@@ -175,7 +140,22 @@ function startTable() {
     target[next].tabIndex = 0;
     target[next].focus();
   });
-  search.addEventListener("input", find);
+  // While a search is typed its address changes in place; a pause makes a step to go back to.
+  let typed = 0, settled = "";
+  search.addEventListener("input", () => {
+    clearTimeout(typed);
+    const first = settled === choice.search;
+    choose({ search: search.value }, first ? "push" : "replace");
+    typed = setTimeout(() => { settled = choice.search; }, 1000);
+  });
+  document.addEventListener("keydown", (event) => {
+    const writing = event.target.closest("input:not([type=radio]), textarea, select, [contenteditable]");
+    if (event.key !== "/" || writing || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    table.closest("section").scrollIntoView();
+    search.focus({ preventScroll: true });
+    search.select();
+  });
   for (const button of table.querySelectorAll("[data-page]")) {
     button.addEventListener("click", () => {
       const to = { first: 0, previous: page - 1, next: page + 1, last: pages() - 1 };
@@ -185,32 +165,28 @@ function startTable() {
   }
   table.querySelector("[data-download]").addEventListener("click", () => {
     const link = element("a", { download: `${audit().name.replace(/[^\w-]+/g, "-")}.csv` });
-    link.href = URL.createObjectURL(new Blob([csv(audit(), rows)], { type: "text/csv" }));
+    link.href = URL.createObjectURL(new Blob([csvOf(audit(), book.classes, rows)], { type: "text/csv;charset=utf-8" }));
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
-  listeners.choice.push(() => { headings(); find(); });
+  listeners.choice.push((changed) => {
+    if (search.value !== choice.search) search.value = settled = choice.search;
+    const shows = "audit" in changed || "norm" in changed;
+    if (shows) headings();
+    if (shows || "search" in changed) find();
+    else if ("sort" in changed) {
+      page = 0;
+      order();
+    }
+  });
   listeners.border.push((row, column, view) => {
-    const words = (number) => `"${book.classes[number]}"`;
+    const words = (number) => `"${book.classes[number].replace(/["\\]/g, "\\$&")}"`;
     const nearest = `nearest_class_${view.dataset.norm}:${words(column)}`;
-    search.value = `prediction:${words(row)} ${nearest} correct:true`;
-    find();
+    choose({ search: `prediction:${words(row)} ${nearest} correct:true` });
     table.closest("section").scrollIntoView();
     search.focus({ preventScroll: true });
   });
 }
 
-function csv({ columns }, rows) {
-  const text = ({ values, kind, single }, row) => {
-    if (kind === "bool") return values[row] ? "true" : "false";
-    const value = single ? Number(values[row].toPrecision(9)) : values[row];
-    return String(value).replace("Infinity", "inf").replace("NaN", "nan");
-  };
-  const lines = rows.map((row) => columns.map((column) => text(column, row)).join(","));
-  return [columns.map(({ name }) => name).join(","), ...lines].join("\n") + "\n";
-}
-
-if (book && table) {
-  startTable();
-  choose({ audit: 0, norm: book.audits[0].norms[0] });
-}
+if (book && table) startTable();
+restore();
