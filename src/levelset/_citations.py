@@ -1,5 +1,6 @@
 """What to cite for what was used."""
 
+from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
 
 __all__ = ["cite"]
@@ -131,6 +132,7 @@ _USED = {
 }
 
 
+@checked
 def cite(*names: str) -> str:
     """Return the BibTeX of this library and of the works behind the functions named.
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from levelset._projection import Projection, check_tolerance
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_at_least_one,
@@ -18,19 +19,20 @@ from levelset._tools.checks import (
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import concatenate
-from levelset._typing import Field, Points, Progress
+from levelset._typing import Field, FieldLabels, Points, Progress
 from levelset.errors import BracketError, FieldError, ShapeError
 
 __all__ = ["Bracket", "close_bracket", "intersect"]
 
 
+@checked
 def intersect(
     field: Field,
     start: Points,
     end: Points,
     *,
     level: float = 0.0,
-    labels: Tensor | None = None,
+    labels: FieldLabels = None,
     tol: float = 1e-5,
     max_iter: int = 60,
     batch_size: int | None = None,
@@ -138,7 +140,7 @@ def close_bracket(
     evaluator: Evaluator,
     start: Tensor,
     end: Tensor,
-    labels: Tensor | None = None,
+    labels: FieldLabels = None,
     *,
     level: float | Tensor = 0.0,
     tol: float | Tensor = 1e-5,

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points, check_positive
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Field, Points
+from levelset._typing import Field, FieldLabels, Points
 from levelset.errors import FieldError, ShapeError
 
 __all__ = ["FieldCheck", "check_field", "suggest_batch_size"]
@@ -42,7 +43,8 @@ class FieldCheck:
         return self
 
 
-def check_field(field: Field, points: Points, labels: Tensor | None = None) -> FieldCheck:
+@checked
+def check_field(field: Field, points: Points, labels: FieldLabels = None) -> FieldCheck:
     """Try whether a callable is a field: one row, one value, always the same, with a gradient.
 
     Runs the points together, together again, and each alone, and takes one gradient. The model is
@@ -86,6 +88,7 @@ def check_field(field: Field, points: Points, labels: Tensor | None = None) -> F
     )
 
 
+@checked
 def suggest_batch_size(
     field: Field, points: Points, *, memory: int, labels: Tensor | None = None
 ) -> int:

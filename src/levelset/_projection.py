@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
@@ -20,12 +21,13 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.least_norm import least_norm
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows, concatenate
-from levelset._typing import Counts, Field, Mask, PerPoint, Points, Progress
+from levelset._typing import Counts, Field, FieldLabels, Mask, PerPoint, Points, Progress
 from levelset.errors import NotConvergedError, ParameterError, PrecisionWarning
 
 __all__ = ["GradientDescent", "Newton", "Projection", "project"]
 
 
+@checked
 @dataclass(frozen=True)
 class Newton:
     r"""Generalised Newton iteration, $x \leftarrow x - \gamma\, D_xF(x)^{+} (F(x) - c)$.
@@ -60,6 +62,7 @@ class Newton:
         return step
 
 
+@checked
 @dataclass(frozen=True)
 class GradientDescent:
     r"""Gradient descent on $\tfrac12 |F(x) - c|^2$, $x \leftarrow x - \eta\, D_xF^T (F(x) - c)$.
@@ -108,7 +111,8 @@ class Projection(Rows):
     labels: Tensor | None = None
 
     @classmethod
-    def at(cls, field: Field, points: Points, labels: Tensor | None = None) -> "Projection":
+    @checked
+    def at(cls, field: Field, points: Points, labels: FieldLabels = None) -> "Projection":
         """Return points taken each on its own level of the field: zero steps, zero residual.
 
         Args:
@@ -152,12 +156,13 @@ class Projection(Rows):
         return self
 
 
+@checked
 def project(
     field: Field,
     points: Points,
     *,
     level: float = 0.0,
-    labels: Tensor | None = None,
+    labels: FieldLabels = None,
     method: Newton | GradientDescent = Newton(),
     tol: float = 1e-5,
     batch_size: int | None = None,
@@ -248,7 +253,7 @@ def check_tolerance(function: str, tol: float, points: Tensor) -> None:
             f"{function}: `tol` {tol:.1e} is finer than {points.dtype} resolves. "
             "Give the points and the model in float64."
         )
-        warnings.warn(message, PrecisionWarning, stacklevel=3)
+        warnings.warn(message, PrecisionWarning, stacklevel=4)
 
 
 def _iterate(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from levelset._projection import Projection
+from levelset._tools.arguments import checked
 from levelset._tools.least_norm import least_norm
 from levelset._tools.modes import draws_or_couples
 from levelset._typing import Field
@@ -14,6 +15,7 @@ from levelset.errors import FieldError, ModeWarning
 __all__ = ["attach"]
 
 
+@checked
 def attach(field: Field, projection: Projection) -> Tensor:
     r"""Tie projected points to the parameters of their field again.
 
@@ -72,7 +74,7 @@ def attach(field: Field, projection: Projection) -> Tensor:
             f"attach: {layer} is in training mode, so the gradient belongs to another field than "
             "the one that was projected on. Call `.eval()` on the field, or on that layer."
         )
-        warnings.warn(message, ModeWarning, stacklevel=2)
+        warnings.warn(message, ModeWarning, stacklevel=3)
     points = projection.points.detach()
     with torch.enable_grad():
         leaf = points.clone().requires_grad_()

@@ -5,12 +5,25 @@ plain tensors; the tests check the shapes through jaxtyping's import hook.
 """
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-__all__ = ["Counts", "Field", "Labels", "Logits", "Mask", "PerPoint", "Points", "Progress"]
+__all__ = [
+    "Bounds",
+    "Counts",
+    "Field",
+    "FieldLabels",
+    "Labels",
+    "Logits",
+    "Mask",
+    "Norm",
+    "Norms",
+    "PerPoint",
+    "Points",
+    "Progress",
+]
 
 Points: TypeAlias = Float[Tensor, "n *d"]
 PerPoint: TypeAlias = Float[Tensor, " n"]
@@ -18,6 +31,16 @@ Logits: TypeAlias = Float[Tensor, "n k"]
 Mask: TypeAlias = Bool[Tensor, " n"]
 Counts: TypeAlias = Int[Tensor, " n"]
 Labels: TypeAlias = Integer[Tensor, " n"]
+
+# The last word of each tells `_tools.arguments` how to read such an argument.
+Norm: TypeAlias = Annotated[Any, "norm"]
+"""A norm as a number or as it is written: `2`, `inf`, `"l2"`, `"Linf"`."""
+Norms: TypeAlias = Annotated[Any, "norms"]
+"""Several norms, or a single one."""
+Bounds: TypeAlias = Annotated[Any, "bounds"]
+"""`(low, high)`, each a number, one number a channel `(c,)`, or of the shape of a point."""
+FieldLabels: TypeAlias = Annotated[Any, "field labels"]
+"""What a field takes with each point: `(n, ...)`, a tensor, array or list; one integer for all."""
 
 Field: TypeAlias = Callable[..., Tensor]
 """A function whose level sets are studied: `(n, *d) [, labels (n,)] -> (n,)` or `(n, l)`.

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelset._tools.checks import check_labels
-from levelset._typing import Labels, Logits, PerPoint, Points
+from levelset._tools.arguments import checked
+from levelset._tools.bounds import bounds_pair
+from levelset._tools.checks import check_labels, check_points, integer_labels, row_labels
+from levelset._typing import Bounds, FieldLabels, Labels, Logits, PerPoint, Points
 from levelset.errors import FieldError, ParameterError, ShapeError
 
 __all__ = ["Classifier", "Component", "LogitDifference", "Margin"]
@@ -23,7 +25,8 @@ class Classifier(nn.Module):
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.
-        bounds: Smallest and largest value of an input, in the data's own units.
+        bounds: Smallest and largest value of an input, in the data's own units: numbers, one
+            number a channel, `(c,)`, or arrays of the shape of a point.
         mean: Subtracted from the points: one number, or one a channel, `(c,)`.
         std: Divides the points after that: one number, or one a channel, `(c,)`.
         classes: Names of the classes, in the order of the logits.
@@ -40,21 +43,19 @@ class Classifier(nn.Module):
     mean: Tensor | None
     std: Tensor | None
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
         *,
-        bounds: tuple[float, float] = (0.0, 1.0),
+        bounds: Bounds = (0.0, 1.0),
         mean: Bound | None = None,
         std: Bound | None = None,
         classes: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        if not bounds[0] < bounds[1]:
-            message = f"Classifier: `bounds` must be (low, high) with low < high, got {bounds}."
-            raise ParameterError(message)
         self.model = model
-        self.bounds = (float(bounds[0]), float(bounds[1]))
+        self.bounds = _plain(bounds_pair("Classifier", bounds))
         self.classes = None if classes is None else tuple(classes)
         self.register_buffer("mean", _per_channel("mean", mean), persistent=False)
         self.register_buffer("std", _per_channel("std", std), persistent=False)
@@ -64,6 +65,7 @@ class Classifier(nn.Module):
 
     def forward(self, points: Points) -> Logits:
         """Return the logits of points in the data's own units."""
+        check_points("Classifier", points)
         normal = points
         if self.mean is not None:
             normal = normal - _align("mean", self.mean, points)
@@ -83,6 +85,7 @@ class Margin(nn.Module):
         model: Maps `(n, *d)` to logits `(n, k)`, k at least 2.
     """
 
+    @checked
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
@@ -99,8 +102,9 @@ class Margin(nn.Module):
                 "Turn one logit f into (0, f)."
             )
             raise FieldError(message)
+        labels = integer_labels("Margin", labels, points, "labels")
         check_labels("Margin", labels, points, logits.shape[1])
-        column = labels.long().unsqueeze(1)
+        column = labels.unsqueeze(1)
         rivals = logits.scatter(1, column, -torch.inf)
         return logits.gather(1, column).squeeze(1) - rivals.amax(1)
 
@@ -117,13 +121,14 @@ class LogitDifference(nn.Module):
         j: The second class, for all points; `None` to take it from the labels.
     """
 
+    @checked
     def __init__(self, model: nn.Module, i: int | None = None, j: int | None = None) -> None:
         super().__init__()
         self.model = model
         self.i = i
         self.j = j
 
-    def forward(self, points: Points, labels: Tensor | None = None) -> PerPoint:
+    def forward(self, points: Points, labels: FieldLabels = None) -> PerPoint:
         """Return the differences `(n,)`.
 
         Args:
@@ -132,6 +137,8 @@ class LogitDifference(nn.Module):
                 that was not; not needed where both were.
         """
         logits = _logits("LogitDifference", self.model, points)
+        if labels is not None and not isinstance(labels, Tensor):
+            labels = row_labels("LogitDifference", labels, points, "labels")
         first, second = self._pair(labels, points, logits.shape[1])
         rows = torch.arange(len(logits), device=logits.device)
         return logits[rows, first] - logits[rows, second]
@@ -165,6 +172,7 @@ class Component(nn.Module):
         k: Which output.
     """
 
+    @checked
     def __init__(self, model: nn.Module, k: int) -> None:
         super().__init__()
         self.model = model
@@ -180,6 +188,7 @@ class Component(nn.Module):
 
 
 def _logits(function: str, model: Any, points: Tensor) -> Tensor:
+    check_points(function, points)
     out = model(points)
     if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(points):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -189,6 +198,12 @@ def _logits(function: str, model: Any, points: Tensor) -> Tensor:
         )
         raise FieldError(message)
     return out
+
+
+def _plain(pair: tuple[Tensor, Tensor]) -> tuple[Any, Any]:
+    """Return bounds as numbers where they are the same for all entries of a point."""
+    low, high = (float(side) if side.numel() == 1 else side for side in pair)
+    return low, high
 
 
 def _columns(labels: Tensor) -> list[Tensor]:

@@ -47,7 +47,9 @@ def test_bad_input_is_refused():
         cross_section(Sphere(), start, perturbed.repeat(2, 1))
     with pytest.raises(ParameterError, match="`resolution` must be an integer of at least 2"):
         cross_section(Sphere(), start, perturbed, resolution=1)
-    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
-        cross_section(Sphere(), start, perturbed, labels=[1])
+    with pytest.raises(
+        ShapeError, match=r"`labels` must be a tensor, array or list of one label per point"
+    ):
+        cross_section(Sphere(), start, perturbed, labels="1")
     with pytest.raises(ParameterError, match="`extent` must be positive"):
         cross_section(Sphere(), start, perturbed, extent=math.nan)

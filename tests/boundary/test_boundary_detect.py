@@ -104,11 +104,15 @@ def test_the_default_scales_suit_networks_without_relu_too(settled, setting):
 def test_bad_input_is_refused(setting, tmp_path):
     model, natural, perturbed = setting
     for changed, error, words in (
-        ({"scores": ("depth",)}, ParameterError, "`scores` must be among curvature"),
+        (
+            {"scores": ("depth",)},
+            ParameterError,
+            "`scores` must be one of curvature, .* or a sequence",
+        ),
         ({"scores": ()}, ParameterError, "`scores` must be among"),
-        ({"scores": "depth"}, ParameterError, "`scores` must be among .* got 'depth'"),
+        ({"scores": "depth"}, ParameterError, "`scores` must be one of .* got 'depth'"),
         ({"scales": ()}, ParameterError, "`scales` must be CentralDifference"),
-        ({"scales": (0.1,)}, ParameterError, "`scales` must be CentralDifference"),
+        ({"scales": (0.1,)}, ParameterError, "`scales` must be one of CentralDifference"),
         ({"draws": 0}, ParameterError, "`draws` must be an integer of at least 1, got 0"),
         ({"false_alarms": 1.0}, ParameterError, "`false_alarms` must lie between 0 and 1"),
         ({"originals": model(perturbed).argmax(1)}, DataError, "`originals` must differ"),

@@ -79,8 +79,8 @@ def test_arguments_are_left_alone_and_bad_ones_refused(settled, noise, left_as_f
         curvature(net, points, labels, h=0.0)
     with pytest.raises(ParameterError, match="`labels` must lie in 0 to 2"):
         curvature(net, points, labels + 1)
-    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
-        curvature(net, points, [0, 1, 2])
+    with pytest.raises(ShapeError, match=r"`labels` must be integers, got torch\.float64"):
+        curvature(net, points, [0.0, 1.0, 2.0])
     with pytest.raises(FieldError, match="must return logits"):
         curvature(lambda x: x.sum(1), points, labels)
     with pytest.raises(FieldError, match="must be differentiable in its points"):

@@ -8,7 +8,6 @@ import torch
 
 from levelset._tools.checks import (
     check_batch_size,
-    check_bounds,
     check_finite,
     check_labels,
     check_level,
@@ -44,8 +43,6 @@ def test_what_is_right_passes_in_silence():
     check_level("f", -1e300)
     check_batch_size("f", None)
     check_batch_size("f", 1)
-    check_bounds("f", points, torch.tensor(0.0), torch.tensor(1.0))
-    check_bounds("f", points[:0], torch.tensor(0.0), torch.tensor(1.0))
 
 
 @pytest.mark.parametrize(
@@ -137,15 +134,3 @@ def test_batch_size(value):
         ParameterError, match=rf"`batch_size` must be at least 1, or None, got {value}"
     ):
         check_batch_size("f", value)
-
-
-def test_bounds_say_what_was_found_and_what_to_do():
-    points = torch.tensor([[0.5, 0.5], [0.0, 255.0], [-3.0, 0.0]])
-    with pytest.raises(
-        ParameterError,
-        match=r"f: `points` must lie within the bounds 0 to 1, got values from -3 to 255 \(2 of 3 "
-        r"rows; first: 1, 2\)\. Scale the data, or give `bounds=\(low, high\)`",
-    ):
-        check_bounds("f", points, torch.tensor(0.0), torch.tensor(1.0))
-    with pytest.raises(ParameterError, match=r"1 of 3 rows; first: 2"):
-        check_bounds("f", points, torch.tensor([0.0, 0.0]), torch.tensor([1.0, 300.0]))

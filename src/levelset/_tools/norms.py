@@ -1,22 +1,52 @@
-"""Norms of batches of points, their duals, and how a norm is written in names."""
+"""Norms of batches of points, their duals, and how a norm is written in names and read."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from levelset._tools.checks import check_number, shown
 from levelset.errors import ParameterError
 
-__all__ = ["check_norm", "dual", "norm_name", "norm_of"]
+__all__ = ["check_norm", "dual", "norm_name", "norm_of", "read_norm", "read_norms"]
 
 
-def check_norm(function: str, norm: float, allowed: tuple[float, ...] = (2.0, math.inf)) -> float:
-    """Return `norm` as a float if it is one of `allowed`."""
-    if float(norm) not in allowed:
+def read_norm(function: str, norm: Any, name: str = "norm") -> float:
+    """Return a norm's exponent from how it may be written: `2`, `"l2"`, `"Linf"`, `inf`."""
+    text = norm.strip().lower() if isinstance(norm, str) else norm
+    if isinstance(text, str):
+        text = text.removeprefix("l").lstrip("_-")
+        try:
+            text = float(text.replace("infinity", "inf").replace("\u221e", "inf"))
+        except ValueError:
+            text = math.nan
+    if not (isinstance(norm, str) and math.isnan(text)):
+        return check_number(function, name, text)
+    message = (
+        f"{function}: `{name}` must be a norm, such as 2, inf, 'l2' or 'Linf', got {shown(norm)}."
+    )
+    raise ParameterError(message)
+
+
+def read_norms(function: str, norms: Any, name: str = "norms") -> tuple[float, ...]:
+    """Return the exponents of several norms, or of a single one, each once."""
+    several = isinstance(norms, Sequence | Tensor | np.ndarray) and not isinstance(norms, str)
+    axes = norms.ndim if isinstance(norms, Tensor | np.ndarray) else 1
+    values = list(norms) if several and axes else [norms]
+    return tuple(dict.fromkeys(read_norm(function, norm, name) for norm in values))
+
+
+def check_norm(function: str, norm: Any, allowed: tuple[float, ...] = (2.0, math.inf)) -> float:
+    """Return `norm` as a float if it is one of `allowed`, however it is written."""
+    exponent = read_norm(function, norm)
+    if exponent not in allowed:
         names = ", ".join(norm_name(p) for p in allowed)
-        message = f"{function}: `norm` must be one of {names}, got {norm}."
+        message = f"{function}: `norm` must be one of {names}, got {shown(norm)}."
         raise ParameterError(message)
-    return float(norm)
+    return exponent
 
 
 def norm_of(points: Tensor, norm: float) -> Tensor:

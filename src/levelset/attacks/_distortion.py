@@ -2,6 +2,7 @@
 
 import math
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
 from levelset._tools.norms import norm_of
 from levelset._typing import PerPoint, Points
@@ -10,6 +11,7 @@ from levelset.errors import ShapeError
 __all__ = ["distortion"]
 
 
+@checked
 def distortion(points: Points, perturbed: Points) -> PerPoint:
     r"""Return the L2 norm of perturbations over the square root of the dimension.
 

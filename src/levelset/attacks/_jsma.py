@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
-from levelset.attacks._problem import Bounds, Problem, runners_up
+from levelset.attacks._problem import Problem, runners_up
 from levelset.errors import ParameterError
 
 __all__ = ["jsma"]
@@ -18,6 +19,7 @@ __all__ = ["jsma"]
 _SHORTLIST = 64
 
 
+@checked
 def jsma(
     model: nn.Module,
     points: Points,

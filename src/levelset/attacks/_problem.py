@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.bounds import fit_bounds
 from levelset._tools.checks import (
     check_batch_size,
-    check_bounds,
     check_finite,
     check_labels,
     check_points,
@@ -13,13 +13,12 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.norms import norm_of
+from levelset._typing import Bounds
 from levelset.attacks._attack import Attack
 from levelset.errors import FieldError, ParameterError
 from levelset.fields import Classifier, LogitDifference, Margin
 
-__all__ = ["Bounds", "Problem", "runners_up"]
-
-Bounds = tuple[float | Tensor, float | Tensor]
+__all__ = ["Problem", "runners_up"]
 
 
 class Problem:
@@ -221,12 +220,7 @@ def box_of(
     """
     if bounds is None:
         bounds = model.bounds if isinstance(model, Classifier) else (0.0, 1.0)
-    low, high = (torch.as_tensor(b, dtype=points.dtype, device=points.device) for b in bounds)
-    if not bool((low < high).all()):
-        message = f"{function}: `bounds` must be (low, high) with low < high, got {bounds}."
-        raise ParameterError(message)
-    check_bounds(function, points, low, high)
-    return low, high
+    return fit_bounds(function, bounds, points)
 
 
 def runners_up(

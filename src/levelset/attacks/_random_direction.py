@@ -8,15 +8,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from levelset._intersection import close_bracket
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["RandomDirections", "random_direction"]
@@ -56,6 +57,7 @@ class RandomDirections(Attack):
         return found
 
 
+@checked
 def random_direction(
     model: nn.Module,
     points: Points,

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
@@ -48,6 +49,7 @@ class Transfer:
         return found
 
 
+@checked
 def transfer(
     models: Mapping[str, nn.Module],
     points: Points,

@@ -8,13 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_finite, check_points
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._least_norm._fab import fab
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Universal", "universal"]
@@ -66,6 +67,7 @@ class Universal:
         inside = ", ".join(f"{name}={value:.4g}" for name, value in self.summary().items())
         return f"Universal(method={self.method}, {inside})"
 
+    @checked
     def perturb(self, points: Points) -> Points:
         """Return the points with the perturbation added, clipped to the box."""
         return torch.minimum(torch.maximum(points + self.perturbation, self.low), self.high)
@@ -85,13 +87,14 @@ class Universal:
         return found
 
 
+@checked
 def universal(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
     *,
     fooling_rate: float = 0.9,
-    norm: float = 2.0,
+    norm: Norm = 2.0,
     bounds: Bounds | None = None,
     method: Method = "ascent",
     steps: int = 50,

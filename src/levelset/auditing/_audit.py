@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
@@ -17,10 +18,10 @@ from levelset._tools.checks import (
 from levelset._tools.files import write_json
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
-from levelset._typing import Labels, Points, Progress
-from levelset.attacks._problem import Bounds, box_of
+from levelset._typing import Bounds, Labels, Norms, Points, Progress
+from levelset.attacks._problem import box_of
 from levelset.auditing._answers import answers, first_answers
-from levelset.auditing._curvature import SMOOTHINGS, SmoothingChoice, choose_smoothing
+from levelset.auditing._curvature import SmoothingChoice, choose_smoothing
 from levelset.auditing._manifest import manifest, start_run
 from levelset.auditing._measures import (
     ADVERSARIAL,
@@ -42,13 +43,14 @@ _PART_ELEMENTS = 200_000
 _PART_LEAST = 4
 
 
+@checked
 def audit(
     model: nn.Module,
     points: Points,
     labels: Labels,
     *,
-    measures: Sequence[str] = ("distance",),
-    norms: Sequence[float] = (2.0, math.inf),
+    measures: str | Sequence[str] = ("distance",),
+    norms: Norms = (2.0, math.inf),
     bounds: Bounds | None = None,
     effort: Effort = "standard",
     smoothing: SmoothingChoice = "auto",
@@ -87,7 +89,7 @@ def audit(
         points: The inputs, `(n, *d)`, in the data's own units.
         labels: Their classes, `(n,)`.
         measures: What to measure, in this order: `distance`, `persistence`, `curvature`.
-        norms: In which norms, 2 and infinity; for `distance` alone.
+        norms: In which norms, 2 and infinity, or in which one; for `distance` alone.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         effort: How long to search: `quick`, `standard` or `thorough`.
         smoothing: What stands for the second derivative in `curvature`: `SoftplusSurrogate`,
@@ -116,7 +118,8 @@ def audit(
             inputs.
         RunError: If the folder cannot be written, or holds another run.
     """
-    _check(points, measures, engine, smoothing, batch_size)
+    measures = (measures,) if isinstance(measures, str) else measures
+    _check(points, measures, smoothing, batch_size)
     with frozen(model):
         box = box_of("audit", model, points, bounds)
         if classes is None and isinstance(model, Classifier):
@@ -208,7 +211,6 @@ def _join(
 def _check(
     points: Tensor,
     measures: Sequence[str],
-    engine: str,
     smoothing: SmoothingChoice,
     batch_size: int | None,
 ) -> None:
@@ -227,15 +229,6 @@ def _check(
             "audit: `smoothing` is for the measure curvature, which is not among `measures`, got "
             f"{smoothing}. Add it, or leave `smoothing` out."
         )
-        raise ParameterError(message)
-    if smoothing != "auto" and type(smoothing) not in SMOOTHINGS:
-        message = (
-            "audit: `smoothing` must be 'auto', None, or one of SoftplusSurrogate, "
-            f"GaussianSmoothing, CentralDifference, ForwardDifference, got {smoothing!r}."
-        )
-        raise ParameterError(message)
-    if engine != "local":
-        message = f"audit: `engine` must be 'local', got {engine!r}."
         raise ParameterError(message)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset.attacks._problem import Bounds
+from levelset._typing import Bounds
 from levelset.boundary import (
     CentralDifference,
     Curvature,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
-from levelset.attacks._problem import Bounds
+from levelset._typing import Bounds
 from levelset.auditing._curvature import curvature_columns
 from levelset.boundary import ATTACKS, Effort, distance, persistence
 from levelset.boundary._second_order._smoothing import Smoothing

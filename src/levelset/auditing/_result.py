@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.medians import median
 from levelset._tools.norms import norm_name
 from levelset._tools.proportions import clopper_pearson
-from levelset._typing import PerPoint, Points
+from levelset._typing import Norm, PerPoint, Points
 from levelset.errors import ParameterError
 
 __all__ = ["Audit", "RobustnessCurve"]
@@ -78,11 +79,13 @@ class Audit:
         inside = ", ".join(f"{k}={v:.4g}" for k, v in self.summary().items())
         return f"Audit({inside})"
 
-    def distance(self, norm: float) -> PerPoint:
+    @checked
+    def distance(self, norm: Norm) -> PerPoint:
         """Return the distance of each input to its witness in `norm`: 0 if misclassified."""
         return self._column("distance", norm)
 
-    def nearest_class(self, norm: float) -> Tensor:
+    @checked
+    def nearest_class(self, norm: Norm) -> Tensor:
         """Return the class of each witness in `norm`, -1 where none was found."""
         return self._column("nearest_class", norm)
 
@@ -127,8 +130,9 @@ class Audit:
                 found[f"curvature_{name}_median"] = median(self.columns[f"curvature_{name}"][known])
         return found
 
+    @checked
     def robustness(
-        self, norm: float, radius: Tensor | None = None, *, confidence: float = 0.95
+        self, norm: Norm, radius: Tensor | None = None, *, confidence: float = 0.95
     ) -> RobustnessCurve:
         """Return the accuracy under perturbations of growing size.
 
@@ -148,7 +152,8 @@ class Audit:
         accuracy = survivors.double() / max(len(robust), 1)
         return RobustnessCurve(norm, radius, accuracy, low, high, confidence)
 
-    def borders(self, norm: float) -> Tensor:
+    @checked
+    def borders(self, norm: Norm) -> Tensor:
         """Return how many inputs of each predicted class have each class nearest, `(k, k)`.
 
         Inputs classified wrong are left out: their nearest class is their prediction.

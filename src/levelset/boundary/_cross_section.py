@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from levelset._intersection import intersect
+from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_finite,
     check_points,
@@ -15,7 +16,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Field, Points
+from levelset._typing import Field, FieldLabels, Points
 from levelset.boundary._second_order._hessian import one_equation
 from levelset.boundary._second_order._refusals import check_gradient
 from levelset.errors import ParameterError, ShapeError
@@ -55,12 +56,13 @@ class CrossSection:
         return f"CrossSection(resolution={len(self.ticks)}, extent={extent:.4g})"
 
 
+@checked
 def cross_section(
     field: Field,
     start: Points,
     perturbed: Points,
     *,
-    labels: Tensor | None = None,
+    labels: FieldLabels = None,
     extent: float | None = None,
     resolution: int = 101,
     tol: float = 1e-5,

@@ -8,15 +8,16 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_labels, check_points
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._tools.results import Rows
-from levelset._typing import Counts, Labels, Mask, PerPoint, Points, Progress
+from levelset._typing import Bounds, Counts, Labels, Mask, Norm, PerPoint, Points, Progress
 from levelset.attacks import Attack
-from levelset.attacks._problem import Bounds, box_of
+from levelset.attacks._problem import box_of
 from levelset.boundary._ensemble import Effort, Ensemble, members
 from levelset.errors import ParameterError
 
@@ -73,12 +74,13 @@ class Distance(Rows):
         return found
 
 
+@checked
 def distance(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
     *,
-    norm: float = 2.0,
+    norm: Norm = 2.0,
     bounds: Bounds | None = None,
     effort: Effort = "standard",
     extra_attacks: Sequence[ExtraAttack] = (),

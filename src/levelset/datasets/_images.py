@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.results import Rows
 from levelset._typing import Labels, Points
 
@@ -18,6 +19,7 @@ Split: TypeAlias = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Images(Rows):
     """Inputs of a classifier with their labels, in the data's own units.
@@ -57,6 +59,7 @@ class Images(Rows):
         """Return the numbers that describe the data, ready for JSON."""
         return {"points": len(self), "classes": len(self.classes)}
 
+    @checked
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images, points and labels on a device."""
         return replace(self, points=self.points.to(device), labels=self.labels.to(device))

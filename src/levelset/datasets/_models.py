@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset.datasets._callable import call
 from levelset.datasets._names import build_network, is_network_name, network_names
 from levelset.datasets._programs import load_exported, load_torchscript
@@ -20,6 +21,7 @@ PICKLE = b"\x80"
 ZIP = b"PK"
 
 
+@checked
 def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module:
     """Load a model in evaluation mode, running no code but what is named on purpose.
 

@@ -9,11 +9,13 @@ from typing import Any
 from torch import nn
 
 from levelset import networks
+from levelset._tools.arguments import checked
 from levelset.errors import DataError
 
 __all__ = ["build_network", "is_network_name", "network_names"]
 
 
+@checked
 def build_network(spec: str) -> nn.Module:
     """Build a network of `levelset.networks` by its name, untrained.
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset.datasets._points_pcd import read_pcd
 from levelset.datasets._points_ply import read_ply
 from levelset.datasets._points_text import read_obj, read_table
@@ -18,6 +19,7 @@ from levelset.errors import DataError
 __all__ = ["POINT_SUFFIXES", "PointCloud", "read_points"]
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class PointCloud:
     """Points as they lie in a file, in its own units and order.
@@ -44,6 +46,7 @@ class PointCloud:
         return f"PointCloud({self.name!r}, {len(self)} points {words} normals)"
 
 
+@checked
 def read_points(path: str | Path) -> PointCloud:
     r"""Read a cloud of points.
 

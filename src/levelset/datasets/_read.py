@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from levelset._tools.arguments import checked
 from levelset.datasets._callable import read_callable
 from levelset.datasets._digits import read_digits
 from levelset.datasets._folder import read_folder, read_zip
@@ -17,6 +18,7 @@ VARIABLE = "LEVELSET_DATA"
 FILES = (".npz", ".parquet", ".zip")
 
 
+@checked
 def read_images(spec: str | Path, *, split: Split = "test", limit: int | None = None) -> Images:
     """Read labelled images, float32 with values from 0 to 1, from wherever they are.
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_labels, check_points, check_positive
 from levelset._typing import Field, Labels, Points
 from levelset.errors import FieldError, ParameterError
@@ -11,6 +12,7 @@ from levelset.errors import FieldError, ParameterError
 __all__ = ["curvature"]
 
 
+@checked
 def curvature(
     model: Field,
     points: Points,

@@ -7,6 +7,7 @@ from jaxtyping import Int
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_finite, check_points
 from levelset._typing import PerPoint, Points
 from levelset.errors import DataError, ShapeError
@@ -39,6 +40,7 @@ class PointTree:
         points: The cloud, `(n, e)`, as it was given.
     """
 
+    @checked
     def __init__(self, points: Points) -> None:
         """Build the tree.
 
@@ -68,6 +70,7 @@ class PointTree:
         """Return the size on one line."""
         return f"PointTree(points={len(self)}, axes={self.points.shape[1]})"
 
+    @checked
     def distances(self, points: Points) -> Nearest:
         r"""Return the distance of each point from the cloud, and which point of it is nearest.
 

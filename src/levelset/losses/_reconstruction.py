@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_points
 from levelset._typing import Field, PerPoint, Points
 from levelset.errors import FieldError, ParameterError, ShapeError
@@ -14,6 +15,7 @@ from levelset.losses._point_tree import PointTree
 __all__ = ["reconstruction"]
 
 
+@checked
 def reconstruction(
     field: Field,
     attached: Points,

@@ -4,6 +4,7 @@ import itertools
 
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset.errors import ParameterError
 from levelset.networks._layers import Activation, activation_layer, stack
@@ -11,6 +12,7 @@ from levelset.networks._layers import Activation, activation_layer, stack
 __all__ = ["bell_cnn", "fc"]
 
 
+@checked
 def fc(*widths: int, activation: Activation = "relu") -> nn.Module:
     """Return a fully connected network of these widths, the input's first and the classes' last.
 
@@ -47,6 +49,7 @@ def fc(*widths: int, activation: Activation = "relu") -> nn.Module:
     return stack(*layers[:-1])
 
 
+@checked
 def bell_cnn(channels: int) -> nn.Module:
     """C-Ch: four 5x5 convolutions of `channels` channels, a 2x2 pool, linear layers (256, 10).
 

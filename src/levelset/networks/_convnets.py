@@ -4,12 +4,14 @@ from typing import Literal
 
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
 from levelset.networks._layers import check_size, side_after, stack
 
 __all__ = ["convnet_2a", "convnet_2b", "convnet_4a", "convnet_4b"]
 
 
+@checked
 def convnet_2a(*, in_channels: int = 1, size: int = 28, classes: int = 10) -> nn.Module:
     """ConvNet-2a: two strided 4x4 convolutions (16, 32 channels) and two linear layers (100, k).
 
@@ -38,6 +40,7 @@ def convnet_2a(*, in_channels: int = 1, size: int = 28, classes: int = 10) -> nn
     )
 
 
+@checked
 def convnet_2b(*, in_channels: int = 1, size: int = 28, classes: int = 10) -> nn.Module:
     """ConvNet-2b: two 5x5 convolutions (32, 64 channels), each pooled, then linear layers (512, k).
 
@@ -68,6 +71,7 @@ def convnet_2b(*, in_channels: int = 1, size: int = 28, classes: int = 10) -> nn
     )
 
 
+@checked
 def convnet_4a(
     head: Literal["affine", "relu"] = "affine",
     *,
@@ -128,6 +132,7 @@ def convnet_4a(
     )
 
 
+@checked
 def convnet_4b(*, in_channels: int = 3, size: int = 32, classes: int = 10) -> nn.Module:
     """ConvNet-4b: convolutions 3x3, 4x4 strided, twice (32, 32, 64, 64), linear (512, 512, k).
 

@@ -2,11 +2,13 @@
 
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset.networks._layers import stack
 
 __all__ = ["digits"]
 
 
+@checked
 def digits() -> nn.Module:
     """Return a small ConvNet for 1x8x8 digits, without weights.
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset.errors import ParameterError
 from levelset.networks._layers import stack
@@ -10,6 +11,7 @@ from levelset.networks._layers import stack
 __all__ = ["fc_1", "fc_2"]
 
 
+@checked
 def fc_1(inputs: int = 3, outputs: int = 1) -> nn.Module:
     """FC-1: three hidden layers of 512 ReLUs and a linear one.
 
@@ -51,6 +53,7 @@ class _Skips(nn.Module):
         return self.last(features)
 
 
+@checked
 def fc_2(inputs: int = 3, outputs: int = 1) -> nn.Module:
     """FC-2: eight linear layers with skips from the input, the network of the surfaces.
 

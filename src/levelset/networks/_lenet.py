@@ -2,11 +2,13 @@
 
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset.networks._layers import Activation, activation_layer, stack
 
 __all__ = ["lenet"]
 
 
+@checked
 def lenet(*, activation: Activation = "relu", classes: int = 10) -> nn.Module:
     """LeNet-5 for 28x28 grey images: two 5x5 convolutions, pooled, and three linear layers.
 

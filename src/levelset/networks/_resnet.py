@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
+
 __all__ = ["resnet18_cifar"]
 
 
@@ -49,6 +51,7 @@ class _ResNet(nn.Module):
         return self.linear(features.mean((2, 3)))
 
 
+@checked
 def resnet18_cifar(*, classes: int = 10) -> nn.Module:
     """ResNet-18 for 32x32 colour images: a 3x3 stem without pool, stages of 64 to 512 channels.
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from levelset._tools.checks import check_at_least_one
-from levelset.errors import ParameterError
+from levelset._tools.arguments import checked
+from levelset._tools.checks import check_at_least_one, check_points
+from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["SplineGrid"]
 
@@ -45,6 +46,7 @@ class SplineGrid(nn.Module):
           Statist. Sci. 11 (1996): splines on a fine grid, smoothed by differences.
     """
 
+    @checked
     def __init__(self, cells: int, reach: float = 1.1) -> None:
         super().__init__()
         check_at_least_one("SplineGrid", "cells", cells)
@@ -70,6 +72,10 @@ class SplineGrid(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         """Return the values `(n,)` at points `(n, 3)`."""
+        check_points("SplineGrid", points)
+        if points.dim() != 2 or points.shape[1] != 3:
+            message = f"SplineGrid: `points` must have the shape (n, 3), got {tuple(points.shape)}."
+            raise ShapeError(message)
         inside = points.clamp(-self.reach, self.reach)
         place = (inside + self.reach) * (self.cells / (2 * self.reach))
         cell = place.detach().floor().clamp(0, self.cells - 1)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
+
 __all__ = ["squeezenet1_0"]
 
 
@@ -50,6 +52,7 @@ class _SqueezeNet(nn.Module):
         return self.classifier(self.features(points)).flatten(1)
 
 
+@checked
 def squeezenet1_0(classes: int = 1000) -> nn.Module:
     """SqueezeNet 1.0 for colour images of about 224 pixels, without weights.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset._tools.norms import norm_name
 from levelset.attacks import Attack, Transfer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["attack", "transfer"]
 
 
+@checked
 def attack(result: Attack, ax: "Axes | None" = None, *, count: int = 8) -> "Axes":
     """Draw inputs above what the attack made of them, and the difference below, shortest first.
 
@@ -56,6 +58,7 @@ def attack(result: Attack, ax: "Axes | None" = None, *, count: int = 8) -> "Axes
     return axes
 
 
+@checked
 def transfer(result: Transfer, ax: "Axes | None" = None) -> "Axes":
     """Draw the accuracy of every model under the attacks made on every model, as a heat map.
 

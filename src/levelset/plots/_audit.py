@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset._tools.norms import norm_name
+from levelset._typing import Norm
 from levelset.auditing._result import Audit
 from levelset.errors import ParameterError, ShapeError
 from levelset.plots._axes import axes_or_new, matplotlib
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["borders", "distances", "robustness", "witnesses"]
 
 
+@checked
 def robustness(
-    results: Audit | Sequence[Audit], ax: "Axes | None" = None, *, norm: float | None = None
+    results: Audit | Sequence[Audit], ax: "Axes | None" = None, *, norm: Norm | None = None
 ) -> "Axes":
     """Draw accuracy against the size of the perturbation, with exact 95 % bands.
 
@@ -52,11 +55,12 @@ def robustness(
     return axes
 
 
+@checked
 def distances(
     results: Audit | Sequence[Audit],
     ax: "Axes | None" = None,
     *,
-    norm: float | None = None,
+    norm: Norm | None = None,
     bins: int = 40,
 ) -> "Axes":
     """Draw the histogram of the distances of the inputs that are classified right.
@@ -93,7 +97,8 @@ def distances(
     return axes
 
 
-def borders(result: Audit, ax: "Axes | None" = None, *, norm: float | None = None) -> "Axes":
+@checked
+def borders(result: Audit, ax: "Axes | None" = None, *, norm: Norm | None = None) -> "Axes":
     """Draw how many inputs of each predicted class (row) border each class (column).
 
     Args:
@@ -125,11 +130,12 @@ def borders(result: Audit, ax: "Axes | None" = None, *, norm: float | None = Non
     return axes
 
 
+@checked
 def witnesses(
     result: Audit,
     ax: "Axes | None" = None,
     *,
-    norm: float | None = None,
+    norm: Norm | None = None,
     count: int = 5,
 ) -> "Axes":
     """Draw the closest inputs classified right above their witnesses and the differences.

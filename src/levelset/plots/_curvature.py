@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset.boundary import CrossSection, Curvature
 from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["cross_section", "curvature", "mean_curvatures", "ranks", "roc"]
 
 
+@checked
 def curvature(
     results: Curvature | Mapping[str, Curvature], ax: "Axes | None" = None, *, ends: Shown = "all"
 ) -> "Axes":
@@ -58,6 +60,7 @@ def curvature(
     return axes
 
 
+@checked
 def mean_curvatures(
     results: Curvature | Mapping[str, Curvature], ax: "Axes | None" = None, *, bins: int = 40
 ) -> "Axes":
@@ -91,6 +94,7 @@ def mean_curvatures(
     return axes
 
 
+@checked
 def cross_section(result: CrossSection, ax: "Axes | None" = None) -> "Axes":
     """Draw a field on the plane of normal and tangent, its zero line, x, y and z.
 
@@ -118,6 +122,7 @@ def cross_section(result: CrossSection, ax: "Axes | None" = None) -> "Axes":
     return axes
 
 
+@checked
 def roc(result: Roc, ax: "Axes | None" = None) -> "Axes":
     """Draw a receiver operating characteristic.
 
@@ -139,6 +144,7 @@ def roc(result: Roc, ax: "Axes | None" = None) -> "Axes":
     return axes
 
 
+@checked
 def ranks(places: Tensor, ax: "Axes | None" = None) -> "Axes":
     """Draw how often the original class comes first, second, and so on.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset.boundary import PathPersistence, Persistence
 from levelset.errors import ParameterError, ShapeError
 from levelset.plots._axes import axes_or_new
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["class_frequencies", "persistence", "persistence_along"]
 
 
+@checked
 def persistence(
     results: Persistence | Mapping[str, Persistence], ax: "Axes | None" = None, *, bins: int = 40
 ) -> "Axes":
@@ -60,6 +62,7 @@ def persistence(
     return axes
 
 
+@checked
 def class_frequencies(
     frequencies: Tensor,
     sigmas: Tensor,
@@ -103,6 +106,7 @@ def class_frequencies(
     return axes
 
 
+@checked
 def persistence_along(result: PathPersistence, ax: "Axes | None" = None) -> "Axes":
     """Draw persistence along a segment, a line a gamma with its interval; dashes where classes end.
 

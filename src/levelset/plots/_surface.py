@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
 from levelset.plots._axes import axes_or_new
 from levelset.reconstruction import Surface
@@ -16,6 +17,7 @@ __all__ = ["cut"]
 _FINE = 240
 
 
+@checked
 def cut(
     result: Surface,
     ax: "Axes | None" = None,

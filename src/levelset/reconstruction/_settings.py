@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
 from levelset.errors import ParameterError
 
@@ -10,6 +11,7 @@ __all__ = ["Fast", "Paper"]
 _GRIDS = (32, 64, 128, 256)
 
 
+@checked
 @dataclass(frozen=True)
 class Fast:
     """The default, free in its means.
@@ -31,6 +33,7 @@ class Fast:
         _check_seconds("Fast", self.seconds)
 
 
+@checked
 @dataclass(frozen=True)
 class Paper:
     r"""Training with the level sets' distances, as Atzmon et al. 2019 published it.
@@ -82,11 +85,13 @@ class Paper:
         check_at_least_one("Paper", "power", self.power)
         _check_seconds("Paper", self.seconds)
 
+    @checked
     def weight_at(self, epoch: int) -> float:
         """Return lambda after some epochs."""
         share = min(epoch / self.weight_epochs, 1.0)
         return self.weight[0] + share * (self.weight[1] - self.weight[0])
 
+    @checked
     def rate_at(self, epoch: int) -> float:
         """Return the learning rate after some epochs."""
         return float(self.learning_rate * 0.5 ** sum(epoch >= mark for mark in self.halve_at))

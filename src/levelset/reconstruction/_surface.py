@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset.errors import NotConvergedError, ParameterError
@@ -81,10 +82,12 @@ class Surface:
         )
         return f"Surface({inside})"
 
+    @checked
     def to_world(self, points: Tensor) -> Tensor:
         """Return points of the unit frame, `(n, 3)`, in the units of the cloud."""
         return points * self.scale + self.centre.to(points)
 
+    @checked
     def values(self, points: Tensor) -> Tensor:
         """Return the field at points `(n, 3)` in the units of the cloud, as a length in them.
 
@@ -114,6 +117,7 @@ class Surface:
         }
 
 
+@checked
 def surface(
     points: Tensor,
     *,

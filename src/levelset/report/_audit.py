@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from levelset._tools.arguments import checked
 from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
 from levelset.errors import DataError, ParameterError
@@ -23,6 +24,7 @@ GALLERY = 24
 """Inputs in the gallery of each model and norm."""
 
 
+@checked
 def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     """Return the sections of a page that shows one audit, or several side by side.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset.auditing._result import Audit
 from levelset.boundary import Curvature
 from levelset.boundary.detect import Roc
@@ -113,6 +114,7 @@ def _figures(
     return figures
 
 
+@checked
 def curvature(
     results: Curvature | Mapping[str, Curvature], *, ends: Shown = "all"
 ) -> list[Section]:
@@ -156,6 +158,7 @@ def curvature(
     return [Section("Curvature", "\n\n".join(text), grid_html(figures) if figures else None)]
 
 
+@checked
 def detection(roc: Roc, ranks: Tensor | None = None) -> list[Section]:
     """Return the section of a page about a detector: its curve, and ranks of original classes.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.medians import median
 from levelset.auditing._measures import ADVERSARIAL, BEYOND
 from levelset.auditing._result import Audit
@@ -97,6 +98,7 @@ def _adversarial(audits: Sequence[Audit]) -> list[Section]:
     return [Section("Natural against adversarial", "\n\n".join([text, *lines]), figure)]
 
 
+@checked
 def persistence(
     results: Persistence | Mapping[str, Persistence], *, classes: Sequence[str] | None = None
 ) -> list[Section]:
@@ -138,6 +140,7 @@ def persistence(
     ]
 
 
+@checked
 def class_frequencies(
     frequencies: Tensor,
     sigmas: Tensor,

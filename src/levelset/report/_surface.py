@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset.reconstruction import Surface
 from levelset.report._figures import BINS, blank
 from levelset.report._palette import MODEL_COLOURS, translucent
@@ -37,6 +38,7 @@ _CUTS = (
 )
 
 
+@checked
 def surface(result: Surface, *, name: str = "") -> list[Section]:
     """Return the sections of a page about a surface: numbers, scan, mesh, cuts, residuals.
 

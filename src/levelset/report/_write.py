@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from levelset._tools.arguments import checked
 from levelset._tools.files import make_folder, write_whole
 from levelset.errors import ParameterError, ShapeError
 from levelset.report._render import Html, figure_html, optional, render
@@ -37,6 +38,7 @@ class Section(NamedTuple):
     content: Content = None
 
 
+@checked
 def write(
     path: str | Path,
     sections: Sequence[Section | tuple[str, str, Content]],

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
 from levelset._typing import Mask, PerPoint, Points
 
 __all__ = ["Ellipsoid"]
 
 
+@checked
 @dataclass(frozen=True)
 class Ellipsoid:
     r"""The ellipsoid with half-axes $a_i$ as $F(x) = \sqrt{\sum_i (x_i/a_i)^2} - 1$.
@@ -29,10 +31,12 @@ class Ellipsoid:
         for axis in self.axes:
             check_positive("Ellipsoid", "axes", axis)
 
+    @checked
     def __call__(self, points: Points) -> PerPoint:
         """Return the values of `(n, d)`."""
         return (points / self._axes(points)).norm(dim=1) - 1.0
 
+    @checked
     def project(self, points: Points) -> Points:
         r"""Return the nearest points of the ellipsoid.
 
@@ -65,10 +69,12 @@ class Ellipsoid:
         nearest[:, shortest] = lifted
         return torch.copysign(nearest.to(points.dtype), points)
 
+    @checked
     def distance(self, points: Points) -> PerPoint:
         """Return the distances from the ellipsoid."""
         return (points - self.project(points)).norm(dim=1)
 
+    @checked
     def contains(self, points: Points) -> Mask:
         """Return which points lie within."""
         return self(points) <= 0

@@ -7,6 +7,7 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
 from levelset._typing import Mask, PerPoint, Points
 from levelset.errors import ParameterError, ShapeError
@@ -14,6 +15,7 @@ from levelset.errors import ParameterError, ShapeError
 __all__ = ["Orthant"]
 
 
+@checked
 @dataclass(frozen=True)
 class Orthant:
     r"""The orthant $W = \{x : x_1 \ge 0, \dots, x_k \ge 0\}$ in d dimensions, as a field.
@@ -35,20 +37,24 @@ class Orthant:
             message = f"Orthant: `k` must lie in 1 to d = {self.d}, got {self.k}."
             raise ParameterError(message)
 
+    @checked
     def __call__(self, points: Points) -> PerPoint:
         """Return the signed distances of `(n, d)`."""
         bounded = self._bounded(points)
         outside = (-bounded).clamp(min=0)
         return torch.where((outside > 0).any(1), outside.norm(dim=1), -bounded.amin(1))
 
+    @checked
     def contains(self, points: Points) -> Mask:
         """Return which points lie in the orthant or on its boundary."""
         return (self._bounded(points) >= 0).all(1)
 
+    @checked
     def distance(self, points: Points) -> PerPoint:
         """Return the distances from the boundary."""
         return self(points).abs()
 
+    @checked
     def project(self, points: Points) -> Points:
         """Return the nearest points of the boundary; where several are, one of them."""
         bounded = self._bounded(points)
@@ -57,6 +63,7 @@ class Orthant:
         moved = torch.where(inside.unsqueeze(1), bounded.masked_fill(nearest, 0.0), bounded)
         return torch.cat([moved.clamp(min=0), points[:, self.k :]], dim=1)
 
+    @checked
     def stability(self, distance: float, sigma: float) -> float:
         r"""Return the share of $N(x, \sigma^2 I)$ inside, for x inside at one distance of all k.
 
@@ -73,6 +80,7 @@ class Orthant:
         check_positive("Orthant.stability", "sigma", sigma)
         return float(ndtr(distance / sigma) ** self.k)
 
+    @checked
     def persistence(self, distance: float, gamma: float) -> float:
         r"""Return the noise at which the share inside is gamma, for x at one distance of all k.
 

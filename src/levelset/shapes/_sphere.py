@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
 from levelset._typing import Mask, PerPoint, Points
 
 __all__ = ["Sphere"]
 
 
+@checked
 @dataclass(frozen=True)
 class Sphere:
     r"""The sphere as its signed distance, $F(x) = |x - m| - r$, negative inside.
@@ -29,10 +31,12 @@ class Sphere:
         """Check the radius."""
         check_positive("Sphere", "radius", self.radius)
 
+    @checked
     def __call__(self, points: Points) -> PerPoint:
         """Return the signed distances of `(n, d)`."""
         return self._from_center(points).norm(dim=1) - self.radius
 
+    @checked
     def project(self, points: Points) -> Points:
         """Return the nearest points of the sphere; of the centre, one of them."""
         arm = self._from_center(points)
@@ -42,10 +46,12 @@ class Sphere:
         unit = torch.where(length > 0, arm / torch.where(length > 0, length, 1.0), pole)
         return points - arm + self.radius * unit
 
+    @checked
     def distance(self, points: Points) -> PerPoint:
         """Return the distances from the sphere."""
         return self(points).abs()
 
+    @checked
     def contains(self, points: Points) -> Mask:
         """Return which points lie in the ball."""
         return self(points) <= 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
 from levelset._typing import Mask, PerPoint, Points
 from levelset.errors import ParameterError
@@ -13,6 +14,7 @@ from levelset.shapes._circle import Circle
 __all__ = ["Torus"]
 
 
+@checked
 @dataclass(frozen=True)
 class Torus:
     r"""The torus in R^3 as its signed distance, $F(x) = |(\rho - R, z)| - r$, negative inside.
@@ -34,11 +36,13 @@ class Torus:
             message = f"Torus: `major` must exceed `minor`, got {self.major} and {self.minor}."
             raise ParameterError(message)
 
+    @checked
     def __call__(self, points: Points) -> PerPoint:
         """Return the signed distances of `(n, 3)`."""
         ring = points[:, :2].norm(dim=1) - self.major
         return torch.stack([ring, points[:, 2]], dim=1).norm(dim=1) - self.minor
 
+    @checked
     def project(self, points: Points) -> Points:
         """Return the nearest points; on the axis or the inner circle, one of them."""
         inner = Circle(self.major).project(points)
@@ -48,10 +52,12 @@ class Torus:
         unit = torch.where(length > 0, arm / torch.where(length > 0, length, 1.0), outward)
         return inner + self.minor * unit
 
+    @checked
     def distance(self, points: Points) -> PerPoint:
         """Return the distances from the torus."""
         return self(points).abs()
 
+    @checked
     def contains(self, points: Points) -> Mask:
         """Return which points lie in the tube."""
         return self(points) <= 0

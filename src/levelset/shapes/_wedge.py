@@ -7,12 +7,14 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._typing import Mask, PerPoint, Points
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Wedge"]
 
 
+@checked
 @dataclass(frozen=True)
 class Wedge:
     r"""The wedge $\{x : x_1 \ge 0, \ x_i \ge x_1 \tan \theta_{i-1} \text{ for } 1 < i \le k\}$.
@@ -47,14 +49,17 @@ class Wedge:
             )
             raise ParameterError(message)
 
+    @checked
     def __call__(self, points: Points) -> PerPoint:
         """Return the largest signed distance from a plane, `(n,)`, negative inside."""
         return -self._heights(points).amin(1)
 
+    @checked
     def contains(self, points: Points) -> Mask:
         """Return which points lie in the wedge or on its boundary."""
         return (self._heights(points) >= 0).all(1)
 
+    @checked
     def project(self, points: Points) -> Points:
         """Return the nearest points of the boundary; where several are, one of them.
 
@@ -71,6 +76,7 @@ class Wedge:
             moved[row] = points[row] + torch.from_numpy(weights).to(points) @ normals
         return moved
 
+    @checked
     def distance(self, points: Points) -> PerPoint:
         """Return the distances from the boundary."""
         return (points - self.project(points)).norm(dim=1)

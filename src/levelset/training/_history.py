@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.results import Rows
 
 __all__ = ["History"]
@@ -49,6 +50,7 @@ class History(Rows):
         }
 
     @classmethod
+    @checked
     def of(cls, epochs: Sequence[tuple[float, float, float | None, float]]) -> "History":
         """Return the history of epochs, each as (loss, accuracy, held out or none, seconds)."""
         table = [[math.nan if x is None else x for x in row] for row in epochs]

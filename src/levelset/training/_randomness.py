@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
 
 __all__ = ["draw_seed", "initialise", "private_stream"]
@@ -35,6 +36,7 @@ def private_stream(device: torch.device, seed: int, stream: int) -> Iterator[Non
         yield
 
 
+@checked
 def initialise(model: nn.Module, *, generator: torch.Generator | None = None) -> nn.Module:
     """Draw the weights of a model anew, in place, and return it.
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn, optim
 from torch.nn import functional
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
 from levelset._typing import Progress
 from levelset.errors import ParameterError
@@ -22,6 +23,7 @@ from levelset.training._store import Store, describe_loss, describe_model
 __all__ = ["cross_entropy", "train"]
 
 
+@checked
 def cross_entropy(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy of the model's logits, a scalar.
 
@@ -33,6 +35,7 @@ def cross_entropy(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(model(points), labels)
 
 
+@checked
 def train(  # the options of one training, each used, none a family of its own
     model: nn.Module,
     data: Examples,

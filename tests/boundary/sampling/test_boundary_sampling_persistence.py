@@ -313,7 +313,7 @@ def test_dropout_in_a_module_is_held_still():
         ({"tolerance": 0.0}, "`tolerance` must lie between 0 and 1, both excluded, got 0.0"),
         ({"max_sigma": -1.0}, "`max_sigma` must be positive, got -1.0"),
         ({"method": "bisect"}, "`method` must be one of probit, quickselect, bracketing, got"),
-        ({"noise": "cube"}, "`noise` must be 'gaussian' or 'ball', got 'cube'"),
+        ({"noise": "cube"}, "`noise` must be one of gaussian, ball, got 'cube'"),
         ({"draws": 0}, "`draws` must be at least 1, got 0"),
         ({"batch_size": 0}, "`batch_size` must be at least 1, or None, got 0"),
     ],

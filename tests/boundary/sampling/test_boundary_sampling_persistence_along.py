@@ -64,7 +64,11 @@ ONE = torch.ones(2)
             ParameterError,
             r"`gammas` must be a sequence of at least one .* got \(\)",
         ),
-        ({"gammas": 0.7}, ParameterError, "`gammas` must be a sequence of at least one .* got 0.7"),
+        (
+            {"gammas": 0.7},
+            ParameterError,
+            "`gammas` must be a sequence, each a number or .* got 0.7",
+        ),
         ({"gammas": (0.7, 1.0)}, ParameterError, "`gammas` must lie between 0 and 1, .* got 1.0"),
     ],
 )

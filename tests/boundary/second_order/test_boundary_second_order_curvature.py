@@ -309,23 +309,29 @@ def test_bad_options_are_refused(noise):
     points, field = noise(2, 3), Sphere()
     for options, words in (
         ({"count": 3}, "`count` must be an integer in 1 to 2"),
-        ({"count": 1.5}, "`count` must be an integer in 1 to 2, or None for all, got 1.5"),
+        ({"count": 1.5}, "`count` must be an integer, got 1.5"),
         ({"ends": "left"}, "`ends` must be one of top, bottom, both, extreme"),
         ({"tol": 0.0}, "`tol` must be positive"),
         ({"level": math.nan}, "`level` must be finite"),
         ({"batch_size": 0}, "`batch_size` must be at least 1"),
         ({"method": Lanczos()}, "`count` must be given with Lanczos"),
         ({"method": Lanczos(1), "count": 2}, "`products` must be at least `count`"),
-        ({"method": "lanczos", "count": 1}, r"`method` must be Exact\(...\), .* got 'lanczos'"),
-        ({"method": Lanczos, "count": 1}, "`method` must be Exact.* got <class"),
+        (
+            {"method": "lanczos", "count": 1},
+            "`method` must be one of Exact, Lanczos, or None, got 'lanczos'",
+        ),
+        (
+            {"method": Lanczos, "count": 1},
+            "`method` must be one of Exact, Lanczos, or None, got the class",
+        ),
         ({"smoothing": 0.1}, r"`smoothing` must be one of Central.*, or None, got 0\.1"),
         ({"smoothing": "softplus"}, "`smoothing` must be one of .* got 'softplus'"),
         ({"smoothing": CentralDifference}, "got the class CentralDifference"),
     ):
         with pytest.raises(ParameterError, match=words):
             curvature(field, points, **options)
-    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
-        curvature(field, points, labels=[0, 1])
+    with pytest.raises(ShapeError, match="`labels` must be a tensor, array or list of one label"):
+        curvature(field, points, labels="ab")
     for dtype in (torch.float16, torch.bfloat16):
         with pytest.raises(ShapeError, match=r"must be float32 or float64, got torch\..*float16"):
             curvature(field, points.to(dtype))
@@ -343,9 +349,9 @@ def test_bad_options_are_refused(noise):
         (lambda: SoftplusSurrogate(0.0), "`beta` must be positive"),
         (lambda: GaussianSmoothing(0.0), "`sigma` must be positive"),
         (lambda: GaussianSmoothing(1.0, 1), "`draws` must be an integer of at least 2"),
-        (lambda: GaussianSmoothing(1.0, 2.5), "`draws` must be an integer of at least 2, got 2.5"),
+        (lambda: GaussianSmoothing(1.0, 2.5), "`draws` must be an integer, got 2.5"),
         (lambda: Lanczos(0), "`products` must be an integer of at least 1"),
-        (lambda: Lanczos(2.5), "`products` must be an integer of at least 1, got 2.5"),
+        (lambda: Lanczos(2.5), "`products` must be an integer, got 2.5"),
         (lambda: Lanczos(5, 1), "`mean_products` must be an integer of at least 2"),
         (lambda: Exact(0.0), "`memory` must be positive"),
     ):

@@ -77,8 +77,8 @@ def test_bad_input_is_refused(settled, noise):
         loss_curvature(net, points, smoothing=CentralDifference)
     with pytest.raises(ParameterError, match=r"`smoothing` must be one of .* got 0\.1"):
         loss_curvature(net, points, smoothing=0.1)
-    with pytest.raises(ShapeError, match=r"`labels` must be a torch\.Tensor, got list"):
-        loss_curvature(net, points, [0, 1])
+    with pytest.raises(ShapeError, match=r"`labels` must be integers, got torch\.float64"):
+        loss_curvature(net, points, [0.0, 1.0])
     with pytest.raises(ShapeError, match="must be float32 or float64"):
         loss_curvature(net, points.half())
     with pytest.raises(FieldError, match="`model` must return finite logits"):

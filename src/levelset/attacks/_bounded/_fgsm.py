@@ -5,20 +5,22 @@ import math
 import torch
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
 from levelset._tools.random import Streams
-from levelset._typing import Labels, Points
+from levelset._typing import Bounds, Labels, Norm, Points
 from levelset.attacks._attack import Attack
 from levelset.attacks._bounded._ascent import Ascent, straight
 from levelset.attacks._losses import LossName
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["fgsm", "r_fgsm"]
 
 
+@checked
 def fgsm(
     model: nn.Module,
     points: Points,
@@ -26,7 +28,7 @@ def fgsm(
     *,
     targets: Labels | None = None,
     radius: float,
-    norm: float = math.inf,
+    norm: Norm = math.inf,
     bounds: Bounds | None = None,
     loss: LossName = "cross_entropy",
     batch_size: int | None = None,
@@ -86,6 +88,7 @@ def fgsm(
         return ascent.result()
 
 
+@checked
 def r_fgsm(
     model: nn.Module,
     points: Points,

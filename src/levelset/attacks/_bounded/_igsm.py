@@ -5,15 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import Ball, column
 from levelset.attacks._bounded._ascent import Advance, Ascent, Keep, straight
 from levelset.attacks._losses import LossName
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["igsm", "mi_fgsm"]
@@ -22,6 +23,7 @@ __all__ = ["igsm", "mi_fgsm"]
 _REACH = 1.25
 
 
+@checked
 def igsm(
     model: nn.Module,
     points: Points,
@@ -29,7 +31,7 @@ def igsm(
     *,
     targets: Labels | None = None,
     radius: float,
-    norm: float = math.inf,
+    norm: Norm = math.inf,
     bounds: Bounds | None = None,
     steps: int = 10,
     step_size: float | None = None,
@@ -92,6 +94,7 @@ def igsm(
         return ascent.result()
 
 
+@checked
 def mi_fgsm(
     model: nn.Module,
     points: Points,
@@ -99,7 +102,7 @@ def mi_fgsm(
     *,
     targets: Labels | None = None,
     radius: float,
-    norm: float = math.inf,
+    norm: Norm = math.inf,
     bounds: Bounds | None = None,
     steps: int = 10,
     step_size: float | None = None,

@@ -5,20 +5,22 @@ import math
 import torch
 from torch import nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
 from levelset._tools.random import Streams
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._bounded._ascent import Ascent, Keep, straight
 from levelset.attacks._bounded._auto_step import AutoStep
 from levelset.attacks._losses import LossName
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 
 __all__ = ["pgd"]
 
 
+@checked
 def pgd(
     model: nn.Module,
     points: Points,
@@ -26,7 +28,7 @@ def pgd(
     *,
     targets: Labels | None = None,
     radius: float,
-    norm: float = math.inf,
+    norm: Norm = math.inf,
     bounds: Bounds | None = None,
     steps: int = 40,
     step_size: float | None = None,

@@ -5,13 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import Ball, column
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 
 __all__ = ["square"]
 
@@ -23,6 +24,7 @@ _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 _CHUNK = 64
 
 
+@checked
 def square(
     model: nn.Module,
     points: Points,

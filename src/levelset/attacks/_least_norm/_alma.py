@@ -5,15 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._objective import Objective
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["alma"]
@@ -30,13 +31,14 @@ _LEAD = 1e-4
 _DOUBLINGS, _HALVINGS = 20, 30
 
 
+@checked
 def alma(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
     *,
     targets: Labels | None = None,
-    norm: float = 2.0,
+    norm: Norm = 2.0,
     bounds: Bounds | None = None,
     steps: int = 100,
     first_step: float = 1.0,

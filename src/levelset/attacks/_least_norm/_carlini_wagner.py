@@ -3,14 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._objective import Objective
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["carlini_wagner"]
@@ -25,6 +26,7 @@ _GROWTH = 10.0
 _PATIENCE, _ENOUGH = 10, 1e-4
 
 
+@checked
 def carlini_wagner(
     model: nn.Module,
     points: Points,

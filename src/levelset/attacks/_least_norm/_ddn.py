@@ -5,15 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._objective import Objective
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["ddn"]
@@ -22,6 +23,7 @@ __all__ = ["ddn"]
 _FIRST_STEP, _LAST_STEP = 1.0, 0.01
 
 
+@checked
 def ddn(
     model: nn.Module,
     points: Points,

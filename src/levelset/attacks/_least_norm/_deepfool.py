@@ -5,15 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_of
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["deepfool"]
@@ -23,12 +24,13 @@ __all__ = ["deepfool"]
 _ROUND, _BETWEEN, _PATIENCE = 4, 3, 12
 
 
+@checked
 def deepfool(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
     *,
-    norm: float = 2.0,
+    norm: Norm = 2.0,
     bounds: Bounds | None = None,
     steps: int = 50,
     candidates: int = 10,

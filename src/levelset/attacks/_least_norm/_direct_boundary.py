@@ -6,15 +6,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._cuts import refine, start_over
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._least_norm._walk import Plane, linearise, walk
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["direct_boundary"]
@@ -44,13 +45,14 @@ _PROBE = 6
 _ATTEMPTS = 3
 
 
+@checked
 def direct_boundary(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
     *,
     targets: Labels | None = None,
-    norm: float = 2.0,
+    norm: Norm = 2.0,
     bounds: Bounds | None = None,
     steps: int = 95,
     rivals: int = 3,

@@ -5,16 +5,17 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
 from levelset._tools.random import Streams
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column, uniform_in_ball
 from levelset.attacks._least_norm._hyperplane import step_to_hyperplane
 from levelset.attacks._least_norm._polish import polish
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 
 __all__ = ["fab"]
 
@@ -23,6 +24,7 @@ __all__ = ["fab"]
 _OVERSHOOT, _MOST_BIAS, _BACKWARD = 1.05, 0.1, 0.9
 
 
+@checked
 def fab(
     model: nn.Module,
     points: Points,
@@ -30,7 +32,7 @@ def fab(
     *,
     targets: Labels | None = None,
     radius: float | None = None,
-    norm: float = math.inf,
+    norm: Norm = math.inf,
     bounds: Bounds | None = None,
     steps: int = 100,
     restarts: int = 1,

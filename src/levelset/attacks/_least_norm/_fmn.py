@@ -5,15 +5,16 @@ import math
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_of
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._objective import Objective
-from levelset.attacks._problem import Bounds, Problem
+from levelset.attacks._problem import Problem
 
 __all__ = ["fmn"]
 
@@ -23,13 +24,14 @@ _FIRST_RATE, _LAST_RATE = 0.05, 0.001
 _LAST_STEP = 0.01
 
 
+@checked
 def fmn(
     model: nn.Module,
     points: Points,
     labels: Labels | None = None,
     *,
     targets: Labels | None = None,
-    norm: float = 2.0,
+    norm: Norm = 2.0,
     bounds: Bounds | None = None,
     steps: int = 100,
     step_size: float = 1.0,

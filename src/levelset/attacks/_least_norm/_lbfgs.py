@@ -7,13 +7,14 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._objective import Objective
-from levelset.attacks._problem import Bounds, Problem, runners_up
+from levelset.attacks._problem import Problem, runners_up
 
 __all__ = ["lbfgs"]
 
@@ -22,6 +23,7 @@ _GROWTH = 10.0
 _MOST_WEIGHT = 1e10
 
 
+@checked
 def lbfgs(
     model: nn.Module,
     points: Points,

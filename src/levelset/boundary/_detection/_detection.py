@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_labels
 from levelset._tools.results import Rows
 from levelset._typing import Counts, Labels, Mask, PerPoint
@@ -28,6 +29,7 @@ class Detection(Rows):
     original_class: Counts
     class_scores: Tensor
 
+    @checked
     def rank(self, classes: Labels) -> Counts:
         """Return the place of a class for each input among the class scores, 0 for the first."""
         check_labels(

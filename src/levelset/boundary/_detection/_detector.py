@@ -7,13 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from levelset._tools.checks import (
-    check_batch_size,
-    check_finite,
-    check_labels,
-    check_points,
-    check_whole,
-)
+from levelset._tools.arguments import checked, checked_as
+from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_whole
 from levelset._tools.random import draw_seed
 from levelset._typing import Labels, Points
 from levelset.boundary._detection._detection import Detection
@@ -74,6 +69,7 @@ class Detector:
     classes: int = field(repr=False)
     shape: tuple[int, ...] = field(repr=False)
 
+    @checked
     def __call__(self, points: Points, *, batch_size: int | None = None) -> Detection:
         """Measure points and judge them.
 
@@ -85,7 +81,6 @@ class Detector:
             FieldError: If the model has another number of classes than it was fitted on.
             ShapeError: If the points have another shape than those it was fitted on.
         """
-        check_points("Detector", points)
         check_finite("Detector", points)
         check_batch_size("Detector", batch_size)
         if points.shape[1:] != self.shape:
@@ -110,6 +105,7 @@ class Detector:
         kept = [part.to(found.numbers) for part in (self.centre, self.spread, self.weights)]
         return ((found.numbers - kept[0]) / kept[1]) @ kept[2]
 
+    @checked
     def evaluate(self, natural: Points, perturbed: Points, *, draws: int = 1000) -> Roc:
         """Return the curve on inputs that are known to be natural or perturbed.
 
@@ -122,6 +118,7 @@ class Detector:
         scores = [self(part).score for part in (natural, perturbed)]
         return Roc.of(scores[0], scores[1], draws=draws, generator=generator)
 
+    @checked
     def save(self, folder: str | Path) -> None:
         """Write `detector.safetensors` and `detector.json` into a folder; the model is not written.
 
@@ -144,6 +141,7 @@ class Detector:
         write(Path(folder), Held(tensors, numbers, self.scores, self.scales, shape))
 
 
+@checked_as("detect.fit")
 def fit(
     model: nn.Module,
     natural: Points,
@@ -232,6 +230,7 @@ def fit(
     )
 
 
+@checked_as("detect.load")
 def load(folder: str | Path, model: nn.Module) -> Detector:
     """Read a detector that was saved, for the model it was fitted on.
 
@@ -302,7 +301,6 @@ def _check(
     batch_size: int | None,
 ) -> None:  # fmt: skip
     for name, part in (("natural", natural), ("perturbed", perturbed)):
-        check_points("detect.fit", part, name)
         check_finite("detect.fit", part, name)
         if len(part) < 2:
             message = f"detect.fit: `{name}` must hold at least two inputs, got {len(part)}."

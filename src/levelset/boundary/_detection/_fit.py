@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_whole
 from levelset._tools.random import draw_seed
 from levelset.errors import DataError
@@ -38,6 +39,7 @@ class Roc:
     high: float
 
     @classmethod
+    @checked
     def of(
         cls,
         natural: Tensor,

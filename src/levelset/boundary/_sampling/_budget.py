@@ -76,7 +76,7 @@ def check_spent(
             f"above `tolerance` {tolerance:g}, {float(error.max()):.2g} at most. Give more "
             "`draws` than the default, or raise `tolerance`."
         )
-        warnings.warn(message, PrecisionWarning, stacklevel=3)
+        warnings.warn(message, PrecisionWarning, stacklevel=4)
     elif draws is not None and len(error) and count == len(error):
         known = error <= _ROUGH  # larger ones say no more than that they are large
         need = (evaluations * (error / tolerance) ** 2)[known].double().tolist()

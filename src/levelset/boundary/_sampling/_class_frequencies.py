@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_at_least_one,
     check_batch_size,
@@ -19,6 +20,7 @@ from levelset.errors import ParameterError, ShapeError
 __all__ = ["class_frequencies"]
 
 
+@checked
 def class_frequencies(
     model: Field,
     point: Tensor,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
@@ -108,6 +109,7 @@ class Persistence(Rows):
         return summary
 
 
+@checked
 def persistence(
     model: Field,
     points: Points,

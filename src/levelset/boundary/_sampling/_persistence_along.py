@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_finite, check_points, check_whole
 from levelset._tools.results import Rows
 from levelset._typing import Counts, Field, PerPoint, Points, Progress
@@ -54,6 +55,7 @@ class PathPersistence(Rows):
         return found
 
 
+@checked
 def persistence_along(
     model: Field,
     start: Tensor,

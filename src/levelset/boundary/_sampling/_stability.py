@@ -7,6 +7,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_at_least_one,
@@ -74,6 +75,7 @@ class Stability(Rows):
         return found
 
 
+@checked
 def stability(
     model: Field,
     points: Points,

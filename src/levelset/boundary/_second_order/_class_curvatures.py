@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import jvp
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches, swift_batch
 from levelset._tools.checks import check_batch_size, check_finite, check_points
 from levelset._tools.evaluation import Evaluator
@@ -32,6 +33,7 @@ _ELEMENTS = 4_000_000
 _ROUNDING = 0.01
 
 
+@checked
 def class_curvatures(
     model: Field,
     points: Points,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
@@ -21,7 +22,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
-from levelset._typing import Field, PerPoint, Points, Progress
+from levelset._typing import Field, FieldLabels, PerPoint, Points, Progress
 from levelset.boundary._second_order._eigen import (
     MATRICES,
     Eigen,
@@ -106,11 +107,12 @@ class Curvature(Rows):
         return found
 
 
+@checked
 def curvature(
     field: Field,
     points: Points,
     *,
-    labels: Tensor | None = None,
+    labels: FieldLabels = None,
     count: int | None = None,
     ends: Ends = "top",
     smoothing: Smoothing | None = None,
@@ -264,7 +266,7 @@ def _residual(
             ". Move them onto it with `project` or `intersect`, or give `level=None` to measure "
             "each on its own level."
         )
-        warnings.warn(message, LevelSetWarning, stacklevel=3)
+        warnings.warn(message, LevelSetWarning, stacklevel=4)
     return residual
 
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.random import Streams
 from levelset.boundary._second_order._hessian import Hessian, Noisy
@@ -45,6 +46,7 @@ _PRODUCTS = "`SoftplusSurrogate(beta)` or `GaussianSmoothing(sigma)`, which need
 _LANCZOS_DRAWS, _TRACE_DRAWS = 1, 1_000_000
 
 
+@checked
 @dataclass(frozen=True)
 class Exact:
     """The matrix and all its eigenvalues: `d` products and an eigensolver of order d^3 a point.
@@ -60,6 +62,7 @@ class Exact:
         check_positive("Exact", "memory", self.memory)
 
 
+@checked
 @dataclass(frozen=True)
 class Lanczos:
     """The extreme eigenvalues and an estimate of the trace from Hessian-vector products.

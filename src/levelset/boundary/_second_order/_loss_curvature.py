@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_points
 from levelset._tools.evaluation import Evaluator
@@ -82,6 +83,7 @@ class _CrossEntropy(nn.Module):
         return functional.cross_entropy(self.model(points), labels, reduction="none")
 
 
+@checked
 def loss_curvature(
     model: Field,
     points: Points,

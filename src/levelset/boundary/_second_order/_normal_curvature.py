@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
@@ -13,7 +14,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
-from levelset._typing import Field, PerPoint, Points
+from levelset._typing import Field, FieldLabels, PerPoint, Points
 from levelset.boundary._second_order._eigen import check_memory, check_precise
 from levelset.boundary._second_order._hessian import hessian_of, points_together
 from levelset.boundary._second_order._refusals import check_bent, probe
@@ -29,12 +30,13 @@ from levelset.errors import ParameterError, ShapeError
 __all__ = ["normal_curvature"]
 
 
+@checked
 def normal_curvature(
     field: Field,
     points: Points,
     tangents: Points,
     *,
-    labels: Tensor | None = None,
+    labels: FieldLabels = None,
     smoothing: Smoothing | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,

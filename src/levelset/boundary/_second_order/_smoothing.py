@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
 from levelset.errors import ParameterError
 
@@ -16,6 +17,7 @@ __all__ = [
 ]
 
 
+@checked
 @dataclass(frozen=True)
 class CentralDifference:
     r"""The matrix of central differences of the gradient along the projected axes.
@@ -39,6 +41,7 @@ class CentralDifference:
         check_positive("CentralDifference", "h", self.h)
 
 
+@checked
 @dataclass(frozen=True)
 class ForwardDifference:
     r"""The one-sided differences of Alonso and Bonin (procedure 3.1.2), to reproduce them.
@@ -59,6 +62,7 @@ class ForwardDifference:
         check_positive("ForwardDifference", "h", self.h)
 
 
+@checked
 @dataclass(frozen=True)
 class SoftplusSurrogate:
     r"""The same weights with every ReLU replaced by $\log(1 + e^{\beta z})/\beta$.
@@ -80,6 +84,7 @@ class SoftplusSurrogate:
         check_positive("SoftplusSurrogate", "beta", self.beta)
 
 
+@checked
 @dataclass(frozen=True)
 class GaussianSmoothing:
     r"""The Hessian of $F_\sigma(x) = E\,F(x + \sigma\varepsilon)$, from gradients alone.

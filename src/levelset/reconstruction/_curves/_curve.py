@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 from levelset._projection import project
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
 from levelset._tools.random import draw_seed
 from levelset._typing import Points
@@ -69,6 +70,7 @@ class Curve:
         )
         return f"Curve({inside})"
 
+    @checked
     def to_world(self, points: Points) -> Tensor:
         """Return points of the unit frame in the units of the input, `(n, d)`, in float64."""
         return self.centre + self.scale * points.double().cpu()
@@ -86,6 +88,7 @@ class Curve:
         }
 
 
+@checked
 def curve(
     points: Points,
     *,

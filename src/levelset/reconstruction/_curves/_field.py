@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelset._tools.arguments import checked
+from levelset._tools.checks import check_points
 from levelset._typing import Points
+from levelset.errors import ShapeError
 from levelset.reconstruction._curves._smoothing import Smooth
 
 __all__ = ["CurveField"]
@@ -36,6 +39,7 @@ class CurveField(nn.Module):
     Cost: one product of matrices, points by anchors.
     """
 
+    @checked
     def __init__(self, curves: list[Smooth]) -> None:
         """Take the anchors from smooth curves, all at the same distance.
 
@@ -63,6 +67,11 @@ class CurveField(nn.Module):
 
     def forward(self, points: Points) -> Tensor:
         """Return the values `(n, d - 1)` at points `(n, d)`."""
+        check_points("CurveField", points)
+        if points.dim() != 2 or points.shape[1] != self.anchors.shape[1]:
+            shape = f"(n, {self.anchors.shape[1]}), got {tuple(points.shape)}"
+            message = f"CurveField: `points` must have the shape {shape}."
+            raise ShapeError(message)
         cross = points @ self.anchors.T
         # The squares of the points are the same for all anchors, and softmax is blind to them.
         square = (self.anchors**2).sum(1) - 2.0 * cross

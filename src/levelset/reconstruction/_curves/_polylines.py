@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.files import write_whole
 from levelset.errors import ParameterError, ShapeError
 
@@ -19,6 +20,7 @@ WIDTH = 800.0  # of the picture, in pixels, the longer way
 MARGIN = 20.0
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Polylines:
     """Curves in space or in the plane, each a row of points joined by straight pieces.
@@ -97,6 +99,7 @@ class Polylines:
             "length": float(self.lengths.sum()),
         }
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the curves, by the suffix `.obj`, `.ply` or `.svg`; return the path.
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from levelset._projection import Newton, project
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_batch_size
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
@@ -27,6 +28,7 @@ _COARSEST = 24  # cells a side in which the search begins
 _GOLDEN = 0.6180339887498949
 
 
+@checked
 def trace_curve(
     field: Field,
     *,

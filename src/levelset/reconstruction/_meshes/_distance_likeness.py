@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_at_least_one,
     check_batch_size,
@@ -55,6 +56,7 @@ class DistanceLikeness:
         return asdict(self)
 
 
+@checked
 def distance_likeness(
     field: Field,
     truth: Points | Mesh,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from levelset._projection import Newton, project
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_batch_size, check_level, check_points, check_positive
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.extras import optional
@@ -26,6 +27,7 @@ MOST_RESOLUTION = 1024
 NEWTON_STEPS = 5
 
 
+@checked
 def extract_mesh(
     field: Field,
     *,

@@ -10,12 +10,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset.errors import ShapeError
 from levelset.reconstruction._meshes._mesh_files import read_mesh, write_mesh
 
 __all__ = ["Mesh"]
 
 
+@checked
 @dataclass(frozen=True, eq=False, repr=False)
 class Mesh:
     """A surface of triangles.
@@ -143,6 +145,7 @@ class Mesh:
             "area": self.area,
         }
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the mesh, by the suffix `.ply`, `.obj`, `.stl` or `.glb`; return the path.
 
@@ -159,6 +162,7 @@ class Mesh:
         return write_mesh(Path(path), self.vertices.numpy(), self.faces.numpy(), normals)
 
     @classmethod
+    @checked
     def read(cls, path: str | Path) -> "Mesh":
         """Read a mesh from a PLY, OBJ, STL, GLB or OFF file, in its own units.
 

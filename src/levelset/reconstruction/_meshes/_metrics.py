@@ -7,6 +7,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._point_to_mesh import distance_to_mesh
@@ -78,6 +79,7 @@ class Metrics:
         return asdict(self)
 
 
+@checked
 def metrics(
     mesh: Mesh,
     truth: Mesh,

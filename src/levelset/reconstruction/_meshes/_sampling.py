@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset.errors import DataError
 from levelset.reconstruction._meshes._mesh import Mesh
@@ -10,6 +11,7 @@ from levelset.reconstruction._meshes._mesh import Mesh
 __all__ = ["sample_surface"]
 
 
+@checked
 def sample_surface(
     mesh: Mesh, draws: int, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:

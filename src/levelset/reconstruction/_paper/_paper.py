@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from levelset._projection import Newton, project
+from levelset._tools.arguments import checked
 from levelset._tools.files import make_folder
 from levelset._tools.random import draw_seed
 from levelset._typing import Points
@@ -35,6 +36,7 @@ __all__ = ["train_paper"]
 _TOLERANCE = 1e-4  # of the zero level set, in units of the cloud's radius
 
 
+@checked
 def train_paper(
     points: Points,
     settings: Paper,
