@@ -24,6 +24,7 @@ TESTED_THROUGH = {
     "auditing/_manifest.py": "test_auditing_audit.py",
     "auditing/_measures.py": "test_auditing_audit.py",
     "auditing/_parts.py": "test_auditing_audit.py",
+    "auditing/_work.py": "test_auditing_audit.py",
     "boundary/_sampling/_adaptive.py": "test_boundary_sampling_persistence.py",
     "boundary/_detection/_detector.py": "test_boundary_detect.py",
     "boundary/_detection/_detector_file.py": "test_boundary_detect.py",

@@ -3,11 +3,15 @@
 import json
 import math
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from levelset import Classifier, audit
@@ -39,7 +43,7 @@ def labels(model: nn.Module, points: Tensor) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("levelset.auditing._audit._PART_ELEMENTS", 6 * 5)
+    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 5)
 
 
 def rows(folder: Path) -> dict[str, list[object]]:
@@ -81,16 +85,14 @@ def test_in_memory_is_the_same(
         assert torch.equal(column, free.columns[name]), name
 
 
-@pytest.mark.parametrize("stopped_at", [1, 3, 5])
+@pytest.mark.parametrize("stopped_at", [1, 3, 4])
 def test_a_stopped_run_resumes_to_the_same_rows(
     model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path, stopped_at: int
 ) -> None:
     whole = audit(model, points, labels, effort="quick", out=tmp_path / "whole")
-    seen = []
 
     def stop(done: int, total: int) -> None:
-        seen.append((done, total))
-        if len(seen) == stopped_at:
+        if len(list((tmp_path / "run" / "measurements").iterdir())) == stopped_at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -107,26 +109,166 @@ def test_a_stopped_run_resumes_to_the_same_rows(
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "no witnesses", "other inputs", "leftover"])
+def respelt(table: pa.Table) -> dict[str, Callable[[], pa.Table]]:
+    """Return ways to change a table of measurements."""
+    names, distances = table.column_names, table["distance_2"]
+    attack = names.index("attack_2")
+    return {
+        "renamed": lambda: table.rename_columns(["number", *names[1:]]),
+        "missing": lambda: table.drop_columns(["margin"]),
+        "reordered": lambda: table.select([*names[1:], names[0]]),
+        "retyped": lambda: table.set_column(5, "distance_2", distances.cast("float64")),
+        "to text": lambda: table.set_column(5, "distance_2", distances.cast("string")),
+        "rows changed": lambda: table.set_column(5, "distance_2", distances.take([1, 0, 2, 3, 4])),
+        "rows lost": lambda: table.slice(1),
+        "rows swapped": lambda: table.take([1, 0, 2, 3, 4]),
+        "added": lambda: table.append_column("more", distances),
+        "no seal": lambda: table.replace_schema_metadata({}),
+        "unknown attack": lambda: table.set_column(attack, "attack_2", [["magic"] * len(table)]),
+    }
+
+
+def damaged(run: Path, damage: str) -> None:
+    """Do to a finished run what a disk, a script or a colleague may do."""
+    part = run / "measurements" / "part-00001.parquet"
+    pictures = run / "witnesses" / "part-00001.safetensors"
+    table = pq.ParquetFile(part).read()
+    changes = respelt(table)
+    if damage in changes:
+        kept = {} if damage == "no seal" else table.schema.metadata
+        pq.write_table(changes[damage]().replace_schema_metadata(kept), part)
+    elif damage == "witness moved":
+        tensors = load_file(pictures)
+        tensors["witness_2"][0] += 1e-3
+        save_file(tensors, pictures)
+    else:
+        other = part.with_name("part-00000.parquet").read_bytes()
+        others = pictures.with_name("part-00000.safetensors").read_bytes()
+        {
+            "truncated": lambda: part.write_bytes(part.read_bytes()[:100]),
+            "empty": lambda: part.write_bytes(b""),
+            "another part": lambda: part.write_bytes(other),
+            "no witnesses": pictures.unlink,
+            "other witnesses": lambda: pictures.write_bytes(others),
+            "no tables": lambda: shutil.rmtree(run / "measurements"),
+            "no witnesses at all": lambda: shutil.rmtree(run / "witnesses"),
+            "leftover": lambda: (run / "measurements" / ".x.parquet.1.part").write_bytes(b"half"),
+        }[damage]()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncated", "empty", "another part", "no witnesses", "other witnesses", "witness moved",
+        "no tables", "no witnesses at all", "leftover", "renamed", "missing", "reordered",
+        "retyped", "to text", "rows changed", "rows lost", "rows swapped", "added", "no seal",
+        "unknown attack",
+    ],
+)  # fmt: skip
 def test_what_is_not_whole_is_measured_again(
     model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path, damage: str
 ) -> None:
     run = tmp_path / "run"
-    audit(model, points, labels, effort="quick", out=run)
-    before = rows(run)
-    part = run / "measurements" / "part-00001.parquet"
-    pictures = run / "witnesses" / "part-00001.safetensors"
-    if damage == "truncated":
-        part.write_bytes(part.read_bytes()[:100])
-    elif damage == "no witnesses":
-        pictures.unlink()
-    elif damage == "other inputs":
-        pictures.write_bytes((run / "witnesses" / "part-00002.safetensors").read_bytes())
-    else:
-        (run / "measurements" / ".part-00001.parquet.1.part").write_bytes(b"half")
-    audit(model, points, labels, effort="quick", out=run, resume=True)
-    assert rows(run) == before
+    audit(model, points[:10], labels[:10], effort="quick", norms=[2.0], out=run)
+    before = {p: p.read_bytes() for p in sorted(run.rglob("*.*")) if p.is_file()}
+    damaged(run, damage)
+    audit(model, points[:10], labels[:10], effort="quick", norms=[2.0], out=run, resume=True)
+    assert {p: p.read_bytes() for p in sorted(run.rglob("*.*")) if p.is_file()} == before
     assert not list(run.rglob(".*.part"))
+
+
+def test_parts_of_another_run_are_measured_again(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    points, labels = points[:10], labels[:10]
+    audit(model, points, labels, effort="quick", norms=[2.0], out=run)
+    audit(model, points, labels, effort="quick", norms=[math.inf], out=other)
+    before = rows(run)
+    for folder in ("measurements", "witnesses"):
+        for path in (other / folder).iterdir():
+            (run / folder / path.name).write_bytes(path.read_bytes())
+    assert rows(run) != before
+    audit(model, points, labels, effort="quick", norms=[2.0], out=run, resume=True)
+    assert rows(run) == before
+
+
+def test_a_file_that_is_no_part_is_named(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    audit(model, points, labels, effort="quick", out=run)
+    stray = run / "measurements" / "part-00005.parquet"
+    stray.write_bytes((run / "measurements" / "part-00000.parquet").read_bytes())
+    with pytest.raises(RunError, match=r"part-00005.parquet is no part of this run, which has 5"):
+        audit(model, points, labels, effort="quick", out=run, resume=True)
+    stray.unlink()
+    audit(model, points, labels, effort="quick", out=run, resume=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "{}", '{"options": null}', '{"options": []}', '"x"', "7", "[" * 100_000]
+)
+def test_a_manifest_that_is_none_is_named(
+    model: nn.Module, points: Tensor, labels: Tensor, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(RunError, match=r"audit: (cannot read )?.*manifest.json"):
+        audit(model, points, labels, effort="quick", out=tmp_path, resume=True)
+
+
+class Exact(nn.Module):
+    """Rows of numbers that are sums of few terms: no bit depends on how they are batched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(4)
+        self.weight = nn.Parameter(torch.randn(3, 6, generator=generator, dtype=torch.float64))
+
+    def forward(self, points: Tensor) -> Tensor:
+        total = points[..., :1] * self.weight[:, 0]
+        for k in range(1, 6):
+            total = total + points[..., k : k + 1] * self.weight[:, k]
+        return total
+
+
+def test_rows_do_not_depend_on_the_size_of_parts(
+    points: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = points[:12].double()
+    found = []
+    for size in (4, 5, 12):
+        monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * size)
+        model, out = Exact(), tmp_path / str(size)
+        found.append(
+            audit(
+                model, points, model(points).argmax(1), measures=("distance", "persistence"),
+                effort="quick", out=out,
+            )
+        )  # fmt: skip
+        assert len(list((out / "measurements").iterdir())) == {4: 3, 5: 3, 12: 1}[size]
+    for other in found[1:]:
+        for name, column in found[0].columns.items():
+            assert torch.equal(other.columns[name].nan_to_num(-1), column.nan_to_num(-1)), name
+        for norm in other.norms:
+            assert torch.equal(other.witnesses[norm], found[0].witnesses[norm])
+
+
+def test_progress_moves_within_a_part_and_ends_at_the_whole(
+    model: nn.Module, points: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 100)
+    seen: list[tuple[int, int]] = []
+    audit(
+        model, points, labels, measures=("distance", "persistence", "curvature"),
+        effort="quick", progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen[0] == (0, 23)
+    assert seen[-1] == (23, 23)
+    assert {total for _, total in seen} == {23}
+    done = [done for done, _ in seen]
+    assert done == sorted(set(done))
+    assert len(done) >= 5  # at least once within each of three measures
 
 
 def test_a_run_is_not_overwritten_and_not_mixed(
@@ -184,7 +326,7 @@ def test_a_full_disk_leaves_only_whole_parts(
         "part-00000.parquet",
         "part-00001.parquet",
     ]
-    monkeypatch.setattr("levelset.auditing._audit._PART_ELEMENTS", 6 * 5)
+    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 5)
     audit(model, points, labels, effort="quick", out=run, resume=True)
     assert rows(run) == rows(whole)
 

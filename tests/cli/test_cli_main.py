@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,25 @@ def test_norms_and_seed_are_recorded(tmp_path: Path) -> None:
     assert "distance_2" not in pq.read_schema(out / "measurements" / "part-00000.parquet").names
 
 
+def test_the_manifest_says_what_was_run_and_when(tmp_path: Path) -> None:
+    out = tmp_path / "a run"
+    words = [*AUDIT, "--limit", "3", "--norms", "Linf", "l2", "--out", str(out)]
+    assert main([*words, "--json"]) == 0
+    path = out / "manifest.json"
+    content = json.loads(path.read_text())
+    assert content["command"] == (
+        f"levelset audit --model digits --data digits --out '{out}' --limit 3 --norms inf 2 "
+        "--effort quick"
+    )
+    assert content["options"]["effort"] == "quick"
+    assert datetime.fromisoformat(content["date"]) <= datetime.now(UTC)
+    assert content["threads"] >= 1
+    assert {"levelset", "torch", "python"} <= set(content)
+    assert main([*words, "--resume"]) == 0
+    assert json.loads(path.read_text()) == content
+    assert main(shlex.split(content["command"])[1:]) == 1  # it is there already
+
+
 def test_errors_are_one_message_without_traceback(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,7 +108,7 @@ def test_an_unknown_device_is_explained(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Signals) -> None:
     words = [sys.executable, "-m", "levelset", *AUDIT, "--limit", "500", "--threads", "1"]
     script = (
-        "import sys, levelset.auditing._audit as a; a._PART_ELEMENTS = 64 * 20;"
+        "import sys, levelset.auditing._plan as p; p._PART_ELEMENTS = 64 * 20;"
         "from levelset.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", script, *words[3:]]

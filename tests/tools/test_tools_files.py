@@ -4,10 +4,12 @@ import errno
 import json
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
-from levelset._tools.files import make_folder, write_json, write_whole
+from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
 from levelset.errors import RunError
 
 
@@ -93,3 +95,16 @@ def test_folders_are_made_with_their_parents_and_may_exist(tmp_path):
     make_folder(tmp_path / "a" / "b")
     make_folder(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [tmp_path / f".a.txt.{gone.pid}.part", tmp_path / f".b.txt.{gone.pid}.part"]
+    runs = tmp_path / f".a.txt.{os.getppid()}.part"
+    for path in (*left, runs):
+        path.write_text("half")
+    write_whole(tmp_path / "a.txt", lambda partial: partial.write_text("new"))
+    assert names(tmp_path) == sorted([runs.name, left[1].name, "a.txt"])
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["a.txt"]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.arguments import checked
-from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_batch_size,
     check_finite,
@@ -20,27 +19,18 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Bounds, Labels, Norms, Points, Progress
 from levelset.attacks._problem import box_of
-from levelset.auditing._answers import answers, first_answers
+from levelset.auditing._answers import first_answers
 from levelset.auditing._curvature import SmoothingChoice, choose_smoothing
-from levelset.auditing._manifest import manifest, start_run
-from levelset.auditing._measures import (
-    ADVERSARIAL,
-    MEASURES,
-    Measured,
-    Policy,
-    adversarial_persistence,
-)
-from levelset.auditing._parts import read_part, write_part
+from levelset.auditing._manifest import identity, manifest, start_run
+from levelset.auditing._measures import ADVERSARIAL, MEASURES, Measured, Policy
+from levelset.auditing._parts import Parts
 from levelset.auditing._result import Audit
+from levelset.auditing._work import Work
 from levelset.boundary import Effort
 from levelset.errors import DataError, ParameterError
 from levelset.fields import Classifier
 
 __all__ = ["audit"]
-
-# Numbers in the inputs of one part: 250 images of MNIST, and what a killed run may lose.
-_PART_ELEMENTS = 200_000
-_PART_LEAST = 4
 
 
 @checked
@@ -105,7 +95,8 @@ def audit(
         engine: Where to run: `local`.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         seed: Of everything random; the global random state is neither used nor moved.
-        progress: Called as `progress(done, total)` in inputs.
+        progress: Called as `progress(done, total)` in inputs: those whose share of the work is
+            done, by the time that each measure takes.
 
     Returns:
         The rows and the witnesses.
@@ -140,48 +131,16 @@ def audit(
             ADVERSARIAL if measured and "persistence" in measures else 0,
         )
         folder = None if out is None else Path(out)
+        store = None
         if folder is not None:
-            options = _options(measures, policy, names)
-            start_run(folder, manifest(model, points, labels, options), resume=resume)
-        parts = []
-        size = max(_PART_ELEMENTS // points[0].numel(), _PART_LEAST)
-        for number, rows in enumerate(row_batches(len(points), size)):
-            part = read_part(folder, number, points[rows], policy.norms) if folder else None
-            if part is None:
-                part = _measure(model, points, labels, logits, (number, rows), measures, policy)
-                if folder is not None:
-                    write_part(folder, number, points[rows], part)
-            parts.append(part)
-            if progress is not None:
-                progress(rows.stop, len(points))
+            content = manifest(model, points, labels, _options(measures, policy, names))
+            start_run(folder, content, resume=resume)
+            store = Parts(folder, identity(content), policy.norms)
+        work = Work(model, points, labels, logits, tuple(measures), policy, progress)
+        parts = work.run(store)
     found = _join(points, parts, policy, names, name)
     if folder is not None:
         write_json(folder / "summary.json", found.summary())
-    return found
-
-
-def _measure(
-    model: nn.Module,
-    points: Tensor,
-    labels: Tensor,
-    logits: Tensor,
-    part: tuple[int, slice],
-    measures: Sequence[str],
-    policy: Policy,
-) -> Measured:
-    number, rows = part
-    generator = policy.generator(number)
-    index = torch.arange(rows.start, rows.stop, device=points.device)
-    columns = answers(logits[rows], labels[rows], index)
-    witnesses: dict[float, Tensor] = {}
-    for measure in measures:
-        found = MEASURES[measure](model, points[rows], labels[rows], policy, generator)
-        columns.update(found.columns)
-        witnesses.update(found.witnesses)
-    found = Measured(columns, witnesses)
-    if policy.adversarial:
-        sigma = adversarial_persistence(model, points[rows], found, policy, generator)
-        columns["sigma_star_adversarial"] = sigma
     return found
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Bounds
+from levelset._typing import Bounds, Progress
 from levelset.boundary import (
     CentralDifference,
     Curvature,
@@ -24,7 +24,13 @@ from levelset.boundary._second_order._surrogate import calls_relu
 from levelset.errors import FieldError
 from levelset.fields import LogitDifference
 
-__all__ = ["SMOOTHINGS", "SmoothingChoice", "choose_smoothing", "curvature_columns"]
+__all__ = [
+    "SMOOTHINGS",
+    "SmoothingChoice",
+    "choose_smoothing",
+    "curvature_columns",
+    "curvature_products",
+]
 
 SmoothingChoice: TypeAlias = Smoothing | Literal["auto"] | None
 
@@ -96,6 +102,7 @@ def curvature_columns(
     smoothing: Smoothing | None,
     batch_size: int | None,
     generator: torch.Generator,
+    progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Return the curvatures of the level set of prediction against runner-up through each input.
 
@@ -108,11 +115,15 @@ def curvature_columns(
         rows = _with_slope(field, points, pairs, batch_size)
         start = generator.get_state()
         try:
-            found = _measure(field, points[rows], pairs[rows], smoothing, batch_size, generator)
+            found = _measure(
+                field, points[rows], pairs[rows], smoothing, batch_size, generator, progress
+            )
         except FieldError:  # at some: leave those out, and the draws of the others as they were
             rows = _measurable(field, points, pairs, rows, smoothing)
             generator.set_state(start)
-            found = _measure(field, points[rows], pairs[rows], smoothing, batch_size, generator)
+            found = _measure(
+                field, points[rows], pairs[rows], smoothing, batch_size, generator, progress
+            )
     columns = {name: points.new_full((len(points),), torch.nan) for name in _NAMES}
     if found is not None:
         ends = (found.principal[:, 0], found.principal[:, -1], found.mean, found.mean_error)
@@ -132,9 +143,15 @@ def curvature_columns(
     return columns
 
 
+def curvature_products(smoothing: Smoothing | None, size: int) -> int:
+    """Return how many products with a Hessian an input of a size takes."""
+    products = size if size <= _ALL else _FEW.products + _FEW.mean_products
+    return products * (smoothing.draws if isinstance(smoothing, GaussianSmoothing) else 1)
+
+
 def _measure(
     field: LogitDifference, points: Tensor, pairs: Tensor, smoothing: Smoothing | None,
-    batch_size: int | None, generator: torch.Generator,
+    batch_size: int | None, generator: torch.Generator, progress: Progress | None,
 ) -> Curvature | None:  # fmt: skip
     if not len(points):
         return None
@@ -143,7 +160,7 @@ def _measure(
     return curvature(
         field, points, labels=pairs, count=None if whole else _EACH_END, ends="both",
         smoothing=smoothing, level=None, method=Exact() if whole or differences else _FEW,
-        directions=False, batch_size=batch_size, generator=generator,
+        directions=False, batch_size=batch_size, generator=generator, progress=progress,
     )  # fmt: skip
 
 

@@ -11,13 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from levelset._tools.files import make_folder, write_json
+from levelset._tools.files import make_folder, remove_leftovers, write_json
 from levelset.errors import RunError
 
-__all__ = ["fingerprint", "manifest", "model_fingerprint", "start_run"]
+__all__ = [
+    "add_notes",
+    "fingerprint",
+    "identity",
+    "manifest",
+    "model_fingerprint",
+    "start_run",
+]
 
 # What may differ between a run and its resumption: the rows then differ by rounding at most.
 _FREE = {"device", "machine", "torch", "python"}
+# What is said about a run, and plays no part in it.
+_NOTES = {"command", "date", "threads"}
 
 
 def fingerprint(*tensors: Tensor) -> str:
@@ -68,20 +77,46 @@ def start_run(out: Path, content: dict[str, Any], *, resume: bool) -> None:
             )
             raise RunError(message)
         _check_same(out, _read(path), content)
-        for leftover in out.rglob(".*.part"):  # of a run that was killed while it wrote
-            leftover.unlink(missing_ok=True)
-        return
     make_folder(out / "measurements")
     make_folder(out / "witnesses")
-    write_json(path, content)
+    for folder in (out, out / "measurements", out / "witnesses"):
+        remove_leftovers(folder)
+    if not path.exists():
+        write_json(path, content)
+
+
+def identity(content: dict[str, Any]) -> str:
+    """Return a short hash of what tells one run from another: model, data and options."""
+    text = json.dumps(_flat(content), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def add_notes(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
+    """Write what is said about a run into its manifest, but for what is there; return it all.
+
+    Args:
+        out: The folder of the run.
+        notes: Of `command`, `date` and `threads`.
+    """
+    content = _read(out / "manifest.json")
+    written = {**notes, **content}
+    if written != content:
+        write_json(out / "manifest.json", written)
+    return written
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         message = f"audit: cannot read {path}: {error}. Choose another `out`."
         raise RunError(message) from error
+    if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
+        message = (
+            f"audit: {path} is no manifest of an audit: it must hold an object with `options`. "
+            "Remove it to begin again with the same `out`, or choose another."
+        )
+        raise RunError(message)
     return content
 
 
@@ -102,5 +137,5 @@ def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in content.items() if k not in _FREE | {"options"}}
-    return {**kept, **json.loads(json.dumps(content.get("options", {})))}
+    kept = {k: v for k, v in content.items() if k not in _FREE | _NOTES | {"options"}}
+    return {**kept, **json.loads(json.dumps(content["options"]))}

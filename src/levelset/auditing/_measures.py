@@ -8,12 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
-from levelset._typing import Bounds
-from levelset.auditing._curvature import curvature_columns
+from levelset._typing import Bounds, Progress
+from levelset.auditing._curvature import curvature_columns, curvature_products
+from levelset.auditing._plan import Report
 from levelset.boundary import ATTACKS, Effort, distance, persistence
 from levelset.boundary._second_order._smoothing import Smoothing
 
-__all__ = ["ADVERSARIAL", "BEYOND", "MEASURES", "Measured", "Policy", "adversarial_persistence"]
+__all__ = [
+    "ADVERSARIAL",
+    "BEYOND",
+    "MEASURES",
+    "Measure",
+    "Measured",
+    "Policy",
+    "adversarial_persistence",
+    "persistence_cost",
+]
 
 ADVERSARIAL, BEYOND = 100, 1.5
 """For how many inputs the persistence of an adversarial input is measured too, and how far that
@@ -32,9 +42,9 @@ class Policy:
     smoothing: Smoothing | None = None
     adversarial: int = 0
 
-    def generator(self, part: int) -> torch.Generator:
-        """Return the generator of one part, so that a part does not depend on those before."""
-        mixed = hashlib.sha256(f"{self.seed}:{part}".encode()).digest()[:8]
+    def generator(self, measure: str, first: int) -> torch.Generator:
+        """Return the generator of a measure for the part that begins with input `first`."""
+        mixed = hashlib.sha256(f"{self.seed}:{measure}:{first}".encode()).digest()[:8]
         return torch.Generator().manual_seed(int.from_bytes(mixed, "little") >> 1)
 
 
@@ -46,12 +56,26 @@ class Measured:
     witnesses: dict[float, Tensor]
 
 
+@dataclass(frozen=True)
+class Measure:
+    """A measurement that an audit can make.
+
+    Attributes:
+        run: Called as `run(model, points, labels, policy, first, report)`, `first` being the
+            number of the first input and `report` taking the share that is done.
+        evaluations: Forward passes expected for one input of a size, a gradient being three.
+    """
+
+    run: Callable[[nn.Module, Tensor, Tensor, Policy, int, Report], Measured]
+    evaluations: Callable[[Policy, int], float]
+
+
 def _distance(
-    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, generator: torch.Generator
+    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
 ) -> Measured:
     columns: dict[str, Tensor] = {}
     witnesses: dict[float, Tensor] = {}
-    for norm in policy.norms:
+    for place, norm in enumerate(policy.norms):
         found = distance(
             model,
             points,
@@ -60,7 +84,8 @@ def _distance(
             bounds=policy.bounds,
             effort=policy.effort,
             batch_size=policy.batch_size,
-            generator=generator,
+            generator=policy.generator("distance", first),
+            progress=_part_of(report, place, len(policy.norms)),
         )
         name = norm_name(norm)
         columns[f"distance_{name}"] = found.distance
@@ -75,11 +100,20 @@ def _distance(
 
 
 def _persistence(
-    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, generator: torch.Generator
+    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
 ) -> Measured:
-    """Measure how much noise each input's own prediction survives, right or wrong."""
-    del labels
-    found = persistence(model, points, batch_size=policy.batch_size, generator=generator)
+    """Measure how much noise each input's own prediction survives, right or wrong.
+
+    The noise around an input follows from the seed and the input, whatever the part.
+    """
+    del labels, first
+    found = persistence(
+        model,
+        points,
+        batch_size=policy.batch_size,
+        generator=policy.generator("persistence", 0),
+        progress=_part_of(report),
+    )
     columns = {
         "sigma_star": found.sigma,
         "sigma_low": found.low,
@@ -92,16 +126,19 @@ def _persistence(
 
 
 def _curvature(
-    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, generator: torch.Generator
+    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
 ) -> Measured:
     """Measure how the boundary with the runner-up bends at each input, right or wrong."""
     del labels
-    smoothing, batch_size = policy.smoothing, policy.batch_size
-    return Measured(curvature_columns(model, points, smoothing, batch_size, generator), {})
+    generator = policy.generator("curvature", first)
+    columns = curvature_columns(
+        model, points, policy.smoothing, policy.batch_size, generator, _part_of(report)
+    )
+    return Measured(columns, {})
 
 
 def adversarial_persistence(
-    model: nn.Module, points: Tensor, measured: Measured, policy: Policy, generator: torch.Generator
+    model: nn.Module, points: Tensor, measured: Measured, policy: Policy, report: Report
 ) -> Tensor:
     """Return the persistence of adversarial inputs, `(n,)`, for the first `policy.adversarial`.
 
@@ -117,14 +154,42 @@ def adversarial_persistence(
     if len(rows):
         low, high = (torch.as_tensor(end).to(points) for end in policy.bounds)
         far = points[rows].lerp(measured.witnesses[norm][rows], BEYOND).clamp(low, high)
-        found = persistence(model, far, batch_size=policy.batch_size, generator=generator)
+        found = persistence(
+            model,
+            far,
+            batch_size=policy.batch_size,
+            generator=policy.generator("adversarial", 0),
+            progress=_part_of(report),
+        )
         own = found.classes == columns["prediction"][rows]
         sigma[rows] = found.sigma.masked_fill(own, torch.nan)
     return sigma
 
 
-MEASURES: dict[str, Callable[[nn.Module, Tensor, Tensor, Policy, torch.Generator], Measured]] = {
-    "distance": _distance,
-    "persistence": _persistence,
-    "curvature": _curvature,
+def _part_of(report: Report, place: int = 0, places: int = 1) -> Progress:
+    """Return the hook of one call out of several that make a measurement."""
+    return lambda done, total: report((place + done / max(total, 1)) / places)
+
+
+def _distance_cost(policy: Policy, size: int) -> float:
+    """Return the evaluations expected for the distance of an input, in all norms."""
+    del size
+    gradients = {"quick": 36, "standard": 95, "thorough": 595}
+    return 3.0 * gradients[policy.effort] * len(policy.norms)
+
+
+def persistence_cost(policy: Policy, size: int) -> float:
+    """Return the evaluations expected for the persistence of an input."""
+    del policy, size
+    return 2_500.0
+
+
+def _curvature_cost(policy: Policy, size: int) -> float:
+    return 6.0 * curvature_products(policy.smoothing, size)
+
+
+MEASURES = {
+    "distance": Measure(_distance, _distance_cost),
+    "persistence": Measure(_persistence, persistence_cost),
+    "curvature": Measure(_curvature, _curvature_cost),
 }

@@ -123,7 +123,7 @@ def distance(
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         generator: For the extra attacks. The random directions have a seed of their own, so that
             a measurement neither reads nor moves the global random state.
-        progress: Called as `progress(done, total)` after each attack.
+        progress: Called as `progress(done, total)` in steps of attacks, while they go on.
 
     Returns:
         Distances and witnesses, in the order, dtype and device of `points`.
@@ -163,12 +163,24 @@ def distance(
         ensemble = Ensemble(model, points, labels.long(), norm)
         tried = members(effort, norm, points, extra_attacks)
         shared: dict[str, Any] = {"bounds": box, "batch_size": batch_size}
+        steps = [int(member.options.get("steps", 0)) + 1 for member in tried]
         for index, member in enumerate(tried):
-            extra = index > 0 and member.attack in extra_attacks and generator is not None
-            ensemble.run(index, member, **shared, **({"generator": generator} if extra else {}))
-            if progress is not None:
-                progress(index + 1, len(tried))
+            hook = _within(progress, sum(steps[:index]), steps[index], sum(steps))
+            extra = index > 0 and member.attack in extra_attacks
+            own: dict[str, Any] = {} if extra else {"progress": hook}
+            if extra and generator is not None:
+                own = {"generator": generator}
+            ensemble.run(index, member, **shared, **own)
+            if hook is not None:
+                hook(1, 1)
         return _judged(evaluator, ensemble, tuple(member.name for member in tried))
+
+
+def _within(progress: Progress | None, before: int, steps: int, total: int) -> Progress | None:
+    """Return the hook of one attack among several, in steps of all."""
+    if progress is None:
+        return None
+    return lambda done, whole: progress(before + steps * done // max(whole, 1), total)
 
 
 def _judged(evaluator: Evaluator, ensemble: Ensemble, names: tuple[str, ...]) -> Distance:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -66,6 +67,8 @@ class Audit(Common):
 
     def run(self) -> None:
         """Load, measure, write."""
+        import torch
+
         check_extras("audit", "report")
         check_folder(self.out)
         device, smoothing = self.place(), _smoothing(self.smoothing)
@@ -84,6 +87,7 @@ class Audit(Common):
         name = f"{Path(self.weights or self.model).stem} on {data.name}"
         points = data.points.to(device)
         log(choose_threads(model, points, self.threads))
+        date = datetime.now(UTC).isoformat(timespec="seconds")
         with bar("Measuring") as progress:
             found = levelset.audit(
                 model,
@@ -100,6 +104,8 @@ class Audit(Common):
                 seed=self.seed,
                 progress=progress,
             )
+        notes = {"command": self.command(), "date": date, "threads": torch.get_num_threads()}
+        levelset.auditing._manifest.add_notes(self.out, notes)
         page = self.out / "report.html"
         with busy("Writing the page"):
             sections = [*levelset.report.audit(found), *self._pictures(model, found)]

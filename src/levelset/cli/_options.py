@@ -2,8 +2,9 @@
 
 import math
 import os
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,16 @@ class Common:
     """Processor threads; by default as many as the network keeps busy."""
     json: bool = False
     """Print the summary as JSON instead of a table."""
+
+    def command(self) -> str:
+        """Return the words of this command, without options that have their default values."""
+        words = ["levelset", type(self).__name__.lower()]
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value != one.default and one.name not in ("resume", "json"):
+                values = value if isinstance(value, tuple) else () if value is True else (value,)
+                words += ["--" + one.name.replace("_", "-"), *map(str, values)]
+        return shlex.join(words)
 
     def generator(self) -> "torch.Generator":
         """Return the one generator of the run."""

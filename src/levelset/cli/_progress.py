@@ -55,9 +55,9 @@ def bar(words: str) -> "Iterator[Hook]":
         task = shown.add_task(words, total=None, started=time.monotonic(), begun=0)
 
         def hook(done: int, total: int, /) -> None:
-            first = shown.tasks[0].total is None
-            begun = done if first and done < total else shown.tasks[0].fields["begun"]
-            shown.update(task, completed=done, total=total, begun=begun)
+            if shown.tasks[0].total is None and done < total:
+                shown.update(task, started=time.monotonic(), begun=done)
+            shown.update(task, completed=done, total=total)
 
         yield hook
 

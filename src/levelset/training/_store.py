@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn, optim
 
-from levelset._tools.files import make_folder, write_json
+from levelset._tools.files import make_folder, remove_leftovers, write_json
 from levelset.errors import RunError
 from levelset.training._checkpoint import (
     Checkpoint,
@@ -58,6 +58,7 @@ class Store:
             RunError: If there is a run and it shall not be resumed, or cannot be.
         """
         make_folder(self.folder)
+        remove_leftovers(self.folder)
         if not self._checkpoint.exists():
             seed = draw_seed(generator)
             self.keep(seed, ())

@@ -1,0 +1,108 @@
+"""How an audit goes through its inputs: in parts of less than a minute, and how far it is."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from levelset._tools.batches import row_batches
+from levelset._typing import Progress
+
+__all__ = ["Meter", "Report", "cut", "expected_seconds"]
+
+Report: TypeAlias = Callable[[float], None]
+"""Takes the share of a measurement that is done, from 0 to 1."""
+
+# Numbers in the inputs of one part: 250 images of MNIST; and how long a part is expected to take
+# at most, which is what a killed run may lose.
+_PART_ELEMENTS, _PART_LEAST = 200_000, 4
+_PART_SECONDS = 30.0
+# Seconds of one row of an evaluation on one processor core, beside its operations and for each:
+# LeNet on MNIST takes 0.1 ms. Other devices are taken to be so many times as fast.
+_CALL, _OPERATION = 5e-5, 5e-11
+_OTHER_DEVICES = 30.0
+
+
+def expected_seconds(evaluations: float, operations: int, device: str) -> float:
+    """Return how long so many evaluations of so many operations are expected to take."""
+    seconds = evaluations * (_CALL + operations * _OPERATION)
+    return seconds if device == "cpu" else seconds / _OTHER_DEVICES
+
+
+def cut(n: int, size: int, seconds: float) -> list[slice]:
+    """Return the rows of each part: as many as are expected to take half a minute.
+
+    Where they lie follows from what is measured on which model, not from the speed of the
+    machine: how rows are batched decides their last bits, so a run that goes on elsewhere, or
+    under load, still ends with the rows of an unbroken one.
+
+    Args:
+        n: Inputs.
+        size: Numbers in one input.
+        seconds: Expected for one input.
+    """
+    most = max(_PART_ELEMENTS // max(size, 1), _PART_LEAST)
+    rows = max(min(int(_PART_SECONDS / seconds), most), 1)
+    return list(row_batches(n, rows))
+
+
+class Meter:
+    """Tells how far an audit is, in inputs, by the time that each measure takes.
+
+    A measure counts with the seconds an input that it has taken so far. One that has not been
+    made yet counts with those expected of it, in proportion to what the others took. So the hook
+    moves within a part, and at an even pace.
+
+    Args:
+        progress: The hook, called when the number of inputs done grows.
+        rows: Number of inputs for each measure.
+        seconds: Expected of each measure for one input.
+    """
+
+    def __init__(
+        self, progress: Progress | None, rows: Mapping[str, int], seconds: Mapping[str, float]
+    ) -> None:
+        self._progress, self._rows, self._expected = progress, dict(rows), dict(seconds)
+        self._done = dict.fromkeys(rows, 0.0)
+        self._clocked = dict.fromkeys(rows, (0.0, 0.0))  # inputs, and seconds they took
+        self._told = -1
+
+    def skip(self, rows: Mapping[str, int]) -> None:
+        """Count inputs that were measured before."""
+        for name, count in rows.items():
+            self._done[name] += count
+
+    def watch(self, name: str, rows: int) -> Report:
+        """Return what to call with the share of a measure that is done in a part, up to 1."""
+        begun, before = time.monotonic(), self._done[name]
+        count, seconds = self._clocked[name]
+
+        def report(share: float) -> None:
+            self._done[name] = before + rows * share
+            self._clocked[name] = count + rows * share, seconds + time.monotonic() - begun
+            self.tell()
+
+        return report
+
+    def tell(self) -> None:
+        """Call the hook, if there is news."""
+        if self._progress is None:
+            return
+        total = max(self._rows.values())
+        seconds = self._seconds()
+        whole = sum(seconds[name] * rows for name, rows in self._rows.items())
+        done = sum(seconds[name] * rows for name, rows in self._done.items())
+        finished = all(self._done[name] >= rows for name, rows in self._rows.items())
+        inputs = total if finished else min(int(total * done / whole), total - 1)
+        if inputs > self._told:
+            self._told = inputs
+            self._progress(inputs, total)
+
+    def _seconds(self) -> dict[str, float]:
+        """Return the seconds an input of each measure: as taken, or else as expected."""
+        known = {name: (n, s) for name, (n, s) in self._clocked.items() if n > 0 and s > 0}
+        expected = sum(self._expected[name] * n for name, (n, _) in known.items())
+        pace = sum(s for _, s in known.values()) / expected if expected else 1.0
+        return {
+            name: known[name][1] / known[name][0] if name in known else pace * seconds
+            for name, seconds in self._expected.items()
+        }
