@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import levelset
 from levelset.cli import main
 from levelset.datasets import read_images
 
@@ -41,6 +42,8 @@ def test_audit_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(table["index"]) == 12
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "digits on digits" in page
+    assert 'id="about-this-run"' in page
+    assert f"levelset {levelset.__version__}" in page
 
 
 def test_norms_and_seed_are_recorded(tmp_path: Path) -> None:

@@ -108,8 +108,17 @@ class Audit(Common):
         levelset.auditing._manifest.add_notes(self.out, notes)
         page = self.out / "report.html"
         with busy("Writing the page"):
-            sections = [*levelset.report.audit(found), *self._pictures(model, found)]
-            levelset.report.write(page, sections, title=f"Decision boundary: {name}")
+            sections = [
+                *levelset.report.audit(found),
+                *self._pictures(model, found),
+                levelset.report.about({name: self.out}),
+            ]
+            levelset.report.write(
+                page,
+                sections,
+                title=f"Decision boundary: {name}",
+                subtitle=levelset.report.subtitle(self.out),
+            )
         show({**found.summary(), "report": str(page)}, json=self.json)
 
     def _pictures(

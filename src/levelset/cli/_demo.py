@@ -84,7 +84,7 @@ class Demo(Common):
                     generator=generator,
                     progress=progress,
                 )
-            folder = self.out / name.replace(" ", "-")
+            folder = self._folder(name)
             if (folder / "manifest.json").exists():
                 shutil.rmtree(folder)
             with bar(f"Measuring, {name}") as progress:
@@ -103,7 +103,9 @@ class Demo(Common):
         page = self.out / "report.html"
         title = "Where two networks' decision boundaries lie around handwritten digits"
         with busy("Writing the page"):
-            levelset.report.write(page, levelset.report.audit(audits), title=title)
+            runs = levelset.report.about({a.name: self._folder(a.name) for a in audits})
+            sections = [*levelset.report.audit(audits), runs]
+            levelset.report.write(page, sections, title=title)
         found: dict[str, int | float | str] = {
             f"{a.name}: {k}": v for a in audits for k, v in a.summary().items()
         }
@@ -114,6 +116,9 @@ class Demo(Common):
             "scan report": str(scan_page),
         }
         show(found | pages, json=self.json)
+
+    def _folder(self, name: str) -> Path:
+        return self.out / name.replace(" ", "-")
 
     def _scan(self) -> "tuple[levelset.reconstruction.Surface, Path]":
         """Make a mesh of a simulated scan, and a page about it."""

@@ -1,5 +1,6 @@
 """One self-contained HTML page from results: figures, pictures and a table, offline."""
 
+from levelset.report._about import about, subtitle
 from levelset.report._audit import audit
 from levelset.report._curvature import curvature, detection
 from levelset.report._noise import class_frequencies, persistence
@@ -11,11 +12,13 @@ __all__ = [
     "Html",
     "Section",
     "Table",
+    "about",
     "audit",
     "class_frequencies",
     "curvature",
     "detection",
     "persistence",
+    "subtitle",
     "surface",
     "write",
 ]
