@@ -3,7 +3,8 @@
 const TYPES = { u1: Uint8Array, i4: Int32Array, f4: Float32Array, f8: Float64Array };
 
 function decode({ type, data }) {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const letters = atob(data), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i += 1) bytes[i] = letters.charCodeAt(i);
   return new TYPES[type](bytes.buffer);
 }
 
@@ -52,21 +53,21 @@ if (pictures) {
 }
 const sheets = new Map();
 
-// A sheet as `{ context, ready }`: `context` is null until its picture is decoded.
+// A sheet. Its picture is fetched at once, so that the page is loaded only when it is there; it is
+// decoded when the first cut of it is asked for: `await ready()`, or `now()` where none can wait.
 function sheet(uri) {
   if (!sheets.has(uri)) {
     const image = new Image();
     const made = { context: null };
-    image.src = uri;
-    made.ready = image.decode().then(() => open(made, image));
+    made.ready = () => (made.context ? null : image.decode().then(made.now));
     made.now = () => { if (!made.context && image.complete) open(made, image); };
+    image.src = uri;
     sheets.set(uri, made);
   }
   return sheets.get(uri);
 }
 
 function open(made, image) {
-  if (made.context) return;
   const canvas = document.createElement("canvas");
   canvas.width = image.naturalWidth;
   canvas.height = image.naturalHeight;
@@ -138,7 +139,7 @@ async function paint(canvas, kind, audit, norm, row) {
   canvas.width = pictures.width;
   canvas.height = pictures.height;
   canvas.style.aspectRatio = `${pictures.width} / ${pictures.height}`;
-  await Promise.all(sheetsOf(kind, audit, norm, row).map(({ ready }) => ready));
+  await Promise.all(sheetsOf(kind, audit, norm, row).map(({ ready }) => ready()));
   paintNow(canvas, kind, audit, norm, row);
 }
 
