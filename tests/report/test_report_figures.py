@@ -117,3 +117,11 @@ def test_ramp_starts_at_zero(make_audit: Make) -> None:
     audit = make_audit(n=30)
     (trace,) = _figures.borders(audit, 2.0).data
     assert (trace.zmin, trace.zmax) == (0, int(audit.borders(2.0).max()))
+
+
+@pytest.mark.parametrize(("n", "tick"), [(6, 1), (300, None)])
+def test_the_scale_of_the_map_counts_whole_inputs(
+    make_audit: Make, n: int, tick: int | None
+) -> None:
+    (cells,) = _figures.borders(make_audit(n=n), 2.0).data
+    assert cells.colorbar.dtick == tick

@@ -205,7 +205,12 @@ def borders(audit: Audit, norm: float) -> "Figure":
         meta="ramp",
         hoverongaps=False,
         hovertemplate="%{text}: %{z} inputs<extra></extra>",
-        colorbar={"thickness": 10, "outlinewidth": 0, "title": {"text": "inputs"}},
+        colorbar={
+            "thickness": 10,
+            "outlinewidth": 0,
+            "title": {"text": "inputs"},
+            "dtick": 1 if int(counts.max()) <= FEW else None,
+        },
     )
     places = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
     figure.update_xaxes(**places, side="bottom", zeroline=False)
