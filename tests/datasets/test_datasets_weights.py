@@ -1,5 +1,6 @@
 """Weights into networks, and the refusal of live pickles."""
 
+import argparse
 import pickle
 import zipfile
 
@@ -70,8 +71,16 @@ def change(**changes):
             r"1 of another shape \(3.weight must be \(2, 3\), got \(5, 3\)\)",
         ),
         (
-            {f"module.{k}": v for k, v in network().state_dict().items()},
-            r"9 missing .*; 9 unexpected \(module.0.",
+            {f"encoder.{k}": v for k, v in network().state_dict().items()},
+            r"9 missing .*; 9 unexpected \(encoder.0.",
+        ),
+        (
+            {**network().state_dict(), "0.weight": torch.zeros(3, 4, dtype=torch.complex64)},
+            r"1 of another kind of number \(0.weight must be torch.float32, got torch.complex64\)",
+        ),
+        (
+            {**network().state_dict(), "0.bias": torch.zeros(3, dtype=torch.int64)},
+            r"1 of another kind of number \(0.bias must be torch.float32, got torch.int64\)",
         ),
     ],
 )
@@ -84,12 +93,58 @@ def test_a_misfit_names_the_first_keys_and_shapes(tmp_path, state, message):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-def test_a_checkpoint_is_told_from_a_state_dict(tmp_path):
-    file = save({"epoch": 3, "state_dict": network().state_dict()}, tmp_path / "w.pt")
-    with pytest.raises(DataError, match=r"hold a state dict.* got \['epoch', 'state_dict'\]"):
+WRAPPED = [
+    "module.{}", "_orig_mod.{}", "model.{}", "net.{}", "network.{}", "module._orig_mod.{}",
+    "_orig_mod.module.{}", "model.module.{}", "model._orig_mod.{}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+def test_what_wrappers_put_before_names_is_left_out(tmp_path, form, name):
+    source, target = network(), network()
+    state = {form.format(k): v for k, v in source.state_dict().items()}
+    load_weights(target, save(state, tmp_path / name))
+    assert same(source, target)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_a_checkpoint_is_opened_at_its_state_dict(tmp_path, key):
+    source, target = network(), network()
+    state = {f"model.{k}": v for k, v in source.state_dict().items()}
+    state = {k.replace("0.", "0._orig_mod.", 1): v for k, v in state.items()}
+    load_weights(target, save({"epoch": 3, key: state, "loss": 0.5}, tmp_path / "w.ckpt.pt"))
+    assert same(source, target)
+
+
+def test_names_that_fit_with_their_prefix_keep_it(tmp_path):
+    class Outer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = network()
+
+    source, target = Outer(), Outer()
+    load_weights(target, save(source.state_dict(), tmp_path / "w.pt"))
+    assert same(source, target)
+    wrapped = {f"module.{k}": v for k, v in source.state_dict().items()}
+    load_weights(target, save(wrapped, tmp_path / "w.pt"))
+    assert same(source, target)
+
+
+def test_a_checkpoint_without_a_state_dict_is_told_what_to_do(tmp_path):
+    file = save({"epoch": 3, "weights": network().state_dict()}, tmp_path / "w.pt")
+    message = r"hold a state dict.* under one of state_dict, .* got \['epoch', 'weights'\]"
+    with pytest.raises(DataError, match=message):
         load_weights(network(), file)
     file = save(torch.zeros(3), tmp_path / "w.pt")
     with pytest.raises(DataError, match=r"hold a state dict.* got Tensor"):
+        load_weights(network(), file)
+
+
+def test_a_checkpoint_with_objects_names_the_remedy(tmp_path):
+    state = {"state_dict": network().state_dict(), "hyper_parameters": argparse.Namespace(width=3)}
+    file = save(state, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=r"hyperparameters .*weights_only=False\)\[.state_dict.\]"):
         load_weights(network(), file)
 
 

@@ -1,13 +1,15 @@
 """Encoded pictures (PNG, JPEG, ...) to one array."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from levelset._tools.reading import check_size
 from levelset.errors import DataError
 
 __all__ = ["SUFFIXES", "decode_all"]
@@ -15,6 +17,9 @@ __all__ = ["SUFFIXES", "decode_all"]
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+# Others that Pillow knows are left out: it gives EPS to Ghostscript, which runs it.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+PER_PIXEL = 16  # bytes: 4 for Pillow's own copy, 12 for three channels of float32
 GREY = frozenset({"1", "L"})
 # Pillow clips these to 8 bits without a word.
 DEEP = ("I", "F")
@@ -29,13 +34,16 @@ def decode_all(encoded: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
         encoded: What to call each picture in messages, and its bytes.
 
     Raises:
-        DataError: If one does not decode, has more than 8 bits a channel, or differs in size.
+        DataError: If one does not decode, has more than 8 bits a channel, differs in size, or if
+            one, or all together, would take too much memory.
     """
     pictures: list[NDArray[Any]] = []
     first = ""
     for name, data in encoded:
         picture = _decode(name, data)
         first = first or name
+        together = f"read_images: {name} with the {len(pictures)} images before it"
+        check_size((len(pictures) + 1) * picture.size, f"{together} (`limit` takes fewer)")
         if pictures and picture.shape[:2] != pictures[0].shape[:2]:
             message = (
                 f"read_images: all images must be of one size, got {_size(pictures[0])} in {first} "
@@ -52,7 +60,8 @@ def decode_all(encoded: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
 
 def _decode(name: str, data: bytes) -> NDArray[Any]:
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with _any_size(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            check_size(PER_PIXEL * picture.width * picture.height, f"read_images: {name}")
             if picture.mode.startswith(DEEP):
                 message = (
                     f"read_images: {name} must have 8 bits a channel, got Pillow's mode "
@@ -60,7 +69,7 @@ def _decode(name: str, data: bytes) -> NDArray[Any]:
                 )
                 raise DataError(message)
             return np.asarray(picture.convert("L" if picture.mode in GREY else "RGB"))
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # Pillow raises whatever the damaged bytes lead to
         message = (
@@ -68,6 +77,17 @@ def _decode(name: str, data: bytes) -> NDArray[Any]:
             "The file is damaged or is no image: replace or remove it."
         )
         raise DataError(message) from error
+
+
+@contextmanager
+def _any_size() -> Generator[None, None, None]:
+    """Put our own limit, which the user can raise, in the place of Pillow's."""
+    most = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = most
 
 
 def _size(picture: NDArray[Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from levelset._tools.reading import check_zip, reading
 from levelset.datasets._arrays import images_from_arrays
 from levelset.datasets._decode import SUFFIXES, decode_all
 from levelset.datasets._images import SPLITS, Images, Split
@@ -49,16 +50,17 @@ def read_zip(file: Path, *, split: Split, limit: int | None, name: str) -> Image
     """Return the images of a zip of such a folder; nothing is unpacked to disk.
 
     Raises:
-        DataError: As for folders, or if the zip is damaged.
+        DataError: As for folders, or if the zip is damaged or too large.
     """
     try:
         archive = zipfile.ZipFile(file)
     except (OSError, zipfile.BadZipFile) as error:
         message = f"read_images: {file} is damaged or no zip ({error}). Fetch it again."
         raise DataError(message) from error
-    with archive:
+    with archive, reading("read_images", file):
         members = [tuple(n.split("/")) for n in archive.namelist() if not n.endswith("/")]
         chosen, labels, classes = _choose(members, split, limit, source=str(file))
+        check_zip(archive, f"read_images: {file}", ["/".join(member) for member in chosen])
         pixels = decode_all(_read_members(archive, file, chosen))
     return images_from_arrays(
         pixels, np.array(labels), source=str(file), name=name, classes=classes

@@ -5,11 +5,12 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from levelset._tools.reading import check_size
 from levelset.datasets._arrays import images_from_arrays
 from levelset.datasets._images import Images, Split
 from levelset.errors import DataError
@@ -17,6 +18,7 @@ from levelset.errors import DataError
 __all__ = ["is_idx_folder", "read_idx"]
 
 PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+MORE = 1 << 16  # bytes beyond the promised that are counted
 UNSIGNED_BYTE = 8  # the code of the type in the third byte of the magic number
 CLASSES = {
     "fashion-mnist": (
@@ -50,7 +52,7 @@ def read_idx(folder: Path, *, split: Split, limit: int | None, name: str) -> Ima
     carries no names of classes: they are the numbers, but for Fashion-MNIST, known by its folder.
 
     Raises:
-        DataError: If a file is missing, truncated, or not what its header says.
+        DataError: If a file is missing, truncated, too large, or not what its header says.
 
     References:
         - Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998.
@@ -89,10 +91,11 @@ def _find_or_fail(folder: Path, split: Split, kind: str) -> Path:
     return path
 
 
-def _read_bytes(path: Path) -> bytes:
+def _parse(path: Path, *, axes: int) -> NDArray[Any]:
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
+        with path.open("rb") as raw:
+            stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            return _parse_stream(stream, path, axes)
     except (OSError, EOFError, zlib.error) as error:
         message = (
             f"read_images: {path} is damaged, truncated or unreadable ({error}). Fetch it again."
@@ -100,22 +103,26 @@ def _read_bytes(path: Path) -> bytes:
         raise DataError(message) from error
 
 
-def _parse(path: Path, *, axes: int) -> NDArray[Any]:
-    data = _read_bytes(path)
-    start = 4 + 4 * axes
-    if len(data) < start or data[:4] != bytes([0, 0, UNSIGNED_BYTE, axes]):
+def _parse_stream(stream: IO[bytes], path: Path, axes: int) -> NDArray[Any]:
+    """Read the header, and no more than it promises."""
+    head = stream.read(4 + 4 * axes)
+    if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, UNSIGNED_BYTE, axes]):
         message = (
             f"read_images: {path} must be an IDX file of unsigned bytes with {axes} "
             f"{'axis' if axes == 1 else 'axes'} (magic number {2048 + axes}), "
-            f"got the first bytes {data[:4].hex(' ') or 'of an empty file'}."
+            f"got the first bytes {head[:4].hex(' ') or 'of an empty file'}."
         )
         raise DataError(message)
-    shape = struct.unpack(f">{axes}I", data[4:start])
+    shape = struct.unpack(f">{axes}I", head[4:])
     promised = math.prod(shape)
-    if promised != len(data) - start:
+    check_size(promised, f"read_images: {path}", on_disk=path.stat().st_size)
+    data = stream.read(promised)
+    there = len(data) + len(stream.read(MORE))
+    if there != promised:
         message = (
             f"read_images: {path} is truncated or damaged: its header promises {promised} bytes "
-            f"after itself, there are {len(data) - start}. Fetch it again."
+            f"after itself, there are {there}{' or more' * (there >= promised + MORE)}. "
+            "Fetch it again."
         )
         raise DataError(message)
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(data, np.uint8).reshape(shape)

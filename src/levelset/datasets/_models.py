@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from levelset._tools.arguments import checked
+from levelset._tools.reading import reading
 from levelset.datasets._callable import call
+from levelset.datasets._exported import load_exported
 from levelset.datasets._names import build_network, is_network_name, network_names
-from levelset.datasets._programs import load_exported, load_torchscript
+from levelset.datasets._torchscript import load_torchscript
 from levelset.datasets._weights import load_weights, unpickle_safely
 from levelset.errors import DataError, ParameterError
 
@@ -25,6 +27,8 @@ ZIP = b"PK"
 def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module:
     """Load a model in evaluation mode, running no code but what is named on purpose.
 
+    `SECURITY.md` says what is safe to open from strangers.
+
     `spec` is one of
 
     - an exported program (`.pt2`, from `torch.export.save`). Export it in evaluation mode, and
@@ -35,19 +39,23 @@ def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module
     - the name of a network in `levelset.networks`, with plain arguments if it takes any:
       `convnet_4a`, `fc(784, 100, 10)`. It needs `weights`, but for `digits`, which carries them.
 
-    A pickle that would run code (a network saved whole by `torch.save`) is refused. Weights of
-    another precision are converted to the model's.
+    A pickle that would run code (a network saved whole by `torch.save`) is refused, and so are
+    exported programs and scripts that do anything but compute with tensors. Weights of another
+    precision are converted to the model's.
 
     Args:
         spec: What to load, see above.
-        weights: For the last two: `.safetensors`, or a state dict as `.pt`, `.pth` or `.bin`.
-            They must fit the model exactly.
+        weights: For the last two: `.safetensors`, or a state dict as `.pt`, `.pth` or `.bin`, alone
+            or in a checkpoint under `state_dict`, `model_state_dict` or `model`. They must fit the
+            model exactly, but for what wrappers put before each name: `module.`, `_orig_mod.`,
+            `model.`, `net.` and `network.` are left out.
 
     Returns:
         The model as it was built, on the CPU unless the callable chooses otherwise.
 
     Raises:
-        DataError: If a file is missing, damaged, unsafe or unfit, or `spec` is not understood.
+        DataError: If a file is missing, damaged, unsafe, too large or unfit, or `spec` is not
+            understood.
         ParameterError: If `weights` is given to a model that carries its own, or left out for a
             network that needs them.
 
@@ -62,7 +70,8 @@ def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module
         if weights is not None:
             message = f"load_model: leave out `weights`: {path} carries its own."
             raise ParameterError(message)
-        return _load_file(path).eval()
+        with reading("load_model", path):
+            return _load_file(path).eval()
     with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global one
         model, default = _build(text)
     if weights is None and default is None and ":" not in text:

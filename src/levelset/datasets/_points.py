@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.reading import reading
+from levelset.datasets._npy import read_array
 from levelset.datasets._points_pcd import read_pcd
 from levelset.datasets._points_ply import read_ply
 from levelset.datasets._points_text import read_obj, read_table
@@ -98,31 +100,30 @@ def read_points(path: str | Path) -> PointCloud:
     if not path.is_file():
         what = "is a folder: give one of its files" if path.is_dir() else "does not exist"
         raise DataError(f"read_points: {path} {what}.")
-    try:
-        found = reader(path)
-    except OSError as error:
-        message = f"read_points: cannot read {path} ({error.strerror or error})."
-        raise DataError(message) from error
-    return _cloud(found, path)
+    with reading("read_points", path):
+        return _cloud(reader(path), path)
 
 
 def _read_npy(path: Path) -> Columns:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        if "pickle" in str(error):
-            message = (
-                f"read_points: {path} holds pickled objects, which can run code, or is no NumPy "
-                "file. Save a plain array of numbers: np.save(file, points)."
-            )
-        else:
-            message = f"read_points: {path} is damaged, cut short, or no NumPy file ({error})."
-        raise DataError(message) from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim != 2:
-        got = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "an archive"
+    with path.open("rb") as stream:
+        try:
+            array = read_array(stream, path.stat().st_size)
+        except (ValueError, EOFError) as error:
+            stream.seek(0)
+            if stream.read(2) == b"PK":
+                message = f"read_points: {path} must hold one array of numbers, got an archive."
+            elif "pickle" in str(error) or "magic" in str(error):
+                message = (
+                    f"read_points: {path} holds pickled objects, which can run code, or is no "
+                    "NumPy file. Save a plain array of numbers: np.save(file, points)."
+                )
+            else:
+                message = f"read_points: {path} is damaged, cut short, or no NumPy file ({error})."
+            raise DataError(message) from error
+    if array.dtype.kind not in "fiu" or array.ndim != 2:
         message = (
             f"read_points: {path} must hold one array of numbers, (n, 2), (n, 3) or (n, 6), "
-            f"got {got}."
+            f"got {array.dtype} {array.shape}."
         )
         raise DataError(message)
     if array.shape[1] not in (2, 3, 6):

@@ -13,6 +13,10 @@ from levelset.errors import DataError
 __all__ = ["read_pcd"]
 
 LONGEST_HEADER = 1 << 16
+POINT = ("x", "y", "z")
+NORMAL = ("normal_x", "normal_y", "normal_z")
+MOST = 1 << 40  # points: more than any file holds
+MOST_NUMBERS = 1 << 20  # a point
 KINDS = {"F": "f", "I": "i", "U": "u"}
 
 
@@ -27,10 +31,19 @@ def read_pcd(path: Path) -> Columns:
     try:
         dtype = _dtype(words)
         count = int(words["POINTS"][0])
+        if not 0 <= count < MOST:
+            raise ValueError(f"a number of {count} points")
         kind = words["DATA"][0].lower()
     except (KeyError, IndexError, ValueError, TypeError) as error:
         message = f"read_points: {path} has a header that is no PCD's ({error})."
         raise DataError(message) from error
+    for name in (*POINT, *NORMAL):
+        if name in (dtype.names or ()) and dtype[name].shape:
+            message = (
+                f"read_points: {path} must have one number in the field {name}, got "
+                f"{dtype[name].shape[0]}."
+            )
+            raise DataError(message)
     if kind == "ascii":
         table = _from_text(data[start:], dtype, count, path)
     elif kind == "binary":
@@ -44,14 +57,14 @@ def read_pcd(path: Path) -> Columns:
             "`pcl_convert_pcd_ascii_binary in.pcd out.pcd 1`."
         )
         raise DataError(message)
-    points = columns_of(table, ("x", "y", "z"))
+    points = columns_of(table, POINT)
     if points is None:
         message = (
             f"read_points: {path} must have the fields x, y and z, got "
             f"{', '.join(words['FIELDS'])}."
         )
         raise DataError(message)
-    return Columns(points, columns_of(table, ("normal_x", "normal_y", "normal_z")))
+    return Columns(points, columns_of(table, NORMAL))
 
 
 def _header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:
@@ -82,6 +95,8 @@ def _dtype(words: dict[str, list[str]]) -> np.dtype[Any]:
     ):
         own = name if name != "_" and name not in fields[:place] else f"_{place}"
         layout = f"<{KINDS[kind]}{int(size)}"
+        if not 0 < int(count) <= MOST_NUMBERS:
+            raise ValueError(f"a field of {count} numbers")
         parts.append((own, layout) if int(count) == 1 else (own, layout, (int(count),)))
     return np.dtype(parts)
 

@@ -22,6 +22,7 @@ TYPES = {
 ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 FACES = ("face", "tristrips")
 LONGEST_HEADER = 1 << 20
+MOST = 1 << 40  # elements: more than any file holds
 
 
 @dataclass
@@ -89,7 +90,7 @@ def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
             if words[:1] == ["format"]:
                 order = ORDERS[words[1]]
             elif words[:1] == ["element"]:
-                elements.append(_Element(words[1], int(words[2])))
+                elements.append(_Element(words[1], _count(words[2])))
             elif words[:1] == ["property"]:
                 is_list = words[1] == "list"
                 elements[-1].names.append(words[-1])
@@ -101,6 +102,13 @@ def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
         message = f"read_points: {path} has a header that is no PLY's: no line `format`."
         raise DataError(message)
     return order, elements, end + 1
+
+
+def _count(word: str) -> int:
+    count = int(word)
+    if not 0 <= count < MOST:
+        raise ValueError(f"a count of {word}")
+    return count
 
 
 def _vertices(

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from levelset._tools.arguments import checked
+from levelset._tools.reading import reading
 from levelset.datasets._callable import read_callable
 from levelset.datasets._digits import read_digits
 from levelset.datasets._folder import read_folder, read_zip
@@ -75,7 +76,8 @@ def read_images(spec: str | Path, *, split: Split = "test", limit: int | None = 
         return read_digits(split=split, limit=limit)
     path = _locate(text)
     if path is not None:
-        return _read_path(path, split, limit)
+        with reading("read_images", path):
+            return _read_path(path, split, limit)
     if ":" in text:
         return read_callable(text, split=split, limit=limit)
     raise DataError(_unknown(text))

@@ -1,15 +1,18 @@
 """Images in one file of arrays: NumPy's `.npz` and Parquet tables."""
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from levelset._tools.reading import check_size, check_zip
 from levelset.datasets._arrays import images_from_arrays, labels_and_classes
 from levelset.datasets._decode import decode_all
 from levelset.datasets._images import Images, Split
+from levelset.datasets._npy import read_array
 from levelset.errors import DataError
 
 __all__ = ["read_npz", "read_parquet"]
@@ -18,6 +21,7 @@ IMAGE_KEYS = ("images", "points", "x")
 LABEL_KEYS = ("labels", "y")
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMN = "label"
+LABEL = 8  # bytes
 
 
 def read_npz(file: Path, *, split: Split, limit: int | None, name: str) -> Images:
@@ -28,7 +32,7 @@ def read_npz(file: Path, *, split: Split, limit: int | None, name: str) -> Image
     either). `classes`, strings, names the classes. Nothing is unpickled.
 
     Raises:
-        DataError: If an array is missing, damaged, pickled, or not what images are.
+        DataError: If an array is missing, damaged, too large, pickled, or not what images are.
     """
     arrays = _load_npz(file, split)
     points, labels = (
@@ -62,8 +66,9 @@ def read_parquet(file: Path, *, limit: int | None, name: str) -> Images:
     try:
         with pq.ParquetFile(file) as table:
             column = _image_column(table.schema_arrow.names, file)
+            check_size(LABEL * table.metadata.num_rows, f"read_images: {file}: its labels")
             labels = table.read(columns=[LABEL_COLUMN])[LABEL_COLUMN]
-            cells = _first_cells(table, column, limit)
+            cells = _first_cells(table, column, limit, file)
             classes = _hub_classes(table.schema_arrow.metadata)
     except (OSError, pa.ArrowException) as error:
         message = f"read_images: {file} is damaged or no Parquet table ({error})."
@@ -81,17 +86,29 @@ def read_parquet(file: Path, *, limit: int | None, name: str) -> Images:
 def _load_npz(file: Path, split: Split) -> dict[str, NDArray[Any]]:
     wanted = {f"x_{split}", f"y_{split}", "classes", *IMAGE_KEYS, *LABEL_KEYS}
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files if key in wanted}
+        with zipfile.ZipFile(file) as archive:
+            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+            needed = {key: name for key, name in members.items() if key in wanted}
+            check_zip(archive, f"read_images: {file}", list(needed.values()))
+            found = {key: _member(archive, name, file) for key, name in needed.items()}
             # for the message when an array is missing
-            return found | {key: np.empty(0) for key in archive.files if key not in wanted}
-    # Pickled objects, one bare array, no NumPy file, and many kinds of damage
+            return found | {key: np.empty(0) for key in members if key not in wanted}
+    except (DataError, MemoryError):
+        raise
+    # One bare array, no NumPy file, and many kinds of damage
     except Exception as error:
         message = (
             f"read_images: {file} is damaged, or no archive of plain arrays as `np.savez` writes "
             f"({error}). Pickled objects are refused: unpickling runs code."
         )
         raise DataError(message) from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, file: Path) -> NDArray[Any]:
+    with archive.open(name) as stream:
+        array = read_array(stream, archive.getinfo(name).file_size)
+        stream.read(1)  # the end, where the checksum is compared
+        return array
 
 
 def _first(arrays: dict[str, NDArray[Any]], keys: tuple[str, ...], file: Path) -> NDArray[Any]:
@@ -116,10 +133,14 @@ def _image_column(names: list[str], file: Path) -> str:
     return column
 
 
-def _first_cells(table: Any, column: str, limit: int | None) -> list[Any]:
+def _first_cells(table: Any, column: str, limit: int | None, file: Path) -> list[Any]:
+    """Return the first cells of a column, a few at a time: one may stand for many in the file."""
     cells: list[Any] = []
-    for batch in table.iter_batches(batch_size=1024, columns=[column]):
+    size = 0
+    for batch in table.iter_batches(batch_size=64, columns=[column]):
         cells += batch.column(0).to_pylist()
+        size += batch.nbytes
+        check_size(size, f"read_images: {file}", on_disk=file.stat().st_size)
         if limit is not None and len(cells) >= limit:
             return cells[:limit]
     return cells

@@ -1,4 +1,4 @@
-"""Exported programs and TorchScript."""
+"""Exported programs, and what they share with TorchScript."""
 
 import io
 import json
@@ -9,8 +9,10 @@ import zipfile
 import pytest
 import torch
 from torch import nn
+from zoo import zoo
 
 from levelset.datasets import load_model
+from levelset.datasets._exported import load_exported
 from levelset.errors import DataError, ParameterError
 
 
@@ -219,3 +221,58 @@ def test_two_members_of_one_name_are_refused(edit):
 def test_members_of_the_older_format_are_refused(edit):
     with pytest.raises(DataError, match=r"is of an older format of torch\.export: export it again"):
         load_model(edit({"serialized_example_inputs.pt": bomb()}))
+
+
+NETWORKS = zoo()
+
+
+def exported_to(file, model, points, axes):
+    shapes = (dict.fromkeys(axes, torch.export.Dim.AUTO),) if axes else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(model.eval(), (points,), dynamic_shapes=shapes)
+        torch.export.save(program, file)
+    return program
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_ordinary_networks_compute_the_same(tmp_path, name):
+    model, points, axes = NETWORKS[name]
+    expected = exported_to(tmp_path / "m.pt2", model, points, axes).module()
+    loaded = load_exported(tmp_path / "m.pt2")
+    batches = [points, torch.cat([points, points])] if axes else [points]
+    if 2 in axes:
+        batches.append(torch.cat([points, points], 2))
+    for batch in batches:
+        torch.testing.assert_close(loaded(batch), expected(batch), rtol=0, atol=0)
+    assert loaded.state_dict().keys() == expected.state_dict().keys()
+
+
+def test_sizes_that_the_export_excludes_stay_excluded(tmp_path):
+    model, points, axes = NETWORKS["causal"]
+    exported_to(tmp_path / "m.pt2", model, points, axes)
+    with pytest.raises((AssertionError, RuntimeError), match=r"size\(\)\[1\] <= 64"):
+        load_exported(tmp_path / "m.pt2")(torch.rand(2, 65))
+
+
+def test_a_decomposed_program_computes_the_same(tmp_path):
+    for name in ("residual", "encoder"):
+        model, points, axes = NETWORKS[name]
+        program = exported_to(tmp_path / "m.pt2", model, points, axes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = program.run_decompositions()
+            torch.export.save(program, tmp_path / "m.pt2")
+        loaded = load_exported(tmp_path / "m.pt2")
+        torch.testing.assert_close(loaded(points), program.module()(points), rtol=0, atol=0)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_squeezenet_computes_the_same(data_home, tmp_path):
+    weights = data_home / "imagenet" / "squeezenet1_0.safetensors"
+    model = load_model("squeezenet1_0", weights)
+    points = torch.rand(2, 3, 224, 224)
+    exported_to(tmp_path / "m.pt2", model, points, (0,))
+    loaded = load_model(tmp_path / "m.pt2")
+    torch.testing.assert_close(loaded(points[:1]), model(points[:1]))

@@ -1,0 +1,196 @@
+"""TorchScript: loaded only if no code runs by loading, and used only if it computes."""
+
+import ast
+import pickletools
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from levelset.datasets._archives import pack, read_members
+from levelset.datasets._operators import computes_in_script, named_like_what_computes
+from levelset.errors import DataError, LevelSetError
+
+__all__ = ["load_torchscript"]
+
+CODE = re.compile(r"code/[\w./]+\.py", re.ASCII)
+WANTED = re.compile(
+    r"(data|constants)/\d+|(\.data/)?version|byteorder|\.data/serialization_id", re.A
+)
+PICKLES = ("data.pkl", "constants.pkl")
+# What the pickles of TorchScript name, beside the classes of the archive's own code.
+GLOBALS = re.compile(
+    r"__torch__ [\w]+|__torch__\.(?!torch\.classes\b)[\w.]+ \w+|collections OrderedDict|"
+    r"torch [A-Z]\w*Storage|torch device|torch\._utils _rebuild_(tensor_v2|parameter)|"
+    r"torch\.jit\._pickle (build_(int|tensor|double|bool)list|restore_type_tag|"
+    r"build_tensor_from_id)",
+    re.ASCII,
+)
+STATEMENTS = (
+    ast.AnnAssign, ast.Assert, ast.Assign, ast.AugAssign, ast.ClassDef, ast.Delete, ast.Expr,
+    ast.For, ast.FunctionDef, ast.If, ast.Pass, ast.Raise, ast.Return, ast.While, ast.With,
+)  # fmt: skip
+EXPRESSIONS = (
+    ast.Attribute, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.Dict,
+    ast.IfExp, ast.List, ast.Name, ast.Slice, ast.Subscript, ast.Tuple, ast.UnaryOp,
+)  # fmt: skip
+# Values and types that need no operator to be known.
+LITERALS = (
+    ast.Attribute, ast.Call, ast.Constant, ast.Dict, ast.List, ast.Name, ast.Subscript, ast.Tuple,
+    ast.UnaryOp,
+)  # fmt: skip
+LITERAL_CALLS = frozenset({"annotate", "bool", "float", "int"})  # such as float("inf")
+RUN_BY_LOADING = ("__setstate__", "__getstate__")
+RUN_BY_WITH = ("__enter__", "__exit__")
+
+
+def load_torchscript(file: Path) -> nn.Module:
+    """Return a TorchScript module, on the CPU. No Python code runs.
+
+    Loading runs what an archive calls `__setstate__`, and computes the defaults of arguments; both
+    are looked for in the source and refused. The source is handed on as parsed and printed by
+    Python, so that PyTorch reads what was checked. Then all graphs are walked.
+
+    Raises:
+        DataError: If the file is damaged, would run code as it loads, or uses an operator that
+            does more than compute.
+    """
+    members = read_members(file)
+    kept = {name: content for name, content in members.items() if WANTED.fullmatch(name)}
+    try:
+        for name in PICKLES:
+            if name in members:
+                _check_pickle(file, name, members[name])
+                kept[name] = members[name]
+        for name in filter(CODE.fullmatch, members):
+            kept[name] = _checked_source(file, name, members[name]).encode()
+        with warnings.catch_warnings():
+            # PyTorch 2.13 recommends torch.export; people's files stay what they are.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            module = torch.jit.load(pack(kept), map_location="cpu")  # type: ignore[no-untyped-call]
+    except LevelSetError:
+        raise
+    except Exception as error:  # none of the many ways in which a damaged file fails is documented
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        message = f"load_model: {file} is damaged, or no TorchScript module ({first})."
+        raise DataError(message) from error
+    _check_graphs(file, module)
+    return module
+
+
+def _check_pickle(file: Path, name: str, content: bytes) -> None:
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument)):
+            raise _refused(file, f"its member {name} names {argument}")
+        if operation.name in {"INST", "OBJ", "STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}:
+            raise _refused(file, f"its member {name} makes objects by {operation.name}")
+
+
+def _checked_source(file: Path, name: str, content: bytes) -> str:
+    tree = ast.parse(content)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and not isinstance(node, STATEMENTS):
+            raise _refused(file, f"{name} holds the statement {type(node).__name__}")
+        if isinstance(node, ast.expr) and not isinstance(node, EXPRESSIONS):
+            raise _refused(file, f"{name} holds the expression {type(node).__name__}")
+        if isinstance(node, ast.Attribute):
+            _check_name(file, _dotted(node))
+        elif isinstance(node, ast.ClassDef):
+            _check_class(file, node)
+        elif isinstance(node, ast.FunctionDef):
+            _check_function(file, node)
+    return ast.unparse(tree) + "\n"
+
+
+def _dotted(node: ast.expr) -> str:
+    """Return `a.b.c` of such an attribute, or "" where it does not start from a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    return ".".join([node.id, *parts]) if isinstance(node, ast.Name) else ""
+
+
+def _check_name(file: Path, dotted: str) -> None:
+    """Refuse `torch.x` and `ops.space.x` unless x computes, and classes implemented elsewhere."""
+    root, _, rest = dotted.partition(".")
+    kind = {"torch": f"aten::{rest}", "ops": rest.replace(".", "::", 1)}.get(root)
+    if dotted.startswith("__torch__.torch.classes"):
+        raise _refused(file, f"it uses {dotted}")
+    # `ops.prim` alone is the start of `ops.prim.x`, which comes by itself
+    if kind is not None and "::" in kind and not named_like_what_computes(kind):
+        raise _refused(file, f"it uses {kind}")
+
+
+def _check_class(file: Path, node: ast.ClassDef) -> None:
+    for statement in node.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        if "hook" in ast.unparse(target) and isinstance(statement, ast.Assign):
+            raise _refused(file, f"its class {node.name} has hooks")
+        if statement.value is not None:
+            _check_literal(file, statement.value, f"a constant of its class {node.name}")
+
+
+def _check_function(file: Path, node: ast.FunctionDef) -> None:
+    if node.name in RUN_BY_LOADING:
+        raise _refused(file, f"it defines {node.name}, which runs as the file loads")
+    if node.decorator_list:
+        raise _refused(file, f"its function {node.name} has decorators")
+    for default in (*node.args.defaults, *node.args.kw_defaults):
+        if default is not None:
+            _check_literal(file, default, f"a default of {node.name}")
+    if node.name in RUN_BY_WITH:
+        # a graph names these only as `prim::Enter`, so its walk does not see what they call
+        for call in (inner for inner in ast.walk(node) if isinstance(inner, ast.Call)):
+            if not _dotted(call.func).startswith("torch."):
+                raise _refused(file, f"its function {node.name} calls {ast.unparse(call.func)}")
+
+
+def _check_literal(file: Path, node: ast.expr, what: str) -> None:
+    """Refuse a value that PyTorch would have to compute while it loads."""
+    for inner in ast.walk(node):
+        called = _dotted(inner.func) if isinstance(inner, ast.Call) else "int"
+        if isinstance(inner, ast.expr) and not (
+            isinstance(inner, LITERALS) and called in LITERAL_CALLS
+        ):
+            raise _refused(file, f"{what} is computed as the file loads: {ast.unparse(node)[:60]}")
+
+
+def _check_graphs(file: Path, module: nn.Module) -> None:
+    for part in module.modules():
+        compiled: Any = part._c
+        if compiled._get_forward_hooks() or compiled._get_forward_pre_hooks():
+            raise _refused(file, "it has hooks")
+        for name in compiled._method_names():
+            graph = compiled._get_method(name).graph.copy()
+            torch._C._jit_pass_inline(graph)
+            for node in _nodes(graph):
+                if not computes_in_script(node.kind(), _overload(node)):
+                    raise _refused(file, f"its method {name} uses {node.kind()}")
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+def _overload(node: Any) -> str:
+    schema = node.schema()  # such as `aten::add.Tensor(Tensor self, ...) -> Tensor`
+    name, _, _ = schema.partition("(")
+    return "" if schema == "(no schema)" else name.partition(".")[2]
+
+
+def _refused(file: Path, reason: str) -> DataError:
+    return DataError(
+        f"load_model: {file} is refused: {reason}. Only scripts that compute with tensors and run "
+        "nothing as they load are opened. Export the network with `torch.export`, or give it as "
+        "`module:callable`."
+    )
