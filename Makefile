@@ -50,6 +50,11 @@ test-slow: $(DEV) ## Run the slow tests
 test-gpu: $(DEV) ## Run the tests that need a CUDA device
 	$(PYTEST) -m gpu
 
+SECONDS ?= 600
+.PHONY: fuzz
+fuzz: $(DEV) ## Mutate files, looking for an exception that is not ours, SECONDS=600 long
+	$(SERIAL) $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
 .PHONY: shapes
 shapes: $(DEV) ## Run the fast tests with the shapes in signatures checked
 	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'not slow and not gpu and not data and not messages' \
