@@ -21,14 +21,13 @@ from levelset.cli import main
 from levelset.cli._attack import Attack
 from levelset.cli._audit import Audit
 from levelset.cli._demo import Demo
-from levelset.cli._knot import scan_of_a_knot
 from levelset.cli._options import Common
 from levelset.cli._reconstruct import Reconstruct
 from levelset.cli._train import Train
-from levelset.reconstruction import Mesh
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+README = ROOT / "README.md"
 COMMANDS = {
     "attack": Attack,
     "audit": Audit,
@@ -63,13 +62,13 @@ def api() -> str:
 
 
 def name(page: Path) -> str:
-    return page.relative_to(ROOT / "docs").as_posix()
+    return page.relative_to(ROOT).as_posix()
 
 
-WITH_COMMANDS = [page for page in PAGES if shell_lines(page)]
+WITH_COMMANDS = [page for page in (README, *PAGES) if shell_lines(page)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", [README, *PAGES], ids=name)
 def test_every_block_is_of_a_kind_that_is_run_or_compiled(page):
     for kind, text in blocks(page):
         if kind == "python" and text.startswith(">>> "):
@@ -99,22 +98,15 @@ def test_every_command_shown_runs(page, tmp_path, monkeypatch):
     for kind, text in blocks(page):
         if kind.startswith("python title="):
             Path(kind.split('"')[1]).write_text(text, encoding="utf-8")
-    write_scans()
     text = page.read_text(encoding="utf-8")
     examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(examples).failed == 0
     for line in shell_lines(page):
         if not line.startswith("levelset demo"):  # half a minute, and tested with the commands
             run(shlex.split(line))
-
-
-def write_scans():
-    """Write the scans that commands on the pages name."""
-    generator = torch.Generator().manual_seed(0)
-    Mesh(scan_of_a_knot(3000, generator=generator), torch.zeros(0, 3).long()).save("scan.ply")
-    turn = torch.linspace(0.0, 6.2, 300)
-    ring = torch.stack([turn.cos(), turn.sin(), (2.0 * turn).sin() / 3.0], 1)
-    Path("wire.xyz").write_text("\n".join(f"{x} {y} {z}" for x, y, z in ring.tolist()))
+    for kind, text in blocks(page):
+        if page == README and kind == "python" and not text.startswith(">>> "):
+            exec(compile(text, str(page), "exec"), {})  # it needs no package that is not ours
 
 
 def run(words):

@@ -35,9 +35,11 @@ class Reconstruct(Common):
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
-    """Files of points (.ply, .obj, .xyz, .txt, .csv, .npy, .pcd), or folders of them."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="MESH")]
-    """The file to write: .ply, .obj, .stl or .glb; a folder where there are several scans."""
+    """Files of points (.ply, .obj, .xyz, .txt, .csv, .npy, .pcd), or folders of them; sample is a
+    scan that comes with the package."""
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="MESH")] = None
+    """The file to write: .ply, .obj, .stl or .glb; by default SCAN-mesh.ply in this folder. For
+    several scans a folder."""
     seconds: float = 60.0
     """Most time to fit one scan."""
     method: Literal["fast", "paper"] = "fast"
@@ -67,9 +69,15 @@ class Reconstruct(Common):
         scans = self._scans()
         several = len(scans) > 1 or any(path.is_dir() for path in self.scans)
         suffix = self._suffixes()[0]
-        targets = [self.out / f"{s.stem}{suffix}" if several else self.out for s in scans]
+        out = self.out
+        if out is None:
+            if several:
+                message = "--out is needed for several scans: the folder for their meshes."
+                raise ParameterError(message)
+            out = Path(f"{scans[0].stem}-{'curve' if self.curve else 'mesh'}.ply")
+        targets = [out / f"{scan.stem}{suffix}" if several else out for scan in scans]
         self._check_targets(scans, targets)
-        (check_folder if several else check_file)(self.out)
+        (check_folder if several else check_file)(out)
         found: Summary = {}
         failed = []
         for scan, target in zip(scans, targets, strict=True):
