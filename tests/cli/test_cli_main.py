@@ -17,6 +17,7 @@ import pytest
 import levelset
 from levelset.cli import main
 from levelset.datasets import read_images
+from levelset.report._about import _date
 
 AUDIT = ["audit", "--model", "digits", "--data", "digits", "--effort", "quick"]
 
@@ -106,6 +107,13 @@ def test_an_unknown_device_is_explained(tmp_path: Path, capsys: pytest.CaptureFi
     assert "--device cuda:7 cannot be used" in capsys.readouterr().err
 
 
+def page_of(run: Path) -> str:
+    """Return the page of a run without where and when that was."""
+    date = json.loads((run / "manifest.json").read_text())["date"]
+    text = (run / "report.html").read_text(encoding="utf-8")
+    return text.replace(str(run), "RUN").replace(_date(date), "DATE")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Signals) -> None:
@@ -136,7 +144,7 @@ def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Sig
     subprocess.run([*words, "--out", str(run), "--resume"], check=True, capture_output=True)
     assert pq.read_table(parts).equals(pq.read_table(whole / "measurements"))
     assert (run / "summary.json").read_bytes() == (whole / "summary.json").read_bytes()
-    assert (run / "report.html").read_bytes() == (whole / "report.html").read_bytes()
+    assert page_of(run) == page_of(whole)
 
 
 @pytest.mark.slow

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import levelset
 from levelset._tools.extras import check_extras
-from levelset.cli._options import NORMS, Common, check_folder, load_model, read_images, show
+from levelset.cli._options import NORMS, Common, check_folder, load_model, now, read_images, show
 from levelset.cli._progress import bar, busy, log
 from levelset.cli._threads import choose_threads
 from levelset.cli._words import count
@@ -67,8 +66,6 @@ class Audit(Common):
 
     def run(self) -> None:
         """Load, measure, write."""
-        import torch
-
         check_extras("audit", "report")
         check_folder(self.out)
         device, smoothing = self.place(), _smoothing(self.smoothing)
@@ -87,7 +84,7 @@ class Audit(Common):
         name = f"{Path(self.weights or self.model).stem} on {data.name}"
         points = data.points.to(device)
         log(choose_threads(model, points, self.threads))
-        date = datetime.now(UTC).isoformat(timespec="seconds")
+        date = now()
         with bar("Measuring") as progress:
             found = levelset.audit(
                 model,
@@ -104,8 +101,7 @@ class Audit(Common):
                 seed=self.seed,
                 progress=progress,
             )
-        notes = {"command": self.command(), "date": date, "threads": torch.get_num_threads()}
-        levelset.auditing._manifest.add_notes(self.out, notes)
+        self.note(self.out, date)
         page = self.out / "report.html"
         with busy("Writing the page"):
             sections = [

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import levelset
 from levelset._tools.extras import check_extras
-from levelset.cli._options import Common, check_folder, read_images, show
+from levelset.cli._options import Common, check_folder, now, read_images, show
 from levelset.cli._progress import bar, busy, watching
 from levelset.cli._words import count
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from levelset.datasets import Images
     from levelset.training._loop import Loss
 
 __all__ = ["Demo", "input_margin"]
@@ -60,10 +61,8 @@ class Demo(Common):
         check_extras("demo", "mesh", "report")
         check_folder(self.out)
         device = self.place()
-        seen, unseen = (
-            read_images("digits", split="train"),
-            read_images("digits", split="test", limit=self.limit),
-        )
+        seen = read_images("digits", split="train")
+        unseen = read_images("digits", split="test", limit=self.limit)
         audits = []
         losses: dict[str, Loss] = {
             "cross-entropy": levelset.training.cross_entropy,
@@ -84,22 +83,7 @@ class Demo(Common):
                     generator=generator,
                     progress=progress,
                 )
-            folder = self._folder(name)
-            if (folder / "manifest.json").exists():
-                shutil.rmtree(folder)
-            with bar(f"Measuring, {name}") as progress:
-                audits.append(
-                    levelset.audit(
-                        levelset.Classifier(network, bounds=unseen.bounds, classes=unseen.classes),
-                        unseen.points.to(device),
-                        unseen.labels.to(device),
-                        name=name,
-                        out=folder,
-                        batch_size=self.batch_size,
-                        seed=self.seed,
-                        progress=progress,
-                    )
-                )
+            audits.append(self._audit(name, network, unseen.to(device)))
         page = self.out / "report.html"
         title = "Where two networks' decision boundaries lie around handwritten digits"
         with busy("Writing the page"):
@@ -116,6 +100,25 @@ class Demo(Common):
             "scan report": str(scan_page),
         }
         show(found | pages, json=self.json)
+
+    def _audit(self, name: str, network: "nn.Module", data: "Images") -> "levelset.auditing.Audit":
+        """Measure a network around the digits; an earlier demo in its folder is replaced."""
+        folder, date = self._folder(name), now()
+        if (folder / "manifest.json").exists():
+            shutil.rmtree(folder)
+        with bar(f"Measuring, {name}") as progress:
+            found = levelset.audit(
+                levelset.Classifier(network, bounds=data.bounds, classes=data.classes),
+                data.points,
+                data.labels,
+                name=name,
+                out=folder,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                progress=progress,
+            )
+        self.note(folder, date)
+        return found
 
     def _folder(self, name: str) -> Path:
         return self.out / name.replace(" ", "-")

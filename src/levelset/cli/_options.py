@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,16 @@ if TYPE_CHECKING:
     from levelset.datasets import Images
     from levelset.datasets._images import Split
 
-__all__ = ["NORMS", "Common", "check_file", "check_folder", "load_model", "read_images", "show"]
+__all__ = [
+    "NORMS",
+    "Common",
+    "check_file",
+    "check_folder",
+    "load_model",
+    "now",
+    "read_images",
+    "show",
+]
 
 _ALSO = ", a path, or module:callable"
 
@@ -51,6 +61,13 @@ class Common:
                 words += ["--" + one.name.replace("_", "-"), *map(str, values)]
         return shlex.join(words)
 
+    def note(self, run: Path, date: str) -> None:
+        """Write command, date and number of threads into the manifest of an audit."""
+        import torch
+
+        notes = {"command": self.command(), "date": date, "threads": torch.get_num_threads()}
+        levelset.auditing._manifest.add_notes(run, notes)
+
     def generator(self) -> "torch.Generator":
         """Return the one generator of the run."""
         import torch
@@ -70,6 +87,11 @@ class Common:
             reason = str(error).strip().splitlines()[0]
             message = f"--device {self.device} cannot be used: {reason}"
             raise ParameterError(message) from error
+
+
+def now() -> str:
+    """Return date and time, as ISO 8601 writes them."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def load_model(spec: str, weights: Path | None) -> "nn.Module":
