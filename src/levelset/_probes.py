@@ -90,7 +90,7 @@ def check_field(field: Field, points: Points, labels: FieldLabels = None) -> Fie
 
 @checked
 def suggest_batch_size(
-    field: Field, points: Points, *, memory: int, labels: Tensor | None = None
+    field: Field, points: Points, *, memory: int, labels: FieldLabels = None
 ) -> int:
     """Return how many points an evaluation with gradient may hold within a number of bytes.
 

@@ -42,7 +42,7 @@ def test_curves_and_ranks():
     bars = plots.ranks(torch.tensor([0, 0, 2, 0])).patches
     assert [bar.get_height() for bar in bars] == [0.75, 0.0, 0.25]
     with pytest.raises(ParameterError, match="must hold at least one input"):
-        plots.ranks(torch.zeros(0))
+        plots.ranks(torch.zeros(0, dtype=torch.int64))
 
 
 def test_ends_are_parted_bins_shared_and_nothing_is_told_in_words():

@@ -8,6 +8,7 @@ or on the model, the function checks itself.
 
 import functools
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from levelset._tools.bounds import check_sides
 from levelset._tools.checks import (
+    check_batch_size,
     check_callable,
     check_choice,
     check_instance,
@@ -69,6 +71,7 @@ def checked_as(title: str) -> Callable[[T], T]:
 def _checked(function: T, title: str) -> T:
     signature = inspect.signature(function)
     kinds = {name: _kind_of(p.annotation) for name, p in signature.parameters.items()}
+    may_draw = "generator" in kinds or "model" in kinds
     several = {p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL}
 
     @functools.wraps(function)
@@ -87,9 +90,17 @@ def _checked(function: T, title: str) -> T:
             else:
                 taken = kind.read(title, name, value, points)
             bound.arguments[name] = taken
+            if name == "batch_size":
+                check_batch_size(title, bound.arguments[name])
             if kind is _POINTS:
                 points = bound.arguments[name]
-        return function(*bound.args, **bound.kwargs)
+        state = torch.get_rng_state() if may_draw else None
+        try:
+            return function(*bound.args, **bound.kwargs)
+        except Exception:
+            if state is not None:  # what was drawn before the failure is given back
+                torch.set_rng_state(state)
+            raise
 
     return call  # type: ignore[return-value]
 
@@ -232,6 +243,18 @@ def _flag(function: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
+def _number(function: str, name: str, value: Any, points: Tensor | None) -> float:
+    """Return a number that the points can hold, or that is infinite."""
+    number = check_number(function, name, value)
+    if points is not None and torch.finfo(points.dtype).max < abs(number) < math.inf:
+        message = (
+            f"{function}: `{name}` must be within the range of {points.dtype}, the dtype of the "
+            f"points, got {number:g}."
+        )
+        raise ParameterError(message)
+    return number
+
+
 def _instance_of(kind: type) -> Read:
     return lambda f, name, value, points: check_instance(f, name, value, kind)
 
@@ -248,7 +271,7 @@ _NAMED = {
 }
 _PLAIN: dict[Any, _Kind] = {
     int: _Kind("an integer", lambda f, n, v, p: check_whole(f, n, v, at_least=None)),
-    float: _Kind("a number", lambda f, n, v, p: check_number(f, n, v)),
+    float: _Kind("a number", _number),
     bool: _Kind("True or False", lambda f, n, v, p: _flag(f, n, v)),
     str: _Kind("text", _instance_of(str)),
     Path: _Kind("a path", lambda f, n, v, p: check_path(f, n, v)),

@@ -9,7 +9,7 @@ from torch import Tensor
 from levelset._tools.checks import first_rows, shown
 from levelset.errors import ParameterError, ShapeError
 
-__all__ = ["bounds_pair", "check_bounds", "check_sides", "fit_bounds"]
+__all__ = ["bounds_pair", "check_bounds", "check_sides", "fit_bounds", "read_numbers"]
 
 
 def bounds_pair(function: str, bounds: Any) -> tuple[Tensor, Tensor]:
@@ -26,7 +26,8 @@ def bounds_pair(function: str, bounds: Any) -> tuple[Tensor, Tensor]:
         pair = ()
     if len(pair) != 2:
         raise ParameterError(f"{expected}, got {shown(bounds)}.")
-    low, high = (_side(function, side) for side in pair)
+    expected_side = "each a number, one number a channel, or an array of the shape of a point"
+    low, high = (read_numbers(function, "bounds", side, expected_side) for side in pair)
     high = high.to(low.device)
     if low.isnan().any() or high.isnan().any():
         raise ParameterError(f"{expected}, got ({_short(low)}, {_short(high)}).")
@@ -45,17 +46,15 @@ def check_sides(function: str, bounds: Any) -> Any:
     return bounds
 
 
-def _side(function: str, side: Any) -> Tensor:
+def read_numbers(function: str, name: str, value: Any, expected: str) -> Tensor:
+    """Return real numbers of any shape, but at least one, as a tensor of float64."""
     try:
-        values = side.detach() if isinstance(side, Tensor) else torch.as_tensor(np.array(side))
+        values = value.detach() if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
     except (TypeError, ValueError, RuntimeError, OverflowError):
         values = torch.empty(0)
     plain = values.layout == torch.strided and not values.is_meta
     if not plain or values.is_complex() or values.dtype == torch.bool or values.numel() == 0:
-        message = (
-            f"{function}: `bounds` must be (low, high), each a number, one number a channel, or "
-            f"an array of the shape of a point, got {shown(side)}."
-        )
+        message = f"{function}: `{name}` must be (low, high), {expected}, got {shown(value)}."
         raise ParameterError(message)
     return values.to(torch.float64)
 

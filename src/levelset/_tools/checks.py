@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from levelset.errors import DataError, ParameterError, ShapeError
 
@@ -18,6 +18,7 @@ __all__ = [
     "check_batch_size",
     "check_callable",
     "check_choice",
+    "check_columns",
     "check_finite",
     "check_instance",
     "check_labels",
@@ -33,7 +34,6 @@ __all__ = [
     "integer_labels",
     "row_labels",
     "shown",
-    "with_article",
 ]
 
 # The largest integer that torch and the files take.
@@ -57,11 +57,6 @@ def shown(value: object) -> str:
         text = repr(value)
         return text if len(text) <= 60 else f"{text[:57]}..."
     return type(value).__name__
-
-
-def with_article(noun: str) -> str:
-    """Return a noun with its article."""
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def check_tensor(function: str, tensor: Any, name: str) -> Tensor:
@@ -94,6 +89,14 @@ def check_points(function: str, points: Any, name: str = "points") -> Tensor:
         message = f"{function}: `{name}` must have the shape (n, *d), got {tuple(points.shape)}."
         raise ShapeError(message)
     return points
+
+
+def check_columns(function: str, points: Tensor, columns: int | None = None) -> None:
+    """Refuse points other than `(n, columns)`; `None` for any number of columns but none."""
+    if points.dim() != 2 or points.shape[1] != (columns or max(points.shape[1], 1)):
+        shape = f"(n, {columns or 'd'})"
+        got = f"got {tuple(points.shape)}."
+        raise ShapeError(f"{function}: `points` must have the shape {shape}, {got}")
 
 
 def check_finite(function: str, points: Tensor, name: str = "points") -> None:
@@ -259,7 +262,9 @@ def check_callable(
 
 def _takes(value: Callable[..., Any], count: int) -> bool:
     try:
-        signature = inspect.signature(value)
+        # A module's own signature is that of any call: its `forward` knows better.
+        called = getattr(value, "forward", value) if isinstance(value, nn.Module) else value
+        signature = inspect.signature(called)
     except (TypeError, ValueError):  # builtins that do not say
         return True
     try:
@@ -273,7 +278,8 @@ def check_instance(function: str, name: str, value: Any, kind: type) -> Any:
     """Return an instance of a class; refuse anything else."""
     if not isinstance(value, kind):
         hint = f" Call it: `{value.__name__}(...)`." if value is kind else ""
-        message = f"{function}: `{name}` must be {with_article(kind.__name__)}, got "
+        article = "an" if kind.__name__[0].lower() in "aeiou" else "a"
+        message = f"{function}: `{name}` must be {article} {kind.__name__}, got "
         raise ParameterError(message + f"{shown(value)}.{hint}")
     return value
 

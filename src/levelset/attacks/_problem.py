@@ -231,6 +231,7 @@ def runners_up(
     An input that is misclassified already keeps the class that it is given.
     """
     check_points(function, points)
+    check_batch_size(function, batch_size)
     logits = Evaluator(function, model, batch_size).values(points)
     if logits.shape[1] < 2 or len(logits) == 0:
         return torch.zeros(len(points), dtype=torch.int64, device=points.device)

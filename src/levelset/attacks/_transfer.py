@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_labels
+from levelset._tools.checks import check_callable, check_instance, check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Labels, Points, Progress
@@ -102,10 +102,11 @@ def transfer(
             f"and {len(points)} inputs."
         )
         raise ParameterError(message)
+    check_callable("transfer", "attack", attack, ("model", "points", "labels"))
     rows = []
     clean = _accuracies(models, points, labels, batch_size)
     for done, source in enumerate(models.values()):
-        found = attack(source, points, labels)
+        found = check_instance("transfer", "attack(...)", attack(source, points, labels), Attack)
         rows.append(_accuracies(models, found.points, labels, batch_size))
         if progress is not None:
             progress(done + 1, len(models))

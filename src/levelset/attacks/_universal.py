@@ -70,6 +70,13 @@ class Universal:
     @checked
     def perturb(self, points: Points) -> Points:
         """Return the points with the perturbation added, clipped to the box."""
+        shape = tuple(self.perturbation.shape)
+        if tuple(points.shape[1:]) != shape:
+            message = (
+                f"Universal.perturb: `points` must be inputs of the shape {shape} of the "
+                f"perturbation, got {tuple(points.shape)}."
+            )
+            raise ShapeError(message)
         return torch.minimum(torch.maximum(points + self.perturbation, self.low), self.high)
 
     def summary(self) -> dict[str, int | float]:

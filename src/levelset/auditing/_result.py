@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from levelset._tools.arguments import checked
@@ -132,7 +133,7 @@ class Audit:
 
     @checked
     def robustness(
-        self, norm: Norm, radius: Tensor | None = None, *, confidence: float = 0.95
+        self, norm: Norm, radius: Float[Tensor, " s"] | None = None, *, confidence: float = 0.95
     ) -> RobustnessCurve:
         """Return the accuracy under perturbations of growing size.
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.checks import check_callable, check_instance
 from levelset._tools.norms import norm_of
 from levelset.attacks import Attack, alma, direct_boundary, fmn, random_direction
 
@@ -65,7 +66,10 @@ def members(
             Member("fmn", fmn, second) if math.isinf(norm) else Member("alma", alma, second)
         )
     blind = {"draws": _DRAWS, "reach": _reach(points), "generator": _own_stream()}
-    found += [Member(_name(attack), attack, {"norm": norm}) for attack in extra]
+    for i, attack in enumerate(extra):
+        name = f"extra_attacks[{i}]"
+        check_callable("distance", name, attack, ("model", "points", "labels"))
+        found.append(Member(_name(attack), attack, {"norm": norm}))
     found.append(Member("random_direction", random_direction, blind, effort != "thorough"))
     return found
 
@@ -91,6 +95,7 @@ class Ensemble:
         found = member.attack(
             self.model, self.points[rows], self.labels[rows], **{**shared, **member.options}
         )
+        check_instance("distance", f"{member.name}(...)", found, Attack)
         lengths = norm_of(found.points - self.points[rows], self.norm)
         nearer = found.success & (lengths < self.lengths[rows])
         kept = rows[nearer]

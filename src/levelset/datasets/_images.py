@@ -12,6 +12,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.results import Rows
 from levelset._typing import Labels, Points
+from levelset.errors import ParameterError
 
 __all__ = ["SPLITS", "Images", "Split"]
 
@@ -62,6 +63,11 @@ class Images(Rows):
     @checked
     def to(self, device: torch.device | str) -> "Images":
         """Return the same images, points and labels on a device."""
+        try:
+            device = torch.device(device)
+        except RuntimeError as error:
+            message = f"Images.to: `device` must name a device, such as 'cpu', got {device!r}."
+            raise ParameterError(message) from error
         return replace(self, points=self.points.to(device), labels=self.labels.to(device))
 
     def fingerprint(self) -> str:

@@ -52,8 +52,9 @@ class PointTree:
             DataError: If it is empty, or holds NaN or infinity.
         """
         check_points("PointTree", points)
-        if points.dim() != 2:
-            message = f"PointTree: `points` must have the shape (n, e), got {tuple(points.shape)}."
+        if points.dim() != 2 or points.shape[1] == 0:
+            shape = f"(n, e), got {tuple(points.shape)}"
+            message = f"PointTree: `points` must have the shape {shape}."
             raise ShapeError(message)
         if len(points) == 0:
             message = "PointTree: `points` must hold at least one point, got none."

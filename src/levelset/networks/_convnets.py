@@ -6,7 +6,7 @@ from torch import nn
 
 from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
-from levelset.networks._layers import check_size, side_after, stack
+from levelset.networks._layers import check_counts, check_size, side_after, stack
 
 __all__ = ["convnet_2a", "convnet_2b", "convnet_4a", "convnet_4b"]
 
@@ -26,6 +26,7 @@ def convnet_2a(*, in_channels: int = 1, size: int = 28, classes: int = 10) -> nn
         - E. Wong, J. Z. Kolter, "Provable Defenses against Adversarial Examples via the Convex
           Outer Adversarial Polytope", ICML 2018: the layers and their padding.
     """
+    check_counts("convnet_2a", in_channels=in_channels, size=size, classes=classes)
     side = side_after(size, (4, 2, 1), (4, 2, 1))
     check_size("convnet_2a", size, side)
     return stack(
@@ -55,6 +56,7 @@ def convnet_2b(*, in_channels: int = 1, size: int = 28, classes: int = 10) -> nn
         - A. Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
           ICLR 2018: the padding.
     """
+    check_counts("convnet_2b", in_channels=in_channels, size=size, classes=classes)
     side = side_after(size, (5, 1, 2), (2, 2, 0), (5, 1, 2), (2, 2, 0))
     check_size("convnet_2b", size, side)
     return stack(
@@ -109,6 +111,7 @@ def convnet_4a(
     if head not in {"affine", "relu"}:
         message = f"convnet_4a: `head` must be 'affine' or 'relu', got {head!r}."
         raise ParameterError(message)
+    check_counts("convnet_4a", in_channels=in_channels, size=size, classes=classes)
     side = side_after(size, (3, 1, 0), (3, 1, 0), (2, 2, 0), (3, 1, 0), (3, 1, 0), (2, 2, 0))
     check_size("convnet_4a", size, side)
     between = nn.ReLU if head == "relu" else nn.Identity
@@ -148,6 +151,7 @@ def convnet_4b(*, in_channels: int = 3, size: int = 32, classes: int = 10) -> nn
           released code, `code/model/adversarial/archs.py`, class `ConvNet4`.
         - E. Wong et al., "Scaling Provable Adversarial Defenses", NeurIPS 2018: the network.
     """
+    check_counts("convnet_4b", in_channels=in_channels, size=size, classes=classes)
     side = side_after(size, (3, 1, 1), (4, 2, 1), (3, 1, 1), (4, 2, 1))
     check_size("convnet_4b", size, side)
     return stack(

@@ -6,9 +6,10 @@ from typing import Literal, TypeAlias
 
 from torch import nn
 
+from levelset._tools.checks import check_whole
 from levelset.errors import ParameterError
 
-__all__ = ["Activation", "activation_layer", "check_size", "side_after", "stack"]
+__all__ = ["Activation", "activation_layer", "check_counts", "check_size", "side_after", "stack"]
 
 Activation: TypeAlias = Literal["relu", "leaky_relu", "softplus", "tanh", "sigmoid"]
 
@@ -56,6 +57,12 @@ def side_after(size: int, *layers: tuple[int, int, int]) -> int:
     for kernel, stride, padding in layers:
         size = (size + 2 * padding - kernel) // stride + 1
     return size
+
+
+def check_counts(function: str, **counts: int) -> None:
+    """Refuse numbers of channels, pixels or classes below 1."""
+    for name, count in counts.items():
+        check_whole(function, name, count)
 
 
 def check_size(function: str, size: int, side: int) -> None:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from levelset._tools.arguments import checked
-from levelset.networks._layers import Activation, activation_layer, stack
+from levelset.networks._layers import Activation, activation_layer, check_counts, stack
 
 __all__ = ["lenet"]
 
@@ -32,6 +32,7 @@ def lenet(*, activation: Activation = "relu", classes: int = 10) -> nn.Module:
         - Alonso, Bonin, "Geometrical perspectives on the robustness of deep neural networks": its
           use.
     """
+    check_counts("lenet", classes=classes)
 
     def act() -> nn.Module:
         return activation_layer("lenet", activation)

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from levelset._tools.arguments import checked
+from levelset.networks._layers import check_counts
 
 __all__ = ["resnet18_cifar"]
 
@@ -67,4 +68,5 @@ def resnet18_cifar(*, classes: int = 10) -> nn.Module:
           (TRADES), ICML 2019: the stem.
         - M. Atzmon et al., "Controlling Neural Level Sets", NeurIPS 2019: section 5.2.
     """
+    check_counts("resnet18_cifar", classes=classes)
     return _ResNet(classes)

@@ -78,7 +78,8 @@ class SplineGrid(nn.Module):
             raise ShapeError(message)
         inside = points.clamp(-self.reach, self.reach)
         place = (inside + self.reach) * (self.cells / (2 * self.reach))
-        cell = place.detach().floor().clamp(0, self.cells - 1)
+        # A point that is NaN gets the value NaN, by way of `t`, from any cell.
+        cell = place.detach().floor().nan_to_num(0.0).clamp(0, self.cells - 1)
         t = place - cell
         weights = torch.stack([(1 - t).square() / 2, 0.75 - (t - 0.5).square(), t.square() / 2], -1)
         side = self.cells + 2

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.arguments import checked
+from levelset.networks._layers import check_counts
 
 __all__ = ["squeezenet1_0"]
 
@@ -70,4 +71,5 @@ def squeezenet1_0(classes: int = 1000) -> nn.Module:
         - F. N. Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and
           <0.5MB model size", arXiv:1602.07360, 2016.
     """
+    check_counts("squeezenet1_0", classes=classes)
     return _SqueezeNet(classes)

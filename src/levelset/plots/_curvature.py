@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._typing import Labels
 from levelset.boundary import CrossSection, Curvature
 from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
@@ -145,7 +145,7 @@ def roc(result: Roc, ax: "Axes | None" = None) -> "Axes":
 
 
 @checked
-def ranks(places: Tensor, ax: "Axes | None" = None) -> "Axes":
+def ranks(places: Labels, ax: "Axes | None" = None) -> "Axes":
     """Draw how often the original class comes first, second, and so on.
 
     Args:
@@ -159,6 +159,9 @@ def ranks(places: Tensor, ax: "Axes | None" = None) -> "Axes":
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ParameterError: If there is no input.
     """
+    if bool((places < 0).any()):
+        message = f"plots.ranks: `places` must be 0 or more, got {int(places.min())}."
+        raise ParameterError(message)
     if not len(places):
         message = "plots.ranks: `places` must hold at least one input, got none."
         raise ParameterError(message)

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
 from levelset.report._write import Section
 
@@ -33,6 +34,7 @@ _WORDS = {
 """What a manifest says, in the order of the page; further settings follow by their own names."""
 
 
+@checked
 def about(runs: Mapping[str, str | Path]) -> Section:
     """Return the section that says how audits were made: command, date, settings, versions.
 
@@ -70,6 +72,7 @@ def about(runs: Mapping[str, str | Path]) -> Section:
     return Section("About this run", "\n\n".join(bare), table)
 
 
+@checked
 def subtitle(folder: str | Path) -> str:
     """Return date, effort and version of an audit on one line, of what its manifest says."""
     known = _facts(Path(folder))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._typing import Labels
 from levelset.auditing._result import Audit
 from levelset.boundary import Curvature
 from levelset.boundary.detect import Roc
@@ -159,7 +160,7 @@ def curvature(
 
 
 @checked
-def detection(roc: Roc, ranks: Tensor | None = None) -> list[Section]:
+def detection(roc: Roc, ranks: Labels | None = None) -> list[Section]:
     """Return the section of a page about a detector: its curve, and ranks of original classes.
 
     Args:
@@ -183,6 +184,9 @@ def detection(roc: Roc, ranks: Tensor | None = None) -> list[Section]:
         f"{roc.high:.3f}): the chance that a perturbed input scores above a natural one. It holds "
         "for attacks like those shown; an attacker who knows the detector can do better."
     )
+    if ranks is not None and bool((ranks < 0).any()):
+        message = f"report.detection: `ranks` must be 0 or more, got {int(ranks.min())}."
+        raise ParameterError(message)
     if ranks is not None and not len(ranks):
         text += " No perturbed input was ranked."
     elif ranks is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.medians import median
+from levelset._typing import Points
 from levelset.auditing._measures import ADVERSARIAL, BEYOND
 from levelset.auditing._result import Audit
 from levelset.boundary import Persistence
@@ -146,7 +147,7 @@ def class_frequencies(
     sigmas: Tensor,
     *,
     classes: Sequence[str] | None = None,
-    copies: Tensor | None = None,
+    copies: Points | None = None,
     bounds: tuple[float, float] = (0.0, 1.0),
     name: str = "one input",
 ) -> Section:

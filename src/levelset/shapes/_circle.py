@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_positive
+from levelset._tools.checks import check_columns, check_positive
 from levelset._typing import Mask, PerPoint, Points
 
 __all__ = ["Circle"]
@@ -31,11 +31,13 @@ class Circle:
     @checked
     def __call__(self, points: Points) -> Float[Tensor, "n 2"]:
         """Return the two values of each of `(n, 3)`, `(n, 2)`."""
+        check_columns("Circle", points, 3)
         return torch.stack([points[:, :2].norm(dim=1) - self.radius, points[:, 2]], dim=1)
 
     @checked
     def project(self, points: Points) -> Points:
         """Return the nearest points; on the axis, one of them."""
+        check_columns("Circle", points, 3)
         flat = points[:, :2]
         length = flat.norm(dim=1, keepdim=True)
         pole = torch.zeros_like(flat)

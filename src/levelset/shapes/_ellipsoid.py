@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_positive
+from levelset._tools.checks import check_columns, check_positive
 from levelset._typing import Mask, PerPoint, Points
 
 __all__ = ["Ellipsoid"]
@@ -85,6 +85,7 @@ class Ellipsoid:
         return math.pi ** (d / 2) / math.gamma(d / 2 + 1) * math.prod(self.axes)
 
     def _axes(self, points: Tensor) -> Tensor:
+        check_columns("Ellipsoid", points, len(self.axes))
         return torch.tensor(self.axes, dtype=points.dtype, device=points.device)
 
 

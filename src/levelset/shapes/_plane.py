@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.checks import check_columns
 from levelset._typing import Mask, PerPoint, Points
 from levelset.errors import ParameterError
 
@@ -56,4 +57,5 @@ class Plane:
         return self(points) <= 0
 
     def _normal(self, points: Tensor) -> Tensor:
+        check_columns("Plane", points, len(self.normal))
         return torch.tensor(self.normal, dtype=points.dtype, device=points.device)

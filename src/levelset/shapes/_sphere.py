@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_positive
+from levelset._tools.checks import check_columns, check_positive
 from levelset._typing import Mask, PerPoint, Points
 
 __all__ = ["Sphere"]
@@ -57,6 +57,8 @@ class Sphere:
         return self(points) <= 0
 
     def _from_center(self, points: Tensor) -> Tensor:
+        columns = None if self.center is None else len(self.center)
+        check_columns("Sphere", points, columns)
         if self.center is None:
             return points
         return points - torch.tensor(self.center, dtype=points.dtype, device=points.device)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_positive
+from levelset._tools.checks import check_columns, check_positive
 from levelset._typing import Mask, PerPoint, Points
 from levelset.errors import ParameterError
 from levelset.shapes._circle import Circle
@@ -39,12 +39,14 @@ class Torus:
     @checked
     def __call__(self, points: Points) -> PerPoint:
         """Return the signed distances of `(n, 3)`."""
+        check_columns("Torus", points, 3)
         ring = points[:, :2].norm(dim=1) - self.major
         return torch.stack([ring, points[:, 2]], dim=1).norm(dim=1) - self.minor
 
     @checked
     def project(self, points: Points) -> Points:
         """Return the nearest points; on the axis or the inner circle, one of them."""
+        check_columns("Torus", points, 3)
         inner = Circle(self.major).project(points)
         arm = points - inner
         length = arm.norm(dim=1, keepdim=True)

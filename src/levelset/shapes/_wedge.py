@@ -8,6 +8,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.checks import check_finite
 from levelset._typing import Mask, PerPoint, Points
 from levelset.errors import ParameterError, ShapeError
 
@@ -65,6 +66,7 @@ class Wedge:
 
         Cost: outside the wedge a small least-squares problem a point, solved one by one.
         """
+        check_finite("Wedge", points)
         heights = self._heights(points)
         normals = self._normals(points)
         least, plane = heights.min(1)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from levelset._tools.arguments import checked
+from levelset._tools.checks import check_instance
 from levelset.errors import ParameterError
 
 __all__ = ["draw_seed", "initialise", "private_stream"]
@@ -63,6 +64,7 @@ def initialise(model: nn.Module, *, generator: torch.Generator | None = None) ->
         >>> bool((one.fc1.weight == two.fc1.weight).all())
         True
     """
+    check_instance("initialise", "model", model, nn.Module)
     own = {name: m for name, m in model.named_modules() if any(True for _ in m.parameters(False))}
     for name, module in own.items():
         if not callable(getattr(module, "reset_parameters", None)):

@@ -9,8 +9,14 @@ from torch import Tensor, nn, optim
 from torch.nn import functional
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
-from levelset._typing import Progress
+from levelset._tools.checks import (
+    check_at_least_one,
+    check_batch_size,
+    check_instance,
+    check_labels,
+    check_positive,
+)
+from levelset._typing import Labels, Points, Progress
 from levelset.errors import ParameterError
 from levelset.training._checkpoint import Epoch, Settings
 from levelset.training._data import Examples, check_examples, fingerprint
@@ -24,7 +30,7 @@ __all__ = ["cross_entropy", "train"]
 
 
 @checked
-def cross_entropy(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(model: nn.Module, points: Points, labels: Labels) -> Tensor:
     """Return the mean cross-entropy of the model's logits, a scalar.
 
     Args:
@@ -32,7 +38,12 @@ def cross_entropy(model: nn.Module, points: Tensor, labels: Tensor) -> Tensor:
         points: The inputs, `(n, *d)`.
         labels: The class of each, `(n,)`.
     """
-    return functional.cross_entropy(model(points), labels)
+    logits = model(points)
+    try:
+        return functional.cross_entropy(logits, labels)
+    except IndexError:
+        check_labels("cross_entropy", labels, points, logits.shape[1])
+        raise
 
 
 @checked
@@ -117,6 +128,7 @@ def train(  # the options of one training, each used, none a family of its own
     References:
         - I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019: AdamW.
     """
+    check_instance("train", "model", model, nn.Module)
     options: Settings = {
         "epochs": epochs,
         "learning_rate": learning_rate,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,8 +43,8 @@ class Roc:
     @checked
     def of(
         cls,
-        natural: Tensor,
-        perturbed: Tensor,
+        natural: Float[Tensor, " n"],
+        perturbed: Float[Tensor, " m"],
         *,
         draws: int = 1000,
         generator: torch.Generator | None = None,

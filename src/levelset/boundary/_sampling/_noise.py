@@ -11,7 +11,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from levelset._tools.random import draw_seed
-from levelset.errors import ParameterError
+from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Noise", "NoiseName", "check_noise"]
 
@@ -62,6 +62,12 @@ class Noise:
         kind: NoiseName = "gaussian",
         orthogonal: bool = False,
     ) -> None:
+        if len(points) and points[0].numel() == 0:
+            message = (
+                "noise: `points` must hold at least one number each, got the shape "
+                f"{tuple(points.shape)}."
+            )
+            raise ShapeError(message)
         self.seed = draw_seed(generator)
         self._place = torch.device("cpu") if generator is None else generator.device
         self.size = points.flatten(1).shape[1] if len(points) else 0

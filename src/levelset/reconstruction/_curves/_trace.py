@@ -10,6 +10,7 @@ from torch import nn
 
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
+from levelset._tools.bounds import read_numbers
 from levelset._tools.checks import check_batch_size
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
@@ -224,7 +225,10 @@ def _polished(
 
 
 def _box(bounds: Bounds) -> tuple[Reals, Reals]:
-    low, high = (np.asarray(torch.as_tensor(b, dtype=torch.float64)) for b in bounds)
+    low, high = (
+        read_numbers("trace_curve", "bounds", side, "the corners of a box").cpu().numpy()
+        for side in bounds
+    )
     if low.ndim == 0 and high.ndim == 0:
         low, high = np.full(3, low), np.full(3, high)
     right = low.shape == high.shape and low.shape in ((2,), (3,))

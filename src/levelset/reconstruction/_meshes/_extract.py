@@ -9,6 +9,7 @@ from torch import Tensor
 
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
+from levelset._tools.bounds import read_numbers
 from levelset._tools.checks import check_batch_size, check_level, check_points, check_positive
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.extras import optional
@@ -120,7 +121,7 @@ def extract_mesh(
 
 
 def _checked_box(bounds: Bounds) -> Tensor:
-    box = torch.as_tensor(bounds, dtype=torch.float64)
+    box = read_numbers("extract_mesh", "bounds", bounds, "two corners of three numbers, (2, 3)")
     if tuple(box.shape) != (2, 3):
         message = (
             "extract_mesh: `bounds` must be two corners of three numbers, (2, 3), got "

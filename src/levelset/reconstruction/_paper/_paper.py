@@ -12,6 +12,7 @@ from torch import Tensor, nn, optim
 
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
+from levelset._tools.checks import check_instance
 from levelset._tools.files import make_folder
 from levelset._tools.random import draw_seed
 from levelset._typing import Points
@@ -86,6 +87,8 @@ def train_paper(
         ParameterError: If `resume` is asked for without `out`.
         RunError: If the checkpoint cannot be written, is of another run, or is damaged.
     """
+    if network is not None:
+        check_instance("train_paper", "network", network, nn.Module)
     if resume and out is None:
         message = "train_paper: `resume` needs the folder of the run, got out=None. Give `out`."
         raise ParameterError(message)
