@@ -1,5 +1,6 @@
 """Wrong values for arguments of public functions: one at a time, and pairs of them."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from valid_calls import CALLS
 
 def targets(folder: Path) -> dict[str, Callable[[Random], object]]:
     """Return what is fuzzed, by name: each public callable that has a valid call."""
+    os.chdir(folder)  # for what a text in place of a path makes a function write
     return {name: _target(name) for name in sorted(CALLS)}
 
 
