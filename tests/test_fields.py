@@ -218,7 +218,7 @@ def test_normalisation_of_another_shape_is_refused(name):
     [
         (nn.Flatten(0), r"\(12,\)"),
         (nn.Unflatten(1, (3, 1)), r"\(4, 3, 1\)"),
-        (nn.Flatten(0, 1), r"\(12,\)"),
+        (nn.Unflatten(1, (3, 1, 1)), r"\(4, 3, 1, 1\)"),
     ],
 )
 @pytest.mark.parametrize("field", ["Margin", "LogitDifference", "Component"])
@@ -238,17 +238,19 @@ def test_a_model_that_returns_no_tensor_is_refused():
         def forward(self, points):
             return points, points
 
-    with pytest.raises(FieldError, match=r"must map points \(4, 3\) to \(4, k\), got tuple\."):
+    with pytest.raises(
+        FieldError, match=r"Component: `model` must return a tensor, got tuple of 2\."
+    ):
         Component(Pair(), 0)(LOGITS)
 
 
-def test_a_margin_needs_two_classes():
-    with pytest.raises(
-        FieldError,
-        match=r"Margin: `model` must return at least two logits a point, got 1\. Turn one logit f "
-        r"into \(0, f\)\.",
-    ):
-        Margin(Fixed())(LOGITS[:, :1], torch.zeros(4, dtype=torch.int64))
+def test_a_single_output_is_a_binary_classifier():
+    f, labels = torch.tensor([[2.0], [-3.0], [0.5]]), torch.tensor([1, 1, 0])
+    for points in (f, f * 1e3):
+        assert torch.equal(Margin(Fixed())(points, labels), points[:, 0] * torch.tensor([1, 1, -1]))
+        assert torch.equal(LogitDifference(Fixed(), 1, 0)(points), points[:, 0])
+        flat = Margin(lambda x: x[:, 0])(points, labels)
+        assert torch.equal(flat, Margin(Fixed())(points, labels))
 
 
 def test_a_margin_needs_labels():

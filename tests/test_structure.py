@@ -21,6 +21,7 @@ HEAVY = (
 
 # Helpers without a file of tests of their own, and the file that runs every one of their functions.
 TESTED_THROUGH = {
+    "_tools/activations.py": "test_logits.py",
     "auditing/_manifest.py": "test_auditing_audit.py",
     "auditing/_measures.py": "test_auditing_audit.py",
     "auditing/_parts.py": "test_auditing_audit.py",

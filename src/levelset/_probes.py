@@ -1,18 +1,21 @@
 """Probes of a field before it is trusted: is it one, and how much of it fits in memory."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.calling import Caller, tensor_of
 from levelset._tools.checks import check_points, check_positive
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Field, FieldLabels, Points
 from levelset.errors import FieldError, ShapeError
+from levelset.fields import Margin
 
-__all__ = ["FieldCheck", "check_field", "suggest_batch_size"]
+__all__ = ["FieldCheck", "check_classifier", "check_field", "suggest_batch_size"]
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,34 @@ def check_field(field: Field, points: Points, labels: FieldLabels = None) -> Fie
     """
     check_points("check_field", points)
     with frozen(field):
-        evaluator = Evaluator("check_field", field)
-        together, jacobian = evaluator.value_and_jacobian(points, labels)
-        again = evaluator.values(points, labels)
-        alone = _alone(field, points, labels, together)
+        together, jacobian = Evaluator("check_field", field).value_and_jacobian(points, labels)
+        return _judged(field, points, labels, together, jacobian)
+
+
+def check_classifier(model: Any, points: Points) -> FieldCheck:
+    """Try whether a classifier maps each row on its own, with a margin that has a gradient.
+
+    All logits are compared, but one gradient a point is taken, that of the margin: of k logits
+    some may be constant, as that of (0, f) is or that of a class masked out, and k gradients of
+    large inputs fill the memory.
+
+    Args:
+        model: Maps `(n, *d)` to logits `(n, k)`.
+        points: Where to try it, `(n, *d)`.
+    """
+    with frozen(model):
+        together = Evaluator("check_field", model).values(points)
+        margin = Evaluator("check_field", Margin(model))
+        _, jacobian = margin.value_and_jacobian(points, together.argmax(1))
+        return _judged(model, points, None, together, jacobian)
+
+
+def _judged(
+    field: Field, points: Tensor, labels: Tensor | None, together: Tensor, jacobian: Tensor
+) -> FieldCheck:
+    """Return the findings, from the values together `(n, l)` and gradients `(n, m, e)`."""
+    again = Evaluator("check_field", field).values(points, labels)
+    alone = _alone(field, points, labels, together)
     finite = together.isfinite().all(1)
     scale = float(together[finite].abs().max()) if finite.any() else 1.0
     coupling = _difference(alone, together, finite) / (scale or 1.0)
@@ -112,14 +139,14 @@ def suggest_batch_size(
     if len(points) == 0:
         message = "suggest_batch_size: `points` must hold at least one point, got 0."
         raise ShapeError(message)
-    size = 1
+    size, caller = 1, Caller("suggest_batch_size", field)
     with frozen(field):
-        while size < 65_536 and _bytes_kept(field, points, labels, 2 * size) <= memory:
+        while size < 65_536 and _bytes_kept(caller, points, labels, 2 * size) <= memory:
             size *= 2
     return size
 
 
-def _bytes_kept(field: Field, points: Tensor, labels: Tensor | None, size: int) -> int:
+def _bytes_kept(caller: Caller, points: Tensor, labels: Tensor | None, size: int) -> int:
     rows = torch.arange(size, device=points.device) % len(points)
     part = points[rows].detach().requires_grad_()
     kept: dict[int, int] = {}
@@ -130,7 +157,10 @@ def _bytes_kept(field: Field, points: Tensor, labels: Tensor | None, size: int) 
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        out = field(part) if labels is None else field(part, labels[rows])
+        # A copy that is no leaf, as a field may write into its input.
+        given = part.clone()
+        out = caller(given, None if labels is None else labels[rows], owned=True)
+        out = tensor_of(caller.function, "field", out, size)
     return 2 * (sum(kept.values()) + part.numel() * part.element_size() + out.numel())
 
 

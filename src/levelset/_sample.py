@@ -7,6 +7,7 @@ from torch import Tensor
 
 from levelset._projection import Projection
 from levelset._tools.arguments import checked
+from levelset._tools.calling import Caller, tensor_of, undifferentiable
 from levelset._tools.least_norm import least_norm
 from levelset._tools.modes import draws_or_couples
 from levelset._typing import Field
@@ -78,15 +79,14 @@ def attach(field: Field, projection: Projection) -> Tensor:
     points = projection.points.detach()
     with torch.enable_grad():
         leaf = points.clone().requires_grad_()
-        arguments = (leaf,) if projection.labels is None else (leaf, projection.labels)
-        values = field(*arguments)
-        if not isinstance(values, Tensor) or values.dim() not in (1, 2) or len(values) != len(leaf):
-            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            message = f"attach: `field` must return (n,) or (n, l), got {got}."
+        # A copy, as a field may write into its input.
+        out = Caller("attach", field)(leaf.clone(), projection.labels, owned=True)
+        values = tensor_of("attach", "field", out, len(leaf))
+        if values.dim() not in (1, 2) or len(values) != len(leaf):
+            message = f"attach: `field` must return (n,) or (n, l), got {tuple(values.shape)}."
             raise FieldError(message)
         if not values.requires_grad:
-            message = "attach: `field` must be differentiable in its points; its values are not."
-            raise FieldError(message)
+            raise FieldError(undifferentiable("attach"))
         values = (values.unsqueeze(1) if values.dim() == 1 else values).to(points.dtype)
         jacobian = torch.stack(
             [

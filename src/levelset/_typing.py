@@ -45,8 +45,8 @@ FieldLabels: TypeAlias = Annotated[Any, "field labels"]
 Field: TypeAlias = Callable[..., Tensor]
 """A function whose level sets are studied: `(n, *d) [, labels (n,)] -> (n,)` or `(n, l)`.
 
-Rows are mapped independently. A module is held in evaluation mode while it is measured; a closure
-hides its module from that, so wrap it in one, or hold it with `frozen` yourself.
+Rows are mapped independently. A module is held in evaluation mode while it is measured, also one
+that a function calls by name; hold one that it reaches in another way with `frozen` yourself.
 """
 
 

@@ -6,10 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from levelset._logits import AsLogits, Outputs, Reader
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import bounds_pair
+from levelset._tools.calling import tensor_of
 from levelset._tools.checks import check_labels, check_points, integer_labels, row_labels
-from levelset._typing import Bounds, FieldLabels, Labels, Logits, PerPoint, Points
+from levelset._tools.modes import modules_of
+from levelset._typing import Bounds, FieldLabels, Labels, PerPoint, Points
 from levelset.errors import FieldError, ParameterError, ShapeError
 
 __all__ = ["Classifier", "Component", "LogitDifference", "Margin"]
@@ -17,19 +20,38 @@ __all__ = ["Classifier", "Component", "LogitDifference", "Margin"]
 Bound = float | Sequence[float] | Tensor
 
 
-class Classifier(nn.Module):
-    r"""A model with the box its inputs live in, and its own normalisation inside.
+class Classifier(AsLogits):
+    r"""A model with the box its inputs live in, its normalisation inside, and logits outside.
 
     Everything outside this class speaks the data's own units: points in the bounds go in, logits
-    come out. The model sees (x - mean) / std.
+    `(n, k)` come out. The model sees (x - mean) / std.
+
+    A model with one output a point is a binary classifier. Its logit f becomes the logits (0, f):
+    class 1 is where f > 0. Its probability p becomes (0, log p - log(1 - p)): class 1 is where
+    p > 1/2. Rows of probabilities become their logarithms. Where the last function that the model
+    calls is a sigmoid or a softmax, the logits are the input of that, so that nothing saturates.
+
+    With `outputs=None` this is found out at the first call: by that last function; else by the
+    outputs, which are probabilities where they are never negative and sum to 1, or, one a point,
+    lie between 0 and 1, at the first points and on eight patterns of sizes 1 and 1,000. Every
+    function that takes a classifier does the same.
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
+        model: Maps `(n, *d)` to logits or probabilities `(n, k)`, or, with one output, `(n,)` or
+            `(n, 1)`; or to an object that has these as `logits`.
         bounds: Smallest and largest value of an input, in the data's own units: numbers, one
             number a channel, `(c,)`, or arrays of the shape of a point.
         mean: Subtracted from the points: one number, or one a channel, `(c,)`.
         std: Divides the points after that: one number, or one a channel, `(c,)`.
         classes: Names of the classes, in the order of the logits.
+        outputs: What the model returns: `logits`, `logit`, `probabilities` or `probability`;
+            `None` to find out, with a warning where they are probabilities.
+
+    Raises:
+        FieldError: From a call, if the model returns something else.
+
+    Warns:
+        LevelSetWarning: At the first call, if the model is found to return probabilities.
 
     Example:
         >>> import torch
@@ -38,6 +60,9 @@ class Classifier(nn.Module):
         >>> classifier = Classifier(model, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
         >>> classifier(torch.zeros(4, 3, 2, 2)).shape
         torch.Size([4, 3])
+        >>> binary = torch.nn.Sequential(torch.nn.Linear(12, 1), torch.nn.Sigmoid())
+        >>> Classifier(binary, outputs="probability")(torch.zeros(4, 12)).shape
+        torch.Size([4, 2])
     """
 
     mean: Tensor | None
@@ -52,9 +77,9 @@ class Classifier(nn.Module):
         mean: Bound | None = None,
         std: Bound | None = None,
         classes: Sequence[str] | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model, outputs)
         self.bounds = _plain(bounds_pair("Classifier", bounds))
         self.classes = None if classes is None else tuple(classes)
         self.register_buffer("mean", _per_channel("mean", mean), persistent=False)
@@ -63,16 +88,15 @@ class Classifier(nn.Module):
             message = f"Classifier: `std` must be positive, got {self.std.flatten().tolist()}."
             raise ParameterError(message)
 
-    def forward(self, points: Points) -> Logits:
-        """Return the logits of points in the data's own units."""
-        check_points("Classifier", points)
+    def read(self, function: str, points: Tensor) -> Tensor:
+        """Return the logits of points in the data's own units; `function` is for messages."""
+        check_points(function, points)
         normal = points
         if self.mean is not None:
             normal = normal - _align("mean", self.mean, points)
         if self.std is not None:
             normal = normal / _align("std", self.std, points)
-        logits: Tensor = self.model(normal)
-        return logits
+        return super().read(function, normal)
 
 
 class Margin(nn.Module):
@@ -82,26 +106,22 @@ class Margin(nn.Module):
     boundary of class y (Atzmon et al. 2019, Eq. 1).
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`, k at least 2.
+        model: Any classifier: one output or several, logits or probabilities, as
+            [`Classifier`][levelset.Classifier] reads them.
     """
 
     @checked
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self._reader = Reader()
 
     def forward(self, points: Points, labels: Labels | None = None) -> PerPoint:
         """Return the margins `(n,)` of points with labels `(n,)`."""
         if labels is None:
             message = "Margin: `labels` must be given, one class per point, got None."
             raise ParameterError(message)
-        logits = _logits("Margin", self.model, points)
-        if logits.shape[1] < 2:
-            message = (
-                f"Margin: `model` must return at least two logits a point, got {logits.shape[1]}. "
-                "Turn one logit f into (0, f)."
-            )
-            raise FieldError(message)
+        logits = _logits("Margin", self, points)
         labels = integer_labels("Margin", labels, points, "labels")
         check_labels("Margin", labels, points, logits.shape[1])
         column = labels.unsqueeze(1)
@@ -116,7 +136,8 @@ class LogitDifference(nn.Module):
     where no third class is above both.
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
+        model: Any classifier, as for [`Margin`][levelset.Margin]; of one with a single output f
+            the logits are (0, f).
         i: The first class, for all points; `None` to take it from the labels.
         j: The second class, for all points; `None` to take it from the labels.
     """
@@ -127,6 +148,7 @@ class LogitDifference(nn.Module):
         self.model = model
         self.i = i
         self.j = j
+        self._reader = Reader()
 
     def forward(self, points: Points, labels: FieldLabels = None) -> PerPoint:
         """Return the differences `(n,)`.
@@ -136,7 +158,7 @@ class LogitDifference(nn.Module):
             labels: `(n, 2)` with i and j a point where neither was fixed; `(n,)` with the one
                 that was not; not needed where both were.
         """
-        logits = _logits("LogitDifference", self.model, points)
+        logits = _logits("LogitDifference", self, points)
         if labels is not None and not isinstance(labels, Tensor):
             labels = row_labels("LogitDifference", labels, points, "labels")
         first, second = self._pair(labels, points, logits.shape[1])
@@ -168,7 +190,8 @@ class Component(nn.Module):
     r"""One output of a model as a field, $F(x) = f_k(x)$.
 
     Args:
-        model: Maps `(n, *d)` to `(n, l)`.
+        model: Maps `(n, *d)` to `(n, l)`, or to `(n,)` for one output. Taken as they are: no
+            probability is turned into a logit.
         k: Which output.
     """
 
@@ -180,24 +203,75 @@ class Component(nn.Module):
 
     def forward(self, points: Points) -> PerPoint:
         """Return output k, `(n,)`."""
-        out = _logits("Component", self.model, points)
+        out = tensor_of("Component", "model", self.model(points), len(points))
+        if out.dim() not in (1, 2) or len(out) != len(points):
+            message = (
+                f"Component: `model` must map points {tuple(points.shape)} to ({len(points)}, k), "
+                f"got {tuple(out.shape)}."
+            )
+            raise FieldError(message)
+        out = out.unsqueeze(1) if out.dim() == 1 else out
         if not -out.shape[1] <= self.k < out.shape[1]:
             message = f"Component: `k` must lie in 0 to {out.shape[1] - 1}, got {self.k}."
             raise ParameterError(message)
         return out[:, self.k]
 
 
-def _logits(function: str, model: Any, points: Tensor) -> Tensor:
+def _logits(function: str, field: Margin | LogitDifference, points: Tensor) -> Tensor:
+    """Return the logits `(n, k)` of the model of a field."""
     check_points(function, points)
-    out = model(points)
-    if not isinstance(out, Tensor) or out.dim() != 2 or len(out) != len(points):
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        message = (
-            f"{function}: `model` must map points {tuple(points.shape)} to ({len(points)}, k), "
-            f"got {got}."
-        )
+    logits = field._reader(function, field.model, points)
+    if not logits.is_floating_point():
+        message = f"{function}: `model` must return floating-point logits, got {logits.dtype}."
         raise FieldError(message)
-    return out
+    return logits
+
+
+def bounds_of(function: str, model: Any, points: Tensor) -> tuple[Any, Any]:
+    """Return the bounds of the classifier that a model is or wraps; (0, 1) if there is none.
+
+    A classifier inside a wrapper has bounds in the units of the points if it is handed the points
+    themselves, which one call of the wrapper shows.
+
+    Raises:
+        ParameterError: If a classifier inside is handed something else, as behind a normalisation,
+            or two that are inside have different bounds.
+    """
+    inside = [m for root in modules_of(model) for m in root.modules() if isinstance(m, Classifier)]
+    if isinstance(model, Classifier):
+        return model.bounds
+    if not inside:
+        return (0.0, 1.0)
+    shown = [c.bounds for c in inside if _is_shown(c, model, points[:1])]
+    if len(shown) == len(inside) and all(_same(bounds, shown[0]) for bounds in shown):
+        return shown[0]
+    message = (
+        f"{function}: `bounds` must be given for a model that has a Classifier inside which does "
+        f"not see the points as they are, so that its bounds {inside[0].bounds} are in other "
+        "units. Say `bounds=(low, high)` in the units of the points, or make Classifier the "
+        "outermost module."
+    )
+    raise ParameterError(message)
+
+
+def _is_shown(classifier: Classifier, model: Any, points: Tensor) -> bool:
+    """Return whether a classifier inside a model is called with the points themselves."""
+    seen: list[Tensor] = []
+    hook = classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0].clone()))
+    try:
+        with torch.no_grad():
+            model(points.clone())
+    finally:
+        hook.remove()
+    return bool(seen) and all(
+        s.shape == points.shape and torch.equal(s.to(points.dtype), points) for s in seen
+    )
+
+
+def _same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
+    return all(
+        torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(one, other, strict=True)
+    )
 
 
 def _plain(pair: tuple[Tensor, Tensor]) -> tuple[Any, Any]:

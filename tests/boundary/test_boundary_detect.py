@@ -120,9 +120,6 @@ def test_bad_input_is_refused(setting, tmp_path):
     ):
         with pytest.raises(error, match=words):
             fit(setting, **changed)
-    for field in (nn.Linear(6, 1), lambda points: points.sum(1)):
-        with pytest.raises(FieldError, match="at least two classes, got 1"):
-            fit((field, natural, perturbed))
     with pytest.raises(DataError, match="`natural` must hold at least two inputs, got 1"):
         fit((model, natural[:1], perturbed))
     with pytest.raises(ShapeError, match="`perturbed` must have inputs of the shape"):

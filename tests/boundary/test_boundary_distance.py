@@ -224,7 +224,9 @@ def test_messages() -> None:
         distance(model, points, torch.tensor([0, 1, 2, 0]))
     with pytest.raises(ShapeError, match=r"one row per point \(4\), got \(3,\)"):
         distance(model, points, torch.tensor([0, 1, 0]))
-    with pytest.raises(FieldError, match=r"at least two logits a point, got 1"):
-        distance(nn.Linear(3, 1), points)
+    with pytest.raises(
+        FieldError, match=r"must map points \(\d, 3\) to \(\d, k\), got \(\d, 1, 3\)"
+    ):
+        distance(nn.Unflatten(1, (1, 3)), points)
     with pytest.raises(FieldError, match=r"failed on points of shape \(4, 3\)"):
         distance(nn.Linear(5, 2), points)

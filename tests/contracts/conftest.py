@@ -172,7 +172,7 @@ def _distortion(model, points, labels):
 
 def _transfer(model, points, labels, **options):
     attack = functools.partial(attacks.fgsm, radius=0.2, bounds=(-1.0, 2.0))
-    models = {"one": model, "pair": nn.Sequential(model, nn.Softmax(1))}
+    models = {"one": model, "pair": nn.Sequential(model, nn.LogSoftmax(1))}
     return attacks.transfer(models, points, labels, attack=attack, **options)
 
 

@@ -151,10 +151,12 @@ def test_derivatives_put_off_come_back_to_their_rows(settled, noise, size):
     evaluator = Evaluator("test", model, size)
     points = noise(40, 3)
     values, slopes = exact(model.model, points)
-    few = values[:, 0] > values[:, 0].sort().values[-8]  # 7 rows of 40
+    # Between two values, so that the rounding of another batch decides nothing.
+    level = values[:, 0].sort().values[-8:-6].mean()
+    few = values[:, 0] > level  # 7 rows of 40
 
     def wanted(part: Tensor) -> Tensor:
-        return part[:, 0] > values[:, 0].sort().values[-8]
+        return part[:, 0] > level
 
     _, jacobian = evaluator.value_and_jacobian(points, wanted=wanted)
     assert (jacobian - slopes)[few].abs().max() < 1e-14
@@ -273,10 +275,13 @@ def test_a_field_that_fails_on_images_in_both_layouts_says_why(noise):
 
 
 def test_other_exceptions_of_a_field_are_its_own(noise):
-    def field(x: Tensor) -> Tensor:
-        raise KeyError(math.pi)
+    class OwnError(Exception):
+        pass
 
-    with pytest.raises(KeyError, match=r"3\.14"):
+    def field(x: Tensor) -> Tensor:
+        raise OwnError(math.pi)
+
+    with pytest.raises(OwnError, match=r"3\.14"):
         Evaluator("test", field).values(noise(2, 3))
 
 

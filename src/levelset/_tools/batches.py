@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from levelset._tools.modes import modules_of
+
 __all__ = ["row_batches", "swift_batch"]
 
 # Elements of the points in one evaluation. Measured on two CPU cores with ConvNet-4a (784 inputs):
@@ -33,7 +35,7 @@ def swift_batch(field: Any, points: Tensor, *, gradient: bool = True) -> int:
     """
     if points.device.type != "cpu":
         return max(len(points), 1)
-    modules = field.modules() if isinstance(field, nn.Module) else ()
+    modules = (module for root in modules_of(field) for module in root.modules())
     convolves = any(isinstance(m, nn.modules.conv._ConvNd) for m in modules)
     other = _OTHER_ELEMENTS if gradient else _OTHER_ELEMENTS_FORWARD
     elements = _CONVOLUTION_ELEMENTS if convolves else other

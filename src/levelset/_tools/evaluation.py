@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.batches import row_batches, swift_batch
+from levelset._tools.calling import FAILURES, Caller, tensor_of, undifferentiable
 from levelset._typing import Field
 from levelset.errors import FieldError
 
@@ -42,7 +43,11 @@ class Evaluator:
     batch_size: int | None = None
     forwards: int = 0
     backwards: int = 0
-    _swift_layout: bool = dataclass_field(default=True, repr=False)
+    _caller: Caller = dataclass_field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Begin to know how the field wants to be called."""
+        self._caller = Caller(self.function, self.field)
 
     def outputs(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return what the field returns, `(n, *)`, without any graph."""
@@ -90,8 +95,8 @@ class Evaluator:
         """Return values, derivatives, and the rows whose derivatives are still owed."""
         with torch.enable_grad():
             # Requiring the gradient on the copy in the network's layout spares a copy back.
-            leaf = self._laid_out(points.detach()).requires_grad_()
-            values = _as_equations(self._call(leaf, labels, prepared=True))
+            leaf = self._caller.laid_out(points.detach()).requires_grad_()
+            values = _as_equations(self._call(leaf, labels, owned=True))
             detached = values.detach()
             if wanted is not None:
                 late = wanted(detached).nonzero().flatten()
@@ -99,11 +104,7 @@ class Evaluator:
                     nothing = detached.new_zeros(*detached.shape, points[0].numel())
                     return detached, nothing, late if len(late) else None
             if not values.requires_grad:
-                message = (
-                    f"{self.function}: `field` must be differentiable in its points, but its "
-                    "values carry no gradient. Does it detach them, or run without gradients?"
-                )
-                raise FieldError(message)
+                raise FieldError(undifferentiable(self.function))
             jacobian = _rows_of_jacobian(values, leaf)
         self.backwards += values.numel()
         return detached, jacobian, None
@@ -114,58 +115,13 @@ class Evaluator:
             size = min(size, self.batch_size)
         return row_batches(len(points), size)
 
-    def _laid_out(self, points: Tensor) -> Tensor:
-        """Return a copy of the points in the strides that convolutions run fastest on."""
-        if not self._swift_layout or points.dim() != 4 or points.device.type != "cpu":
-            return points.clone(memory_format=torch.contiguous_format)
-        n, c, h, w = points.shape
-        # Written out because `channels_last` is ambiguous, and so ignored, for one channel.
-        copy = torch.empty_strided(
-            (n, c, h, w), (c * h * w, 1, w * c, c), dtype=points.dtype, device=points.device
-        )
-        return copy.copy_(points)
-
-    def _call(self, points: Tensor, labels: Tensor | None, *, prepared: bool = False) -> Tensor:
-        given = points if prepared and self._swift_layout else self._laid_out(points)
-        arguments = (given,) if labels is None else (given, labels)
-        try:
-            out = self.field(*arguments)
-        except RuntimeError as error:
-            out = self._call_plainly(points, labels, error)
+    def _call(self, points: Tensor, labels: Tensor | None, *, owned: bool = False) -> Tensor:
+        out = self._caller(points, labels, owned=owned)
         self.forwards += len(points)
         return self._checked(out, points)
 
-    def _call_plainly(self, points: Tensor, labels: Tensor | None, error: RuntimeError) -> Tensor:
-        """Call again on an ordinary copy, which some fields need.
-
-        Those that `view` activations need the ordinary strides; those that begin by writing into
-        their input need one that is no leaf of the graph.
-        """
-        if not self._swift_layout:
-            raise self._broken(points, error) from error
-        self._swift_layout = False
-        # A copy, still tied to the leaf if there is one: `contiguous` keeps channels-last strides
-        # where there is one channel, and activations would inherit them.
-        plain = points.clone(memory_format=torch.contiguous_format)
-        try:
-            return self.field(plain) if labels is None else self.field(plain, labels)
-        except RuntimeError as second:
-            raise self._broken(points, second) from second
-
-    def _broken(self, points: Tensor, error: RuntimeError) -> FieldError:
-        where = [(t.device, t.dtype) for t in _tensors(self.field)]
-        model = f" with parameters on {where[0][0]} of {where[0][1]}" if where else ""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        message = (
-            f"{self.function}: `field`{model} failed on points of shape {tuple(points.shape)} on "
-            f"{points.device} of {points.dtype}: {reason}"
-        )
-        return FieldError(message)
-
-    def _checked(self, out: Tensor, points: Tensor) -> Tensor:
-        if not isinstance(out, Tensor):
-            message = f"{self.function}: `field` must return a tensor, got {type(out).__name__}."
-            raise FieldError(message)
+    def _checked(self, out: Any, points: Tensor) -> Tensor:
+        out = tensor_of(self.function, "field", out, len(points))
         if out.dim() not in (1, 2) or len(out) != len(points):
             message = (
                 f"{self.function}: `field` must map points {tuple(points.shape)} to "
@@ -182,7 +138,7 @@ class Evaluator:
         try:
             with torch.no_grad():
                 out = self.field(points) if labels is None else self.field(points, labels)
-        except (RuntimeError, IndexError):
+        except FAILURES:
             return points.new_zeros(0)
         is_field = isinstance(out, Tensor) and out.dim() in (1, 2) and len(out) == 0
         return out if is_field else points.new_zeros(0)
@@ -206,9 +162,3 @@ def _as_equations(out: Tensor) -> Tensor:
 
 def _rows(labels: Tensor | None, rows: slice) -> Tensor | None:
     return None if labels is None else labels[rows]
-
-
-def _tensors(field: Any) -> list[Tensor]:
-    if not isinstance(field, torch.nn.Module):
-        return []
-    return [t for t in (*field.parameters(), *field.buffers()) if t.is_floating_point()]

@@ -1,12 +1,15 @@
 """Holding modules still while they are measured, and giving them back as they were found."""
 
+import functools
+import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
-__all__ = ["draws_or_couples", "frozen"]
+__all__ = ["draws_or_couples", "frozen", "modules_of"]
 
 
 @contextmanager
@@ -18,10 +21,15 @@ def frozen(*fields: Any) -> Iterator[None]:
     of parameters would cost time and memory for nothing. On exit, also by an exception, every
     module gets its own mode back and every parameter its own `requires_grad`.
 
-    Callables that are not modules are passed over: what a closure hides is not held.
+    Functions are looked through for the modules that they call by name: `lambda x: model(x)[0]`,
+    `functools.partial(model, mask=mask)` and `model.predict` hold `model` still. What they reach in
+    other ways (an attribute of an object, an entry of a list) is not held.
+
+    Recurrent layers on a CUDA device are run without cuDNN meanwhile, which has no gradients for
+    them in evaluation mode.
 
     Args:
-        fields: Fields or models, in any number; what is no `torch.nn.Module` is ignored.
+        fields: Fields or models, in any number; what holds no `torch.nn.Module` is ignored.
 
     Example:
         >>> from torch import nn
@@ -33,21 +41,59 @@ def frozen(*fields: Any) -> Iterator[None]:
         >>> model.training
         True
     """
-    modules = [m for field in fields if isinstance(field, nn.Module) for m in field.modules()]
-    parameters = [p for field in fields if isinstance(field, nn.Module) for p in field.parameters()]
+    roots = [root for field in fields for root in modules_of(field)]
+    modules = [module for root in roots for module in root.modules()]
+    # Of tensors made under `torch.inference_mode` this flag can be neither set nor needed.
+    parameters = [p for root in roots for p in root.parameters() if not p.is_inference()]
     modes = [(m, m.training) for m in modules]
     wanted = [(p, p.requires_grad) for p in parameters]
     try:
-        for field in fields:
-            if isinstance(field, nn.Module):
-                _switch(field, training=False)
+        for root in roots:
+            _switch(root, training=False)
         for parameter in parameters:
             parameter.requires_grad_(False)
-        yield
+        with ExitStack() as stack:
+            if any(isinstance(m, nn.RNNBase) and _on_cuda(m) for m in modules):
+                stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            yield
     finally:
         for parameter, flag in wanted:
             parameter.requires_grad_(flag)
         _restore(modes)
+
+
+def modules_of(field: Any) -> list[nn.Module]:
+    """Return the outermost modules of a callable: itself, or those that a function calls by name.
+
+    Looks through `functools.partial`, bound methods, the closure and globals of functions, and
+    through functions that a module has for its `model`.
+    """
+    if isinstance(field, nn.Module):
+        inner = [vars(module).get("model") for module in field.modules()]
+        return [field, *(root for part in inner if part is not None for root in modules_of(part))]
+    if isinstance(field, functools.partial):
+        parts: tuple[Any, ...] = (field.func, *field.args, *field.keywords.values())
+        return [root for part in parts for root in modules_of(part)]
+    if isinstance(field, types.MethodType):
+        return modules_of(field.__self__) if isinstance(field.__self__, nn.Module) else []
+    if not isinstance(field, types.FunctionType):
+        return []
+    cells = [cell.cell_contents for cell in field.__closure__ or () if _is_filled(cell)]
+    known = [field.__globals__.get(name) for name in field.__code__.co_names]
+    called = {id(part): part for part in (*cells, *known) if isinstance(part, nn.Module)}
+    return [root for part in called.values() for root in modules_of(part)]
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    """Return whether a variable of a closure has a value yet."""
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
+
+
+def _on_cuda(module: nn.Module) -> bool:
+    return any(parameter.is_cuda for parameter in module.parameters())
 
 
 def _switch(module: nn.Module, *, training: bool) -> None:
@@ -75,9 +121,8 @@ _RANDOM_OR_COUPLED = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._Batch
 
 def draws_or_couples(field: Any) -> str | None:
     """Return the name of a layer that is random or couples rows in its present mode, or none."""
-    if not isinstance(field, nn.Module):
-        return None
-    for name, module in field.named_modules():
+    named = (pair for root in modules_of(field) for pair in root.named_modules())
+    for name, module in named:
         if module.training and isinstance(module, _RANDOM_OR_COUPLED):
             return f"{type(module).__name__} `{name}`" if name else type(module).__name__
     return None

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from levelset._logits import as_logits
 from levelset._tools.bounds import fit_bounds
 from levelset._tools.checks import (
     check_batch_size,
@@ -16,7 +17,7 @@ from levelset._tools.norms import norm_of
 from levelset._typing import Bounds
 from levelset.attacks._attack import Attack
 from levelset.errors import FieldError, ParameterError
-from levelset.fields import Classifier, LogitDifference, Margin
+from levelset.fields import LogitDifference, Margin, bounds_of
 
 __all__ = ["Problem", "runners_up"]
 
@@ -44,9 +45,10 @@ class Problem:
         check_points(function, points)
         check_finite(function, points)
         check_batch_size(function, batch_size)
+        self.low, self.high = box_of(function, model, points, bounds)
+        model = as_logits(function, model, points.detach())
         self.function, self.model, self.norm = function, model, norm
         self.points = points.detach()
-        self.low, self.high = box_of(function, model, points, bounds)
         self.batch_size = batch_size
         field = Margin(model) if targets is None else _Shortfall(model)
         self.field = Evaluator(function, field, batch_size)
@@ -178,12 +180,6 @@ class Problem:
         return self.labels[rows] if self.targets is None else self.targets[rows]
 
     def _check_logits(self, logits: Tensor) -> None:
-        if len(logits) and logits.shape[1] < 2:
-            message = (
-                f"{self.function}: `model` must return at least two logits a point, "
-                f"got {logits.shape[1]}. Turn one logit f into (0, f)."
-            )
-            raise FieldError(message)
         bad = ~logits.isfinite().all(1)
         if bad.any():
             message = (
@@ -219,7 +215,7 @@ def box_of(
     Where none is given, it is the classifier's own, or 0 to 1.
     """
     if bounds is None:
-        bounds = model.bounds if isinstance(model, Classifier) else (0.0, 1.0)
+        bounds = bounds_of(function, model, points.detach())
     return fit_bounds(function, bounds, points)
 
 
@@ -232,6 +228,7 @@ def runners_up(
     """
     check_points(function, points)
     check_batch_size(function, batch_size)
+    model = as_logits(function, model, points.detach())
     logits = Evaluator(function, model, batch_size).values(points)
     if logits.shape[1] < 2 or len(logits) == 0:
         return torch.zeros(len(points), dtype=torch.int64, device=points.device)

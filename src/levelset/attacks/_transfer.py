@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_callable, check_instance, check_labels
 from levelset._tools.evaluation import Evaluator
@@ -120,7 +121,8 @@ def _accuracies(
     shares = []
     for model in models.values():
         with frozen(model):
-            logits = Evaluator("transfer", model, batch_size).values(points)
+            read = as_logits("transfer", model, points.detach())
+            logits = Evaluator("transfer", read, batch_size).values(points)
         check_labels("transfer", labels, points, logits.shape[1])
         shares.append((logits.argmax(1) == labels).double().mean())
     return torch.stack(shares)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from levelset._probes import check_field
+from levelset._probes import check_classifier
 from levelset._tools.batches import row_batches, swift_batch
+from levelset._tools.calling import Caller
 from levelset._tools.checks import check_labels, first_rows
 from levelset._tools.evaluation import Evaluator
 from levelset.errors import FieldError
@@ -60,13 +61,10 @@ def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
 
 def _answers_labels(model: nn.Module, points: Tensor, measures: Sequence[str]) -> bool:
     """Return whether the model answers labels; refuse it where logits are needed."""
-    first = points[:_PROBED].clone()
-    try:
-        with torch.no_grad():
-            found = model(first)
-    except RuntimeError:  # told in full when all inputs are evaluated
-        return False
-    if not isinstance(found, Tensor) or found.is_floating_point():
+    first = points[:_PROBED]
+    with torch.no_grad():
+        found = Caller("audit", model, "model")(first)
+    if found.is_floating_point():
         return False
     if found.shape == (len(first),) and set(measures) == {"persistence"}:
         return True
@@ -81,8 +79,9 @@ def _answers_labels(model: nn.Module, points: Tensor, measures: Sequence[str]) -
 def _labels(model: nn.Module, points: Tensor, batch_size: int | None) -> Tensor:
     size = swift_batch(model, points, gradient=False)
     size = size if batch_size is None else min(size, batch_size)
+    caller = Caller("audit", model, "model")
     with torch.no_grad():
-        found = torch.cat([model(points[rows].clone()) for rows in row_batches(len(points), size)])
+        found = torch.cat([caller(points[rows]) for rows in row_batches(len(points), size)])
     if bool((found < 0).any()):
         message = f"audit: `model` must return labels of at least 0, got {int(found.min())}."
         raise FieldError(message)
@@ -100,11 +99,6 @@ def _logits(model: nn.Module, points: Tensor, labels: Tensor, batch_size: int | 
             "Check its weights and the scale of the inputs."
         )
         raise FieldError(message)
-    if logits.shape[1] < 2:
-        message = (
-            f"audit: `model` must return (n, k) logits with k >= 2, got k = {logits.shape[1]}."
-        )
-        raise FieldError(message)
     check_labels("audit", labels, points, logits.shape[1])
-    check_field(model, points[:_PROBED]).raise_if_unfit()
+    check_classifier(model, points[:_PROBED]).raise_if_unfit()
     return logits

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_batch_size,
@@ -115,6 +116,7 @@ def audit(
         box = box_of("audit", model, points, bounds)
         if classes is None and isinstance(model, Classifier):
             classes = model.classes
+        given, model = model, as_logits("audit", model, points.detach(), labels=True)
         logits = first_answers(model, points, labels, measures, batch_size)
         labels = labels.long()
         names = _class_names(logits, labels, classes)
@@ -133,7 +135,7 @@ def audit(
         folder = None if out is None else Path(out)
         store = None
         if folder is not None:
-            content = manifest(model, points, labels, _options(measures, policy, names))
+            content = manifest(given, points, labels, _options(measures, policy, names))
             start_run(folder, content, resume=resume)
             store = Parts(folder, identity(content), policy.norms)
         work = Work(model, points, labels, logits, tuple(measures), policy, progress)

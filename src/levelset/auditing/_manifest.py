@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.files import make_folder, remove_leftovers, write_json
+from levelset._tools.modes import modules_of
 from levelset.errors import RunError
 
 __all__ = [
@@ -42,11 +43,12 @@ def fingerprint(*tensors: Tensor) -> str:
 def model_fingerprint(model: nn.Module) -> str:
     """Return a short hash of a model's weights and buffers, and of what its modules are."""
     digest = hashlib.sha256()
-    for name, module in model.named_modules():
-        digest.update(f"{name}:{type(module).__name__}:{module.extra_repr()};".encode())
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    for name in sorted(tensors):
-        digest.update(f"{name}:{fingerprint(tensors[name].flatten())};".encode())
+    for root in modules_of(model):
+        for name, module in root.named_modules():
+            digest.update(f"{name}:{type(module).__name__}:{module.extra_repr()};".encode())
+        tensors = {**dict(root.named_parameters()), **dict(root.named_buffers())}
+        for name in sorted(tensors):
+            digest.update(f"{name}:{fingerprint(tensors[name].flatten())};".encode())
     return digest.hexdigest()[:16]
 
 

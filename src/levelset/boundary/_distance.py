@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_labels, check_points
 from levelset._tools.evaluation import Evaluator
@@ -152,8 +153,9 @@ def distance(
     check_points("distance", points)
     points = points.detach()
     with frozen(model):
-        evaluator = Evaluator("distance", model, batch_size)
         box = box_of("distance", model, points, bounds)
+        model = as_logits("distance", model, points)
+        evaluator = Evaluator("distance", model, batch_size)
         logits = evaluator.values(points)
         classes = logits.shape[1]
         if labels is None:

@@ -86,7 +86,7 @@ def reconstruction(
     """
     _check(attached, levels, on_data, weight, power)
     error = (cloud.distances(attached).distance - levels.detach().abs()).abs()
-    values = field(on_data)
+    values = field(on_data.clone())  # a copy, for fields that write into their input
     if not isinstance(values, Tensor) or values.dim() not in (1, 2) or len(values) != len(on_data):
         got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         message = (

@@ -121,7 +121,7 @@ def test_a_classifier_that_draws_only_away_from_the_points_is_found_out():
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (lambda x: x[:, :, None], r"must map points \(2, ...\) to logits \(2, k\) or to labels"),
+        (lambda x: x[:, :, None], r"must map points \(2, 3\) to \(2, k\), got \(2, 3, 1\)"),
         (lambda x: None, "got NoneType"),
         (lambda x: x * torch.nan, "must return numbers, got NaN"),
         (lambda x: x @ torch.ones(7, 2), r"`model` failed on points of shape \(2, 3\)"),

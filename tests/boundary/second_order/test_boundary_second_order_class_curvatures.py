@@ -177,11 +177,24 @@ def test_other_smoothings_are_refused(smoothing):
 
 
 @pytest.mark.messages
-def test_what_has_no_boundary_between_classes_is_refused():
+def test_a_single_output_has_one_boundary():
     smoothing = CentralDifference(0.1)
-    for field in (nn.Linear(2, 1), lambda x: x.sum(1)):
-        with pytest.raises(FieldError, match=r"at least two classes, got 1 a point"):
-            class_curvatures(field, torch.ones(1, 2), smoothing=smoothing)
+    # Class 1 is outside of a sphere of radius 2, so at its inside points the mean curvature is 1/r.
+    for field in (
+        lambda x: x.square().sum(1) - 4.0,
+        lambda x: x.square().sum(1, keepdim=True) - 4.0,
+    ):
+        points = torch.tensor([[1.0, 0.5, 0.0], [3.0, 0.0, 0.0]], dtype=torch.float64)
+        found = class_curvatures(field, points, smoothing=smoothing)
+        radius = points.norm(dim=1)
+        # F = f_i - f_j grows inwards for class 0, and outwards for class 1.
+        assert found[0, 1] == pytest.approx(-1.0 / float(radius[0]), rel=1e-9)
+        assert found[1, 0] == pytest.approx(1.0 / float(radius[1]), rel=1e-9)
+        assert found.isnan().tolist() == [[True, False], [False, True]]
+
+
+def test_points_of_one_number_are_refused():
+    smoothing = CentralDifference(0.1)
     with pytest.raises(ShapeError, match="`points` must have at least two numbers each, got 1"):
         class_curvatures(nn.Linear(1, 3), torch.ones(4, 1), smoothing=smoothing)
 

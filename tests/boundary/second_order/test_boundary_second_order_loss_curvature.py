@@ -83,8 +83,8 @@ def test_bad_input_is_refused(settled, noise):
         loss_curvature(net, points.half())
     with pytest.raises(FieldError, match="`model` must return finite logits"):
         loss_curvature(lambda x: net(x) / 0.0, points)
-    with pytest.raises(FieldError, match="must return logits"):
-        loss_curvature(lambda x: x.sum(1), points)
+    with pytest.raises(FieldError, match=r"must map points \(2, 7\) to \(2, k\), got \(2, 1, 7\)"):
+        loss_curvature(lambda x: x.unsqueeze(1), points)
     with pytest.raises(ShapeError, match="must be floating point"):
         loss_curvature(net, points.long())
     empty = loss_curvature(net, points[:0], count=2, directions=False)

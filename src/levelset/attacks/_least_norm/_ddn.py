@@ -104,7 +104,7 @@ def _descend(
     here, radius = inputs, torch.full_like(problem.distance[rows], first_radius)
     for step in range(steps):
         _, gradient, across = objective.at(rows, here, check=step == 0)
-        radius = radius * torch.where(across, 1.0 - rate, 1.0 + rate)
+        radius = radius * torch.where(across, 1.0 - rate, 1.0 + rate).to(radius.dtype)
         share = 0.5 * (1.0 + math.cos(math.pi * step / steps))
         size = _LAST_STEP + (_FIRST_STEP - _LAST_STEP) * share
         length = norm_of(gradient, 2.0)

@@ -132,7 +132,9 @@ def walk(
         across = value < 0
         length = norm_of(here - inputs, problem.norm)
         nearest = torch.where(across, torch.minimum(nearest, length), nearest)
-        slack = (slack * torch.where(across, _LESS, _MORE)).clamp(_LEAST_SLACK, _MOST_SLACK)
+        # Of two numbers `where` makes torch's default dtype, whatever that is set to.
+        change = torch.where(across, _LESS, _MORE).to(slack.dtype)
+        slack = (slack * change).clamp(_LEAST_SLACK, _MOST_SLACK)
         if step_done is not None:
             step_done()
     return nearest, here

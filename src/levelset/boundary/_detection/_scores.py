@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from levelset._logits import as_logits
 from levelset._tools.modes import frozen
 from levelset.boundary._distance import distance
 from levelset.boundary._sampling._persistence import persistence
@@ -48,6 +49,7 @@ def features(
         return measured(model, points, scale, batch_size, generator, first)
 
     with frozen(model):
+        model = as_logits("detect", model, points.detach())
         curvatures = torch.stack([curvatures_at(scale) for scale in scales], dim=2)
         columns: list[Tensor] = []
         for name in scores:

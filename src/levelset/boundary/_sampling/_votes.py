@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from levelset._logits import as_logits
 from levelset._tools.batches import swift_batch
+from levelset._tools.calling import Caller
 from levelset.boundary._sampling._noise import Noise
 from levelset.errors import FieldError
 
@@ -17,6 +19,8 @@ __all__ = ["Task", "Voter", "Votes"]
 _DEVICE_ELEMENTS = 2**26
 # Rows that are filled together at least, so that small `batch_size` costs no more noise.
 _LEAST_ROWS = 16
+# Points that show whether the model writes into its input.
+_FIRST = 4
 # How often to ask again for classes at noise that changes at least this share of them, and the
 # shares that may differ by rounding: in the same batches, in others.
 _PROBES, _PROBED_SHARE, _ROUNDED_SHARES = 6, 0.1, (0.002, 0.03)
@@ -79,9 +83,11 @@ class Voter:
         paired: bool = True,
         batch_size: int | None = None,
     ) -> None:
-        self.function, self.model, self.noise, self.paired = function, model, noise, paired
+        model = as_logits(function, model, points.detach(), labels=True)
+        self.function, self.noise, self.paired = function, noise, paired
         self.shape = points.shape[1:]
-        self._flat = _flatten(points.detach())
+        self._flat = _flatten(points.detach()).clone()
+        self._caller, self._writes = Caller(function, model, "model"), False
         swift = swift_batch(model, points, gradient=False)
         if points.device.type != "cpu":
             swift = max(_DEVICE_ELEMENTS // max(noise.size, 1), 1)
@@ -92,9 +98,10 @@ class Voter:
         # Views made once and for all, for making one costs as much as filling ten rows.
         self._sides = self._buffer.unbind(1)
         self._copies = _unflatten(self._buffer.flatten(0, 1), self.shape)
-        self._plain, self.logits = False, 0
+        self.logits = 0
         self._highest: list[Tensor] = []
         with torch.no_grad():
+            self._writes = self._writes_into(self._flat[:_FIRST])
             self.classes, again = self._all(self._flat), self._all(self._flat)
         self._raise_if_nan()
         self.evaluations = torch.ones_like(self.classes)
@@ -184,11 +191,14 @@ class Voter:
         if self._probed and rows == self._copies.shape[0] <= self._batch:
             return self._classify(self._copies)
         copies = self._buffer[:filled].flatten(0, 1)
-        labels = self._all(copies)
-        if not self._probed:
-            self._probed = True
-            # In the same batches, for rounding may depend on them.
-            self._raise_if_random(labels != self._all(copies), "noisy copies")
+        if self._probed:
+            return self._all(copies)
+        self._probed, given = True, copies.clone()
+        labels = self._all(given)
+        # Some models write only beyond a bound, where no point lies but its noisy copies do.
+        self._writes = self._writes or not torch.equal(given, copies)
+        # In the same batches, for rounding may depend on them.
+        self._raise_if_random(labels != self._all(copies), "noisy copies")
         return labels
 
     def _probe(self, copies: Tensor, labels: Tensor, moved: float) -> None:
@@ -217,26 +227,13 @@ class Voter:
         return torch.cat([self._classify(_unflatten(part, self.shape)) for part in parts])
 
     def _classify(self, points: Tensor) -> Tensor:
-        try:
-            out = self.model(points.contiguous() if self._plain else points)
-        except RuntimeError as error:
-            out = self._call_plainly(points, error)
-        return self._labels(out, points.shape[0])
+        return self._labels(self._caller(points, owned=not self._writes), points.shape[0])
 
-    def _call_plainly(self, points: Tensor, error: RuntimeError) -> Any:
-        """Call again in the ordinary layout, which some models need (`view` on activations)."""
-        if not self._plain and points.dim() == 4:
-            self._plain = True
-            try:
-                return self.model(points.contiguous())
-            except RuntimeError as second:
-                error = second
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        message = (
-            f"{self.function}: `model` failed on points of shape {tuple(points.shape)} on "
-            f"{points.device} of {points.dtype}: {reason}"
-        )
-        raise FieldError(message) from error
+    def _writes_into(self, points: Tensor) -> bool:
+        """Return whether the model writes into its input, by rows of the buffer's layout."""
+        given = points.clone()
+        self._all(given)
+        return not torch.equal(given, points)
 
     def _labels(self, out: Any, rows: int) -> Tensor:
         if isinstance(out, Tensor) and out.dim() in (1, 2) and out.shape[0] == rows:

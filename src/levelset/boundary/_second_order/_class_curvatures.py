@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.func import jvp
 
+from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches, swift_batch
 from levelset._tools.checks import check_batch_size, check_finite, check_points
@@ -94,6 +95,7 @@ def measured(
     """Return the class curvatures, with noise from the streams `rows`, `(n,)`."""
     _check(points, smoothing, batch_size)
     with frozen(model):
+        model = as_logits("class_curvatures", model, points.detach())
         plain = Evaluator("class_curvatures", model, batch_size).values(points)
         _check_logits(plain)
         called: Field = model
@@ -166,7 +168,7 @@ def _in_forward_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
     """Return the second derivatives `(m, k)` along one direction a point, of all logits at once."""
 
     def first(at: Tensor) -> Tensor:
-        slope: Tensor = jvp(field, (at,), (along,))[1]
+        slope: Tensor = jvp(lambda x: field(x.clone()), (at,), (along,))[1]
         return slope
 
     with torch.no_grad(), warnings.catch_warnings():
@@ -181,7 +183,7 @@ def _in_reverse_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
     columns = []
     with torch.enable_grad():
         leaf = points.detach().clone().requires_grad_()
-        for logit in field(leaf).unbind(1):
+        for logit in field(leaf.clone()).unbind(1):  # no leaf: fields may write into their input
             (slope,) = grad(logit.sum(), leaf, create_graph=True, materialize_grads=True)
             column = torch.zeros_like(leaf)
             if slope.requires_grad:
@@ -244,12 +246,6 @@ def _check(points: Tensor, smoothing: object, batch_size: int | None) -> None:
 
 
 def _check_logits(logits: Tensor) -> None:
-    if len(logits) and logits.shape[1] < 2:
-        message = (
-            "class_curvatures: `model` must return logits (n, k) of at least two classes, got "
-            f"{logits.shape[1]} a point. Of one field F take `curvature`."
-        )
-        raise FieldError(message)
     if not bool(logits.isfinite().all()):
         message = "class_curvatures: `model` must return finite logits, got NaN or infinity."
         raise FieldError(message)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.batches import row_batches, swift_batch
+from levelset._tools.calling import Caller, tensor_of, undifferentiable
 from levelset._tools.convolutions import LinearConvolutions
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.random import Streams
@@ -95,7 +96,7 @@ class _Autograd:
     """The exact second derivative: the graph of the gradient is kept, each product reads it."""
 
     def __init__(self, function: str, called: Field, points: Tensor, labels: Tensor | None) -> None:
-        self.function, self.called = function, called
+        self.function, self.caller = function, Caller(function, called)
         self.points, self.labels = points, labels
         self.leaf, values, self.graph = self._differentiate(points, labels)
         self.values, self.gradient = values, self.graph.detach().flatten(1)
@@ -135,21 +136,12 @@ class _Autograd:
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             leaf = points.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
-            given = leaf.clone()  # no leaf, for fields that write into their input
-            try:
-                with LinearConvolutions():
-                    out = self.called(given) if labels is None else self.called(given, labels)
-            except RuntimeError as error:
-                Evaluator(self.function, self.called).value_and_jacobian(points, labels)
-                message = f"{self.function}: `field` failed: {str(error).splitlines()[0]}"
-                raise FieldError(message) from error
+            with LinearConvolutions():  # no leaf, for fields that write into their input
+                out = self.caller(leaf.clone(), labels, owned=True)
+            out = tensor_of(self.function, "field", out, len(points))
             values = one_equation(self.function, out, points)
             if not values.requires_grad:
-                message = (
-                    f"{self.function}: `field` must be differentiable in its points, but its "
-                    "values carry no gradient. Does it detach them, or run without gradients?"
-                )
-                raise FieldError(message)
+                raise FieldError(undifferentiable(self.function))
             (gradient,) = torch.autograd.grad(
                 values.sum(), leaf, create_graph=True, materialize_grads=True
             )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
 from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_points
@@ -146,13 +147,14 @@ def loss_curvature(
     check_count("loss_curvature", count, ends, e)
     check_smoothing("loss_curvature", smoothing, optional=True)
     method = choose_method("loss_curvature", method, count, smoothing, points)
-    field = _CrossEntropy(model)
     draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
     streams = Streams(generator, points) if draws and len(points) else None
     kept = MATRICES * e * e if isinstance(method, Exact) else (64 + 2 * method.products) * e
     if isinstance(smoothing, GaussianSmoothing):
         kept += 4 * smoothing.draws * e
     with frozen(model):
+        model = as_logits("loss_curvature", model, points.detach())
+        field = _CrossEntropy(model)
         labels = _labels(model, points, labels, batch_size)
         parts = [_nothing(points, count, ends, smoothing, directions=directions)]
         for cut in row_batches(len(points), points_together(model, points, batch_size, kept)):
