@@ -85,7 +85,7 @@ def mutated_zip(data: bytes, random: Random) -> bytes:
                     name = mutated(name.encode(), random).decode("latin-1")
                 if random.random() < 0.05:
                     continue
-            with contextlib.suppress(ValueError), warnings.catch_warnings():
+            with contextlib.suppress(ValueError, IndexError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 new.writestr(name.replace("\0", "0"), content)
     return stream.getvalue()

@@ -120,7 +120,7 @@ def _check_literal(node: ast.expr) -> None:
         _check_number(_literal(node))
 
 
-def _literal(node: ast.expr) -> float:
+def _literal(node: ast.expr) -> int | float:
     negative = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub)
     inner = node.operand if isinstance(node, ast.UnaryOp) and negative else node
     if not isinstance(inner, ast.Constant) or not isinstance(inner.value, int | float):
@@ -128,7 +128,7 @@ def _literal(node: ast.expr) -> float:
     return -inner.value if negative else inner.value
 
 
-def _check_number(value: float) -> None:
+def _check_number(value: int | float) -> None:
     if not abs(value) < 2**64:
         raise ValueError("a number beyond 64 bits")
 

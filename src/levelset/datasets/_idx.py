@@ -5,7 +5,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +103,7 @@ def _parse(path: Path, *, axes: int) -> NDArray[Any]:
         raise DataError(message) from error
 
 
-def _parse_stream(stream: IO[bytes], path: Path, axes: int) -> NDArray[Any]:
+def _parse_stream(stream: Any, path: Path, axes: int) -> NDArray[Any]:
     """Read the header, and no more than it promises."""
     head = stream.read(4 + 4 * axes)
     if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, UNSIGNED_BYTE, axes]):

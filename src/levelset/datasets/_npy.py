@@ -1,7 +1,7 @@
 """One array of NumPy's format, its header checked against what is there before it is read."""
 
 import math
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ HEADERS = {
 }
 
 
-def read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
+def read_array(stream: Any, size: int) -> NDArray[Any]:
     """Return the array in a stream of so many bytes. Nothing is unpickled.
 
     Raises:
