@@ -439,7 +439,7 @@ def test_a_bomb_in_an_npz_or_a_zip_is_not_inflated(tmp_path, monkeypatch):
             read_images(tmp_path / name)
     bomb_of_zip(tmp_path / "c.pt2", "m/archive_format")
     with pytest.raises(
-        DataError, match=rf"c\.pt2 is too large: 67\d+ bytes, the limit is 16777216, raise it with "
+        DataError, match=r"c\.pt2 is too large: 67\d+ bytes, the limit is 16777216, raise it with "
     ):
         load_model(tmp_path / "c.pt2")
 
