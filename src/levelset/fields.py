@@ -203,6 +203,7 @@ class Component(nn.Module):
 
     def forward(self, points: Points) -> PerPoint:
         """Return output k, `(n,)`."""
+        check_points("Component", points)
         out = tensor_of("Component", "model", self.model(points), len(points))
         if out.dim() not in (1, 2) or len(out) != len(points):
             message = (

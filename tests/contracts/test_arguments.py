@@ -128,8 +128,9 @@ def misuse(call: Callable[[], tuple[Any, dict[str, Any]]], wrong: dict[str, Any]
     except LevelSetError:
         pass
     except Exception as error:
-        named = isinstance(error, TypeError) and names_one(error, wrong)
-        if not named and not from_callable(error):
+        if from_callable(error):
+            return ""
+        if not (isinstance(error, TypeError) and names_one(error, wrong)):
             return f"{type(error).__name__}: {error}"
     else:
         return ""

@@ -47,7 +47,7 @@ RESULTS = {
 # Names of types, and functions that take anything.
 NOT_CALLED = {"Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
 # Methods of results that take tensors the library made.
-INTERNAL = {"Newton.move", "GradientDescent.move", "Detector.score"}
+INTERNAL = {"Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read"}
 
 
 def model() -> nn.Module:

@@ -244,13 +244,11 @@ def _flag(function: str, name: str, value: Any) -> bool:
 
 
 def _number(function: str, name: str, value: Any, points: Tensor | None) -> float:
-    """Return a number that the points can hold, or that is infinite."""
+    """Return a number that the points can hold, float32 where there are none, or infinity."""
     number = check_number(function, name, value)
-    if points is not None and torch.finfo(points.dtype).max < abs(number) < math.inf:
-        message = (
-            f"{function}: `{name}` must be within the range of {points.dtype}, the dtype of the "
-            f"points, got {number:g}."
-        )
+    dtype = torch.float32 if points is None else points.dtype
+    if torch.finfo(dtype).max < abs(number) < math.inf:
+        message = f"{function}: `{name}` must be within the range of {dtype}, got {number:g}."
         raise ParameterError(message)
     return number
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from levelset._tools.modes import frozen
+from levelset._tools.modes import frozen, modules_of
 
 __all__ = ["operations"]
 
@@ -15,7 +15,7 @@ def operations(model: nn.Module, points: Tensor) -> int:
     Matrix products, convolutions and attention are counted; at least two an entry of the
     parameters, for layers that are not (recurrent ones).
     """
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(p.numel() for module in modules_of(model) for p in module.parameters())
     counter = FlopCounterMode(display=False)
     try:
         with frozen(model), torch.no_grad(), counter:
