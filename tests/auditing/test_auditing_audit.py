@@ -352,6 +352,8 @@ def test_bad_inputs(model: nn.Module, points: Tensor, labels: Tensor) -> None:
         audit(model, points[:0], labels[:0])
     with pytest.raises(ParameterError, match=r"`measures` must be among distance"):
         audit(model, points, labels, measures=("beauty",))
+    with pytest.raises(ParameterError, match="`norms` must name one at least"):
+        audit(model, points, labels, norms=())
     with pytest.raises(ParameterError, match=r"`engine` must be one of local"):
         audit(model, points, labels, engine="abacus")  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match=r"`classes` must name all 3 logits, got 2 names"):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.checks import (
-    check_batch_size,
     check_finite,
     check_points,
 )
@@ -111,7 +110,7 @@ def audit(
         RunError: If the folder cannot be written, or holds another run.
     """
     measures = (measures,) if isinstance(measures, str) else measures
-    _check(points, measures, smoothing, batch_size)
+    _check(points, measures, norms, smoothing)
     with frozen(model):
         box = box_of("audit", model, points, bounds)
         if classes is None and isinstance(model, Classifier):
@@ -172,18 +171,20 @@ def _join(
 def _check(
     points: Tensor,
     measures: Sequence[str],
+    norms: Sequence[float],
     smoothing: SmoothingChoice,
-    batch_size: int | None,
 ) -> None:
     check_points("audit", points)
     if len(points) == 0:
         message = "audit: `points` must hold at least one input, got an empty data set."
         raise DataError(message)
     check_finite("audit", points)
-    check_batch_size("audit", batch_size)
     unknown = [measure for measure in measures if measure not in MEASURES]
     if unknown or not measures:
         message = f"audit: `measures` must be among {', '.join(MEASURES)}, got {list(measures)}."
+        raise ParameterError(message)
+    if "distance" in measures and not norms:
+        message = "audit: `norms` must name one at least for the measure distance, got none."
         raise ParameterError(message)
     if smoothing != "auto" and "curvature" not in measures:
         message = (
