@@ -137,11 +137,12 @@ def test_points_that_share_bases_have_errors_of_their_own(direction):
                 [(drawn(noise, row, size) @ way).abs().gt(1.0).double().mean()
                  for row in range(count)]
             )
-            for noise in (Noise(points, seeded(s), orthogonal=True) for s in range(30))
+            for noise in (Noise(points, seeded(s), orthogonal=True) for s in range(100))
         ]
     )  # fmt: skip
     alone, together = shares.var(0).mean(), shares.mean(1).var()
-    assert together < 2.5 * alone / count  # a chi-square of 29 exceeds that in one of a million
+    # Points that roll by the same amount have one basis in common: 1.5 is what that makes.
+    assert together < 2.5 * alone / count
 
 
 def test_a_point_that_is_done_is_forgotten():
@@ -153,3 +154,17 @@ def test_a_point_that_is_done_is_forgotten():
     )
     noise.release(range(3))
     assert not noise._streams
+
+
+def test_lengths_are_those_of_one_point_alone_and_new_each_time():
+    """Where a region is round they decide: points that shared them would share their errors."""
+    size = 128
+    noise = Noise(torch.ones(2, size), seeded(), orthogonal=True)
+    lengths = torch.stack([drawn(noise, row, 40_000).double().norm(dim=1) for row in (0, 1)])
+    turn = noise._count * size  # from here on the bases come again
+    assert turn < 20_000
+    pairs = torch.stack([lengths[0, :turn], lengths[1, :turn], lengths[0, turn : 2 * turn]])
+    assert float((torch.corrcoef(pairs) - torch.eye(3)).abs().max()) < 0.04
+    both = torch.sort(lengths, dim=1).values
+    assert not torch.isin(both[0], both[1]).any()
+    assert stats.kstest(lengths[0, turn:].square().numpy(), stats.chi2(size).cdf).pvalue > 1e-3

@@ -25,6 +25,8 @@ _LEAST_BASIS, _MOST_BASIS = 128, 1024
 _SHARED, _FEWEST_BASES = 5_000_000, 4
 # Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
 _BLOCK = 4096
+# Lengths drawn at once for one point.
+_LENGTHS = 512
 
 
 class Noise:
@@ -44,7 +46,8 @@ class Noise:
     costs next to nothing: each point begins at a row of its own and rolls the coordinates by an
     amount of its own, so that errors of different points have next to nothing in common. A point
     that needs more goes through them again, rolled by another amount and with signs of its own
-    before the coordinates: new bases, but for their lengths.
+    before the coordinates: new bases. Lengths are each point's own throughout, for where a region
+    is round they alone decide.
 
     Args:
         points: `(n, *d)`.
@@ -81,26 +84,31 @@ class Noise:
         self._first: Tensor | None = None
         self._bases: dict[int, Tensor] = {}
         self._mirror: dict[int, tuple[int, Tensor]] = {}
+        self._lengths: dict[int, _Lengths] = {}
         self._streams: dict[int, _Stream] = {}
 
     def take(self, row: int, count: int) -> Tensor:
         """Return the next draws of a point, up to `count` of them: `(m, e)`, m at least 1."""
-        drawn, signs = self.take_unsigned(row, count)
-        return drawn if signs is None else drawn * signs
+        drawn, scale = self.take_unscaled(row, count)
+        return drawn if scale is None else drawn * scale
 
-    def take_unsigned(self, row: int, count: int) -> tuple[Tensor, Tensor | None]:
-        """Return them as rows `(m, e)`, not to be written to, and signs `(e,)` if they need any."""
+    def take_unscaled(self, row: int, count: int) -> tuple[Tensor, Tensor | None]:
+        """Return them as rows `(m, e)`, not to be written to, and what to multiply them by, if any.
+
+        The factors are lengths `(m, 1)`, or with signs `(m, e)`.
+        """
         if self._shares:
             size, key = self.size, self._keys[row]
             number, gone = divmod(self._used[row], size)
             turn, which = divmod(number, self._count)
             first = (gone + key) % size
-            count = min(count, size - gone, size - first)
+            lengths = self._length(row, min(count, size - gone, size - first))
+            count = lengths.shape[0]
             self._used[row] += count
             # A window on rows twice as long: one call, where slicing takes two.
             place = 2 * size * first + (key // size + turn) % size
             drawn = self._basis(which).as_strided((count, size), (2 * size, 1), place)
-            return drawn, self._signs(row, turn) if turn else None
+            return drawn, lengths * self._signs(row, turn) if turn else lengths
         drawn = self._stream(row).take(count)
         if self.kind == "ball":
             drawn = self._in_ball(row, drawn)
@@ -112,11 +120,17 @@ class Noise:
         for row in rows:
             self._streams.pop(row, None)
             self._mirror.pop(row, None)
+            self._lengths.pop(row, None)
 
     def _stream(self, row: int) -> "_Stream":
         if row not in self._streams:
             self._streams[row] = _Stream(self._keys[row], self.size, self._drawn, self._place)
         return self._streams[row]
+
+    def _length(self, row: int, count: int) -> Tensor:
+        if row not in self._lengths:
+            self._lengths[row] = _Lengths(self._keys[row], self.size)
+        return self._lengths[row].take(count, self.device, self.dtype)
 
     def _signs(self, row: int, turn: int) -> Tensor:
         if row not in self._mirror or self._mirror[row][0] != turn:
@@ -126,21 +140,17 @@ class Noise:
         return self._mirror[row][1]
 
     def _basis(self, number: int) -> Tensor:
-        """Return a random basis with lengths like those of normal vectors, each row twice over."""
+        """Return a random orthonormal basis, each row twice over."""
         if number not in self._bases:
             generator = _generator(f"{self.seed} basis {number}")
             signs = torch.randint(2, (2, self.size), generator=generator).to(self._drawn) * 2 - 1
             # Any rotation of a uniform basis is one again; this one is a fast transform between
             # random signs, which leaves nothing in common with the basis it comes from.
             mixed = dct((self._first_basis() * signs[0]).numpy(), norm="ortho", overwrite_x=True)
-            rows = torch.from_numpy(mixed).mul_(signs[1])
-            # The lengths of normal vectors: their squares are sums of `size` squares.
-            chi = np.random.Generator(np.random.Philox(_number(f"{self.seed} {number}".encode())))
-            lengths = np.sqrt(chi.chisquare(self.size, self.size))
-            scale = torch.from_numpy(lengths).to(self._drawn).unsqueeze(1)
+            rows = torch.from_numpy(mixed)
             # Twice over, so that rolled coordinates are a window.
             twice = torch.empty(self.size, 2, self.size, dtype=self._drawn)
-            twice[:, 1] = torch.mul(rows, scale, out=twice[:, 0])
+            twice[:, 1] = torch.mul(rows, signs[1], out=twice[:, 0])
             self._bases[number] = twice.flatten(1).to(self.device, self.dtype)
         return self._bases[number]
 
@@ -159,6 +169,22 @@ class Noise:
         uniform = self._stream(row).uniform(len(normal))
         radius = (self.size + 2) ** 0.5 * uniform ** (1.0 / self.size)
         return normal * (radius / normal.norm(dim=1)).unsqueeze(1)
+
+
+class _Lengths:
+    """Lengths of normal vectors for one point, in blocks: their squares are sums of squares."""
+
+    def __init__(self, key: int, size: int) -> None:
+        self.generator, self.size = np.random.Generator(np.random.Philox(key)), size
+        self.left = torch.empty(0, 1)
+
+    def take(self, count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return the next lengths, up to `count` of them, `(m, 1)`."""
+        if not self.left.shape[0]:
+            lengths = np.sqrt(self.generator.chisquare(self.size, _LENGTHS))
+            self.left = torch.from_numpy(lengths).to(device, dtype).unsqueeze(1)
+        taken, self.left = self.left[:count], self.left[count:]
+        return taken
 
 
 class _Stream:

@@ -118,15 +118,15 @@ class Voter:
         for task in tasks:
             point, left = self._flat[task.row : task.row + 1], task.draws
             while left:
-                drawn, signs = self.noise.take_unsigned(task.row, min(left, capacity - filled))
+                drawn, scale = self.noise.take_unscaled(task.row, min(left, capacity - filled))
                 count = drawn.shape[0]  # `len` of a tensor is slow, and this is the inner loop
                 for side, place in enumerate(self._sides):
                     sigma = -task.sigma if side else task.sigma
                     out = place.narrow(0, filled, count)
-                    if signs is None:
+                    if scale is None:
                         torch.add(point, drawn, alpha=sigma, out=out)
                     else:
-                        torch.addcmul(point, drawn, signs, value=sigma, out=out)
+                        torch.addcmul(point, drawn, scale, value=sigma, out=out)
                 filled, left = filled + count, left - count
                 if filled == capacity:
                     labels.append(self._classes_of_copies(filled))
