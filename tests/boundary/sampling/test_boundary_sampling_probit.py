@@ -90,7 +90,7 @@ def test_draws_far_away_set_ends_as_seldom_wrong_as_asked():
     rng = np.random.default_rng(3)
     levels = np.linspace(-1.0, 1.0, 9)
     draws = made(np.full(9, 0.7), levels, 30, rng, rows=2000)
-    low, high = outer_ends(draws, np.zeros(2000), 0.7, 0.01)
+    low, high = outer_ends(draws, np.zeros(2000), 0.7, 0.01, np.ones(2000))
     assert np.isfinite(low).mean() < 0.02
     assert np.isfinite(high).mean() < 0.02
 
@@ -99,7 +99,26 @@ def test_draws_far_away_set_the_nearest_ends_that_they_show():
     draws = Draws.empty(1, 2)
     for level, kept in ((-1.0, 40), (-0.5, 40), (0.0, 20), (0.5, 5), (1.0, 0)):
         draws.append(np.array([0]), np.array([level]), np.array([[40.0 - kept, 0.0, kept]]))
-    low, high = outer_ends(draws, np.zeros(1), 0.7, 0.01)
+    low, high = outer_ends(draws, np.zeros(1), 0.7, 0.01, np.ones(1))
     assert (low[0], high[0]) == (-0.5, 0.5)
-    low, high = outer_ends(draws, np.array([0.5]), 0.05, 0.01)
+    low, high = outer_ends(draws, np.array([0.5]), 0.05, 0.01, np.ones(1))
     assert (low[0], high[0]) == (0.0, np.inf)
+
+
+@pytest.mark.parametrize("slope", [-12.0, -40.0, -140.0])
+@pytest.mark.parametrize("gamma", [0.7, 0.95])
+def test_a_sharp_transition_is_fitted_on_its_own_scale(slope, gamma):
+    """As in balls of 72, 800 and 9,800 dimensions, where both copies of a pair agree."""
+    rng = np.random.default_rng(3)
+    levels = np.array([-0.35, -0.5 / -slope, 0.0, 0.5 / -slope, 0.35])
+    shares = ndtr(ndtri(gamma) + slope * levels)
+    draws = made(shares, levels, 100, rng, correlation=1.0)
+    start = rng.uniform(-0.3, 0.3, 200) / -slope
+    fit = fit_quantile(draws, start, gamma, norm.ppf(0.975), np.full(200, 1.0 / -slope))
+    assert abs(fit.log_sigma.mean()) < 0.1 / -slope
+    assert 0.8 < np.median(fit.error) / fit.log_sigma.std() < 1.4
+    assert np.mean((fit.low <= 0) & (fit.high >= 0)) >= 0.94
+    assert abs(np.median(fit.slope) / slope - 1.0) < 0.2
+    assert np.all(fit.unit < 1.0)
+    flat = fit_quantile(made(ndtr(0.5 - levels), levels, 100, rng), start, 0.7, 1.96)
+    assert np.all(flat.unit == 1.0)

@@ -8,7 +8,7 @@ from scipy.special import ndtri
 
 from levelset.boundary._sampling._certificate import certified_radius, rivals
 from levelset.boundary._sampling._estimate import Estimate, Policy
-from levelset.boundary._sampling._locate import Search, cast, locate
+from levelset.boundary._sampling._locate import Search, cast, locate, sharpen
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter, Votes
 
@@ -19,8 +19,10 @@ Rows = NDArray[np.int64]
 
 _ROUNDS = 60
 # The share of the draws of a round that goes to either side, where they tell the slope, and how
-# far: this many units of the probit, within limits of log sigma.
-_ARM_SHARE, _ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.06, 0.5, 0.08, 0.4
+# far: this many units of the probit, within limits of log sigma. More where the transition is
+# sharp: there draws are few, and a slope that is known shows whether the place is right.
+_ARM_SHARE, _SHARP_ARM_SHARE = 0.06, 0.3
+_ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.5, 0.08, 0.4
 _FIRST_DIRECTIONS = 16
 _LEAST_DIRECTIONS = 8
 # Draws planned beyond those that the error found so far asks for; and no fewer than a share of
@@ -30,12 +32,17 @@ _SAFETY, _LEAST_GROWTH = 1.03, 0.15
 _LEAST_CERTIFIED = 0.3
 # Most evaluations a round while the estimate still moves by more than this in log sigma.
 _UNSETTLED, _UNSETTLED_MOST = 0.3, 128
+# And the most by which it may move, and be in error, in units of the probit: a sharp transition
+# meets any tolerance after a few draws, too few for the theory of the error to hold.
+_UNSETTLED_PROBITS, _MOST_PROBITS = 0.35, 0.2
 # How much of the error that the confidence allows goes to the last look; the rest is for having
 # looked before.
 _ERROR_SHARE = 0.7
 # What counts as no crossing: an error above the first, if no draw shows the share to be below, or
 # above the second; and whoever has such an error after so many evaluations is given up.
 _NO_ERROR, _ABSURD_ERROR, _HOPELESS = 1.0, 10.0, 4096
+# How far from the estimate, in units of the probit, draws are made to close an interval, in turn.
+_CLOSING_PROBITS = (1.0, 1.5)
 # No estimate moves further than this in log sigma in one round.
 _LONGEST_MOVE = 0.7
 
@@ -53,12 +60,14 @@ def probit(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
         policy: What is asked.
     """
     search = locate(voter, rows, policy)
+    sharpen(voter, search, policy)
     rounds = _Rounds(voter, search, policy)
     for _ in range(_ROUNDS):
         if not len(rounds.going):
             break
         policy.tell(len(rows) - len(rounds.going))
         rounds.advance()
+    rounds.close()
     rounds.certify_rest()
     return rounds.estimate()
 
@@ -85,10 +94,11 @@ class _Rounds:
         self.quantile = float(ndtri(1.0 - 0.5 * _ERROR_SHARE * (1.0 - policy.confidence)))
         self.error = np.full(n, np.inf)
         self.low, self.high = np.full(n, -np.inf), np.full(n, np.inf)
-        self.spread = np.full(n, _ARM_MOST)
+        self.spread = _ARM_MOST * search.unit
+        self.target, self.unsettled = np.full(n, policy.tolerance), np.full(n, _UNSETTLED)
         self.certified, self.radius, self.smoothing = np.zeros(n, bool), np.zeros(n), np.zeros(n)
         self.rival, self.rival_votes = np.full(n, -1), np.zeros(n)
-        self.moved = np.zeros(n)
+        self.moved, self.slope = np.zeros(n), np.ones(n)
         self.number = 0
 
     def advance(self) -> None:
@@ -103,8 +113,8 @@ class _Rounds:
         self._fit()
         self.number += 1
         spent = self.search.draws.total[going].sum(1)
-        settled = (self.moved[going] <= _UNSETTLED) & (self.number > 1)
-        done = (self.error[going] <= self.policy.tolerance) & settled
+        settled = (self.moved[going] <= self.unsettled[going]) & (self.number > 1)
+        done = (self.error[going] <= self.target[going]) & settled
         done |= (spent >= _HOPELESS) & (self.error[going] > _NO_ERROR)
         self.going = going[~done & (self.search.room(going, self.most) > 0)]
 
@@ -118,17 +128,39 @@ class _Rounds:
                 centre, np.minimum(first, (room - centre) // 2), np.zeros(len(going), bool)
             )
         have = self.search.draws.total[going].sum(1)
-        need = have * np.minimum(self.error[going] / self.policy.tolerance, 10.0) ** 2
+        need = have * np.minimum(self.error[going] / self.target[going], 10.0) ** 2
         wanted = np.minimum(_SAFETY * need, self.most) - have
-        unsettled = self.moved[going] > _UNSETTLED
+        unsettled = self.moved[going] > self.unsettled[going]
         last = (wanted <= have) & ~unsettled
         growth = np.where(self.certified[going], _LEAST_GROWTH, _LEAST_CERTIFIED)
         least = np.maximum(2.0 * _LEAST_DIRECTIONS, growth * have)
         growth = np.clip(wanted, least, np.where(unsettled, _UNSETTLED_MOST, have))
         directions = np.minimum(growth / self.search.draws.sides, room)
-        arm = np.floor(_ARM_SHARE * directions).astype(np.int64)
+        share = np.where(self.search.unit[going] < 1.0, _SHARP_ARM_SHARE, _ARM_SHARE)
+        arm = np.floor(share * directions).astype(np.int64)
         arm[arm < 4] = 0
         return _Plan(np.ceil(directions).astype(np.int64) - 2 * arm, arm, last)
+
+    def close(self) -> None:
+        """Close intervals that have an open end, by draws where the share is far from gamma.
+
+        Near a gamma of 1 nearly all copies below the estimate keep their class, and it takes many
+        draws to tell such a share from gamma.
+        """
+        for probits in _CLOSING_PROBITS:
+            ends = self._ends()
+            crossed = self.search.crossed & (self.error < _NO_ERROR)
+            for side, end, share in ((-1.0, ends[0], self.policy.gamma), (1.0, ends[1], 0.5)):
+                rows = np.flatnonzero(crossed & np.isinf(end))
+                rows = rows[self.search.room(rows, self.most) > 0]
+                if not len(rows):
+                    continue
+                # So many of one kind are too many for the share, though both of a pair agree.
+                enough = int(np.ceil(np.log(self._outer_tail()) / np.log(share)))
+                count = np.minimum(enough, self.search.room(rows, self.most))
+                far = self.search.log_sigma[rows] + side * probits / self.slope[rows]
+                far = np.minimum(far, np.log(self.policy.max_sigma[rows]))
+                cast(self.voter, self.search, rows, far, count)
 
     def certify_rest(self) -> None:
         """Draw once more for points that stopped sooner than planned, at what they arrived at."""
@@ -145,9 +177,12 @@ class _Rounds:
     def _fit(self) -> None:
         going, search = self.going, self.search
         fit = fit_quantile(
-            search.draws[going], search.log_sigma[going], self.policy.gamma, self.quantile
-        )
-        move = np.clip(fit.log_sigma - search.log_sigma[going], -_LONGEST_MOVE, _LONGEST_MOVE)
+            search.draws[going], search.log_sigma[going], self.policy.gamma, self.quantile,
+            search.unit[going],
+        )  # fmt: skip
+        search.unit[going] = fit.unit
+        longest = _LONGEST_MOVE * fit.unit
+        move = np.clip(fit.log_sigma - search.log_sigma[going], -longest, longest)
         self.moved[going] = np.abs(move)
         search.log_sigma[going] = np.minimum(
             search.log_sigma[going] + move, np.log(self.policy.max_sigma[going])
@@ -155,7 +190,11 @@ class _Rounds:
         self.error[going] = fit.error
         self.low[going], self.high[going] = fit.low, fit.high
         slope = np.maximum(-fit.slope, 1e-3)
-        self.spread[going] = np.clip(_ARM_PROBITS / slope, _ARM_LEAST, _ARM_MOST)
+        self.slope[going] = slope
+        self.unsettled[going] = np.minimum(_UNSETTLED * fit.unit, _UNSETTLED_PROBITS / slope)
+        self.target[going] = np.minimum(self.policy.tolerance, _MOST_PROBITS / slope)
+        spread = np.clip(_ARM_PROBITS / slope / fit.unit, _ARM_LEAST, _ARM_MOST)
+        self.spread[going] = fit.unit * spread
 
     def _certify(self, going: Rows, centre: Array, votes: Votes, last: NDArray[np.bool_]) -> None:
         """Use the round that was planned to be the last: its noise is fixed before its draws."""
@@ -169,14 +208,40 @@ class _Rounds:
         more = count >= self.rival_votes[going]
         self.rival[going[more]], self.rival_votes[going[more]] = rival[more], count[more]
 
+    def _outer_tail(self) -> float:
+        """Return how rarely an end that the outer draws set may be wrong."""
+        return 0.5 * (1.0 - _ERROR_SHARE) * (1.0 - self.policy.confidence)
+
+    def _ends(self) -> tuple[Array, Array]:
+        """Return ends of the intervals: the model's, or where it sets none, the outer draws'."""
+        search = self.search
+        low, high = outer_ends(
+            search.draws, search.log_sigma, self.policy.gamma, self._outer_tail(), search.unit
+        )
+        low = np.where(np.isfinite(self.low), self.low, low)
+        return low, np.where(np.isfinite(self.high), self.high, high)
+
+    def _widened(self, low: Array, high: Array) -> tuple[Array, Array]:
+        """Return ends that do not rest on the model alone where the transition is sharp.
+
+        There the tolerance leaves room for ends that are true of any share that falls: those that
+        the draws set level by level, as far as the tolerance goes.
+        """
+        search, policy = self.search, self.policy
+        tail = 0.25 * (1.0 - policy.confidence)
+        sure = outer_ends(search.draws, search.log_sigma, policy.gamma, tail, search.unit, 1e-9)
+        room, at = self.quantile * policy.tolerance, search.log_sigma
+        sharp = search.unit < 1.0
+        low = np.where(sharp, np.minimum(low, np.maximum(sure[0], at - room)), low)
+        high = np.where(sharp, np.maximum(high, np.minimum(sure[1], at + room)), high)
+        return low, high
+
     def estimate(self) -> Estimate:
         """Return what is known at the end."""
         search, policy = self.search, self.policy
         at, limit = np.exp(search.log_sigma), policy.max_sigma
-        tail = 0.5 * (1.0 - _ERROR_SHARE) * (1.0 - policy.confidence)
-        low, high = outer_ends(search.draws, search.log_sigma, policy.gamma, tail)
-        low = np.exp(np.where(np.isfinite(self.low), self.low, low))
-        high = np.exp(np.where(np.isfinite(self.high), self.high, high))
+        ends = self._widened(*self._ends())
+        low, high = np.exp(ends[0]), np.exp(ends[1])
         vague = (self.error > _NO_ERROR) & np.isinf(high) | (self.error > _ABSURD_ERROR)
         found = search.crossed & ~vague & (at < limit * (1.0 - 1e-9))
         doubtful = search.crossed & ~found

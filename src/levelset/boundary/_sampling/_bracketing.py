@@ -100,7 +100,8 @@ def _estimate(
         quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
         fit = fit_quantile(search.draws[held], np.log(sigma[held]), policy.gamma, quantile)
         tail = 0.5 - 0.5 * policy.confidence
-        outer = outer_ends(search.draws[held], np.log(sigma[held]), policy.gamma, tail)
+        at = np.log(sigma[held])
+        outer = outer_ends(search.draws[held], at, policy.gamma, tail, fit.unit)
         ends[:, held] = np.exp(
             [
                 np.where(np.isfinite(e), e, o)

@@ -137,7 +137,10 @@ def persistence(
     - `"probit"` goes up in noise until the share is below gamma, then models it as a probit of
       log sigma, bent if need be, and places the next draws where they tell most. Every draw counts.
       Directions come in opposite pairs, and as orthonormal bases where points have 128 to 1,024
-      coordinates; the error accounts for the pairs, and ignores what bases gain.
+      coordinates; the error accounts for the pairs, and ignores what bases gain. Where the share
+      falls steeply, as in a ball of many dimensions, levels are halved until they lie within the
+      fall, and the interval also spans what the draws leave open for any share that falls, as far
+      as the tolerance goes.
     - `"quickselect"` finds the exit radius of one fixed set of directions only as far as the
       quantile needs. It assumes no form of the share, but that rays leave the class once:
       `reentry` says how often they did not.

@@ -1,8 +1,9 @@
 r"""How the share that keeps its class falls with the noise, fitted to every draw, and its quantile.
 
 The share at noise $\sigma$ is modelled as $\Phi(\beta_0 + \beta_1 u + \beta_2 u^2)$, with
-$u = \log \sigma - \log \hat\sigma$, in a window about the present estimate: a probit in the
-logarithm of the noise, bent as little or as much as the draws say.
+$u = (\log \sigma - \log \hat\sigma) / w$, in a window about the present estimate: a probit in the
+logarithm of the noise, bent as little or as much as the draws say. The unit w is 1, or less where
+the share falls so steeply that all windows and weak knowledge must be on the scale of the fall.
 """
 
 from dataclasses import dataclass
@@ -12,16 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, chdtrc, ndtr, ndtri
 
-__all__ = ["Draws", "Fit", "fit_quantile", "outer_ends"]
+__all__ = ["STEEP", "Draws", "Fit", "fit_quantile", "outer_ends"]
 
 Array = NDArray[np.float64]
 
-_STEPS = 12
-_FARTHEST = 6.0
+_STEPS, _FARTHEST = 12, 6.0
 # Windows in log sigma, tried in turn until the model fits the draws inside.
 _WINDOWS = (0.75, 0.4, 0.2)
 # A model that good draws contradict by chance this rarely is taken for wrong.
-_MISFIT = 1e-3
+_MISFIT = 1e-2
 _GRID = 161
 # By how many of its standard errors the slope is taken for flatter than it looks. Who draws until
 # the error is small enough stops when the slope happens to look steep; tried on orthants.
@@ -30,6 +30,13 @@ _CAUTION = 0.6
 # unit of the slope: it keeps fits to few draws sane and weighs as much as about ten draws. Beside
 # one flat boundary the bend is half the slope, within a large ball a third of it.
 _SLOPE, _SLOPE_SPREAD, _BEND, _BEND_SPREAD = -1.5, 3.0, 0.4, 0.5
+# The unit is such that the slope in it is at most about this, as beside flat boundaries. It changes
+# if it is off by more than the factor, in a few passes, and to no more than twice what it was.
+STEEP = 3.0
+_RESCALED, _RESCALINGS = 1.5, 6
+# By how much the copies of a pair are taken to agree before any draw, as if twenty had said so:
+# where the length of the noise decides, which is the same for both, they agree always.
+_PRIOR_PAIRS = 20.0 * 0.2
 # Draws count towards the ends of an interval beyond the window from here on, in log sigma.
 _APART = 0.15
 
@@ -95,6 +102,7 @@ class Fit:
         high: Upper end; infinity where the draws set none.
         slope: How fast the probit of the share falls there.
         bent: Whether only a window narrower than the widest is fitted.
+        unit: Width of the transition in log sigma: 1, or less where it is sharp.
     """
 
     log_sigma: Array
@@ -103,9 +111,12 @@ class Fit:
     high: Array
     slope: Array
     bent: NDArray[np.bool_]
+    unit: Array
 
 
-def fit_quantile(draws: Draws, start: Array, gamma: float, quantile: float) -> Fit:
+def fit_quantile(
+    draws: Draws, start: Array, gamma: float, quantile: float, unit: Array | None = None
+) -> Fit:
     """Fit the share near `start`, `(n,)`, and find where it is `gamma`.
 
     Args:
@@ -113,34 +124,53 @@ def fit_quantile(draws: Draws, start: Array, gamma: float, quantile: float) -> F
         start: Present estimates of log sigma; windows are about these.
         gamma: The share.
         quantile: How many standard errors the interval goes either way.
+        unit: What the width of the transition is taken for at first, `(n,)`; `None` for 1.
     """
-    found = _fit(draws, start, gamma, quantile, np.full(len(start), _WINDOWS[0]))
+    unit = np.ones(len(start)) if unit is None else unit.copy()
+    fit, most = _fit_windows(draws, start, gamma, quantile, unit), np.minimum(2.0 * unit, 1.0)
+    for _ in range(_RESCALINGS):
+        wanted = np.minimum(STEEP / np.maximum(-fit.slope, 1e-12), most)
+        off = np.flatnonzero(np.abs(np.log(wanted / unit)) > np.log(_RESCALED))
+        if not len(off):
+            break
+        unit[off] = wanted[off]
+        again = _fit_windows(draws[off], start[off], gamma, quantile, unit[off])
+        for name, values in vars(again).items():
+            getattr(fit, name)[off] = values
+    return fit
+
+
+def _fit_windows(draws: Draws, start: Array, gamma: float, quantile: float, unit: Array) -> Fit:
+    """Fit in the widest window, and in narrower ones where the model is wrong."""
+    found = _fit(draws, start, gamma, quantile, np.full(len(start), _WINDOWS[0]), unit)
     for window in _WINDOWS[1:]:
         bad = np.flatnonzero(found[1])
         if not len(bad):
             break
-        again = _fit(draws[bad], start[bad], gamma, quantile, np.full(len(bad), window))
+        again = _fit(draws[bad], start[bad], gamma, quantile, np.full(len(bad), window), unit[bad])
         for old, new in zip(found, again, strict=True):
             old[bad] = new
         found[-1][bad] = True
     log_sigma, _, error, low, high, slope, bent = found
-    return Fit(log_sigma, error, low, high, slope, bent)
+    return Fit(log_sigma, error, low, high, slope, bent, unit.copy())
 
 
 def _fit(
-    draws: Draws, start: Array, gamma: float, quantile: float, window: Array
+    draws: Draws, start: Array, gamma: float, quantile: float, window: Array, unit: Array
 ) -> tuple[NDArray[Any], ...]:
-    u = draws.log_sigma - start[:, None]
+    u = (draws.log_sigma - start[:, None]) / unit[:, None]
     inside = (np.abs(u) <= window[:, None]) & (draws.total > 0)
     total, kept = np.where(inside, draws.total, 0.0), np.where(inside, draws.kept, 0.0)
     powers = np.stack([np.ones_like(u), u, u * u], axis=2) * inside[:, :, None]
     beta, information = _maximise(powers, total, kept, ndtri(gamma))
     share = ndtr(np.einsum("ntp,np->nt", powers, beta))
-    spread = _dispersion(draws, inside, share)
-    misfit = _misfit(total, kept, share, spread)
+    spread = _dispersion(draws, inside, share, unit)
     covariance = np.linalg.inv(information) * spread[:, None, None]
     root, error, low, high, slope = _invert(beta, covariance, gamma, quantile, window)
-    return start + root, misfit, error, start + low, start + high, slope, np.zeros(len(u), bool)
+    return (
+        start + unit * root, _misfit(total, kept, share, spread), unit * error,
+        start + unit * low, start + unit * high, slope / unit, np.zeros(len(u), bool),
+    )  # fmt: skip
 
 
 def _maximise(powers: Array, total: Array, kept: Array, level: float) -> tuple[Array, Array]:
@@ -168,7 +198,7 @@ def _maximise(powers: Array, total: Array, kept: Array, level: float) -> tuple[A
     return beta, information
 
 
-def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array) -> Array:
+def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array, unit: Array) -> Array:
     """Return the variance of a count relative to the binomial one: 1 + correlation in pairs."""
     if draws.sides == 1:
         return np.ones(len(share))
@@ -179,8 +209,9 @@ def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array) -> Array:
         + np.where(inside, draws.none, 0.0) * share**2
     )
     binomial = (pairs * share * (1.0 - share)).sum(1)
-    # Shrunk towards independence by as much as twenty pairs, and never trusted below a quarter.
-    correlation = product.sum(1) / (binomial + 20.0 * 0.2)
+    # Shrunk towards independence, or towards agreement where the transition is sharp, and never
+    # trusted below a quarter.
+    correlation = (product.sum(1) + _PRIOR_PAIRS * (1.0 - unit)) / (binomial + _PRIOR_PAIRS)
     doubt = _CAUTION / np.sqrt(np.maximum(pairs.sum(1), 1.0))
     return np.clip(1.0 + correlation + doubt, 0.25, 2.0)
 
@@ -247,7 +278,9 @@ def _edge(u: Array, inside: Array, root: Array, sign: int) -> Array:
     return np.where(out.any(1), at, sign * np.inf)
 
 
-def outer_ends(draws: Draws, log_sigma: Array, gamma: float, tail: float) -> tuple[Array, Array]:
+def outer_ends(
+    draws: Draws, log_sigma: Array, gamma: float, tail: float, unit: Array, apart: float = _APART
+) -> tuple[Array, Array]:
     """Return ends of the interval that the draws far from the estimate set, `(n,)` each.
 
     Where the share falls all the way, one at a level is below `gamma` only if it is at all levels
@@ -259,22 +292,24 @@ def outer_ends(draws: Draws, log_sigma: Array, gamma: float, tail: float) -> tup
         log_sigma: The estimates, `(n,)`.
         gamma: The share.
         tail: How rarely, for either end.
+        unit: Width of the transition in log sigma, `(n,)`.
+        apart: Only draws at least so many units away count.
     """
-    u = draws.log_sigma - log_sigma[:, None]
+    u = (draws.log_sigma - log_sigma[:, None]) / unit[:, None]
     share = draws.kept / np.maximum(draws.total, 1.0)
-    # Copies in pairs count for less where they agree.
-    spread = np.maximum(_dispersion(draws, np.abs(u) >= _APART, share), 1.0)[:, None]
+    far = np.abs(u) >= apart
+    spread = np.maximum(_dispersion(draws, far, share, unit), 1.0)[:, None]
     total, kept = draws.total / spread, draws.kept / spread
-    low = _outer_end(-u, kept, total, gamma, tail)
-    high = _outer_end(u, total - kept, total, 1.0 - gamma, tail)
-    return log_sigma - low, log_sigma + high
+    low = _outer_end(-u * far, kept, total, gamma, tail)
+    high = _outer_end(u * far, total - kept, total, 1.0 - gamma, tail)
+    return log_sigma - unit * low, log_sigma + unit * high
 
 
 def _outer_end(u: Array, hits: Array, total: Array, share: float, tail: float) -> Array:
     """Return the nearest level from which on the hits are too many for the share, or infinity."""
     if not u.shape[1]:
         return np.full(len(u), np.inf)
-    counts = (u >= _APART) & (total > 0)
+    counts = (u > 0) & (total > 0)
     order = np.where(counts, u, np.inf).argsort(1)
     level, some = np.take_along_axis(u, order, 1), np.take_along_axis(counts, order, 1)
     hit = np.cumsum(np.take_along_axis(hits, order, 1) * some, 1)
