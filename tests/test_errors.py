@@ -41,6 +41,7 @@ def test_nothing_is_left_out():
     }  # fmt: skip
     assert classes == set(errors.__all__)
     assert classes == set(PARENTS) | {
-        "LevelSetError", "LevelSetWarning", "ModeWarning", "PrecisionWarning",
+        "LevelSetError", "LevelSetWarning", "ModeWarning", "NoGradientError", "PrecisionWarning",
     }  # fmt: skip
+    assert errors.NoGradientError.__bases__ == (errors.FieldError,)
     assert all(inspect.getdoc(getattr(errors, name)) for name in classes)

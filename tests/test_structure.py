@@ -143,7 +143,7 @@ def test_functions_import_nothing_but_optional_extras_and_what_is_slow(trees):
 
 def test_files_are_short():
     lines = {short(path): path.read_text(encoding="utf-8").count("\n") for path in FILES}
-    assert {name: count for name, count in lines.items() if count > 320} == {}
+    assert {name: count for name, count in lines.items() if count > 500} == {}
 
 
 def test_functions_are_short(trees):

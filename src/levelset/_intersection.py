@@ -145,10 +145,13 @@ def close_bracket(
     level: float | Tensor = 0.0,
     tol: float | Tensor = 1e-5,
     max_iter: int = 60,
+    ends: tuple[Tensor, Tensor] | None = None,
 ) -> Bracket:
     """Close brackets around a crossing until one of their ends is within `tol` of the level.
 
-    `level` and `tol` are numbers, or one a segment, `(n,)`.
+    `level` and `tol` are numbers, or one a segment, `(n,)`. `ends` are the values of the field at
+    `start` and `end`, `(n,)` each, where they are known: that saves two evaluations, and the ends
+    are then on the sides that they were seen on, whatever rounding does in another batch.
 
     The far end always stays on the side of `end`, which makes it a witness that this side was
     reached.
@@ -156,8 +159,10 @@ def close_bracket(
     start, end = start.detach(), end.detach()
     level = torch.as_tensor(level, dtype=start.dtype, device=start.device).expand(len(start))
     tol = torch.as_tensor(tol, dtype=torch.float64, device=start.device).expand(len(start))
-    a_value = _one_equation(evaluator.values(start, labels)) - level
-    b_value = _one_equation(evaluator.values(end, labels)) - level
+    if ends is None:
+        first, last = (_one_equation(evaluator.values(side, labels)) for side in (start, end))
+        ends = first, last
+    a_value, b_value = ends[0] - level, ends[1] - level
     _check_sides(a_value, b_value)
     search = _Search(a_value.double(), b_value.double(), torch.finfo(start.dtype).eps)
     near, far = start.clone(), end.clone()

@@ -11,6 +11,7 @@ __all__ = [
     "LevelSetWarning",
     "MissingExtraError",
     "ModeWarning",
+    "NoGradientError",
     "NotConvergedError",
     "ParameterError",
     "PrecisionWarning",
@@ -29,6 +30,10 @@ class ShapeError(LevelSetError, ValueError):
 
 class FieldError(LevelSetError, ValueError):
     """A callable breaks the contract of a field: shape, finite values, gradient, rows apart."""
+
+
+class NoGradientError(FieldError):
+    """A field has no gradient to follow: none at all, or zero wherever it was asked for one."""
 
 
 class ParameterError(LevelSetError, ValueError):

@@ -32,12 +32,24 @@ def test_towards_a_target(name: str, expected: list[float]) -> None:
     assert loss(name, targeted=True)(LOGITS, PAIRS).tolist() == pytest.approx(expected)
 
 
-def test_cross_entropy_is_that_of_the_label_or_less_that_of_the_target() -> None:
-    entropy = -LOGITS.log_softmax(1)
+def test_cross_entropy_is_raised_by_its_log_odds() -> None:
+    """Entropy e is -log p, so that the odds against are (1 - p) / p = exp(e) - 1."""
+    odds = (-LOGITS.log_softmax(1)).expm1().log()
     away = loss("cross_entropy")(LOGITS, LABELS)
-    assert away.tolist() == pytest.approx([float(entropy[0, 0]), float(entropy[1, 3])])
+    assert away.tolist() == pytest.approx([float(odds[0, 0]), float(odds[1, 3])])
     towards = loss("cross_entropy", targeted=True)(LOGITS, PAIRS)
-    assert towards.tolist() == pytest.approx([-float(entropy[0, 2]), -float(entropy[1, 1])])
+    assert towards.tolist() == pytest.approx([-float(odds[0, 2]), -float(odds[1, 1])])
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_the_log_odds_keep_a_gradient_where_the_entropy_has_none(scale: float) -> None:
+    logits = (scale * LOGITS).float().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss("cross_entropy")(logits, LABELS).sum(), logits)
+    torch.testing.assert_close(gradient.gather(1, LABELS[:, None]), torch.full((2, 1), -1.0))
+    entropy = nn.functional.cross_entropy(logits, LABELS, reduction="none")
+    (plain,) = torch.autograd.grad(entropy.sum(), logits)
+    others = 1.0 - logits.detach().softmax(1).gather(1, LABELS[:, None])
+    torch.testing.assert_close(others * gradient, plain, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "margin", "ratio"])
@@ -45,10 +57,12 @@ def test_margins_are_negative_where_the_attack_is_through(name: str) -> None:
     away = loss(name)
     away(LOGITS[:1], LABELS[:1])
     away(LOGITS[1:], LABELS[1:])
-    assert away.take_margins().tolist() == [2.0, -1.0]
+    margins, scales = away.take_margins()
+    assert margins.tolist() == [2.0, -1.0]
+    assert scales.tolist() == ([3.0, 2.5] if name == "ratio" else [1.0, 1.0])
     towards = loss(name, targeted=True)
     towards(LOGITS, PAIRS)
-    assert towards.take_margins().tolist() == [2.0, -1.0]
+    assert towards.take_margins()[0].tolist() == [2.0, -1.0]
 
 
 def test_a_ratio_is_blind_to_scale_and_shift() -> None:

@@ -24,9 +24,10 @@ def test_the_nearest_witness_is_kept() -> None:
     rows = torch.tensor([0, 1])
     far = torch.tensor([[0.9, 0.8], [0.6, 1.0]])
     near = torch.tensor([[0.81, 0.8], [0.6, 0.61]])
-    assert problem.offer(rows, far, torch.tensor([True, True])).all()
-    assert problem.offer(rows, near, torch.tensor([True, False])).tolist() == [True, False]
-    assert not problem.offer(rows, far, torch.tensor([True, True])).any()
+    across = torch.tensor([-0.1, -0.1])
+    assert problem.offer(rows, far, across).all()
+    assert problem.offer(rows, near, torch.tensor([-0.1, 0.1])).tolist() == [True, False]
+    assert not problem.offer(rows, far, across).any()
     torch.testing.assert_close(problem.best[:2], torch.stack([near[0], far[1]]))
     torch.testing.assert_close(problem.distance[:2], torch.tensor([0.61, 0.6]))
 
@@ -35,7 +36,7 @@ def test_the_result_is_judged_again() -> None:
     problem = Problem("test", identity(), POINTS, torch.tensor([1, 0, 0]), norm=2.0)
     rows = torch.tensor([0, 1])
     # The attack's own word for the second is wrong: the point is on the same side.
-    problem.offer(rows, torch.tensor([[0.9, 0.8], [0.6, 0.5]]), torch.tensor([True, True]))
+    problem.offer(rows, torch.tensor([[0.9, 0.8], [0.6, 0.5]]), torch.tensor([-0.1, -0.1]))
     found = problem.result()
     assert found.success.tolist() == [True, False, False]
     assert found.distance[1].isinf()

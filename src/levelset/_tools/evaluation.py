@@ -15,7 +15,7 @@ from torch import Tensor
 from levelset._tools.batches import row_batches, swift_batch
 from levelset._tools.calling import FAILURES, Caller, tensor_of, undifferentiable
 from levelset._typing import Field
-from levelset.errors import FieldError
+from levelset.errors import FieldError, NoGradientError
 
 __all__ = ["Evaluator"]
 
@@ -104,7 +104,7 @@ class Evaluator:
                     nothing = detached.new_zeros(*detached.shape, points[0].numel())
                     return detached, nothing, late if len(late) else None
             if not values.requires_grad:
-                raise FieldError(undifferentiable(self.function))
+                raise NoGradientError(undifferentiable(self.function))
             jacobian = _rows_of_jacobian(values, leaf)
         self.backwards += values.numel()
         return detached, jacobian, None

@@ -38,7 +38,9 @@ def jsma(
     \partial x_i$, the pair (p, q) is changed that maximises $-(\alpha_p + \alpha_q)(\beta_p +
     \beta_q)$ among those with $\alpha_p + \alpha_q > 0 > \beta_p + \beta_q$: raised by `step` of
     the box's width if that goes further, or lowered, with both signs turned. An entry at the side
-    of the box that it would move to takes no part. Rows that are across, that have no such pair,
+    of the box that it would move to takes no part. Where there is no such pair, the logits less
+    their mean are tried, which are the same classes: of (0, f) no entry raises one logit and lowers
+    the other, of (-f/2, f/2) every entry does. Rows that are across, that have no such pair either,
     or that have used up their share leave the batch.
 
     Always targeted; without `targets` the target is the class of the second highest logit. Pairs
@@ -112,6 +114,9 @@ def _change_pairs(
     field = Evaluator(problem.function, _TargetAndOthers(problem.model), problem.batch_size)
     here = problem.points[rows]
     total = max(most // 2, 1)
+    # Of the sum of all logits, what one of them and what the others are, on the mean.
+    k = max(problem.logits.shape[1], 1)
+    shares = here.new_tensor([1.0 / k, 1.0 - 1.0 / k]).view(1, 2, 1)
     width = step * (problem.high - problem.low)
     for done in range(total):
         if len(rows):
@@ -121,12 +126,16 @@ def _change_pairs(
             if done == 0 and not slopes.nan_to_num().any():
                 problem.refuse_flat(rows, here)
             move, moved = _most_salient(problem, here, slopes)
+            if not moved.all():
+                centred = slopes[~moved] - slopes[~moved].sum(1, keepdim=True) * shares
+                move[~moved], moved[~moved] = _most_salient(problem, here[~moved], centred)
             rows = rows[moved]
             here = problem.clip(here[moved] + move[moved] * width)
         if len(rows):
-            across = problem.margin(rows, here) < 0
-            problem.offer(rows, here, across)
-            rows, here = rows[~across], here[~across]
+            margin = problem.margin(rows, here)
+            problem.offer(rows, here, margin)
+            left = ~problem.across(rows, margin)
+            rows, here = rows[left], here[left]
         if progress is not None:
             progress(done + 1, total)
 

@@ -17,8 +17,10 @@ class AttackLoss(nn.Module):
 
     With y the label, t the target and $\pi$ the order of the logits from the largest down:
 
-    - `cross_entropy`: $-\log p_y$, or $\log p_t$. Saturates: where the softmax is 1 to the last
-      bit its gradient vanishes, though the boundary may be near.
+    - `cross_entropy`: $\log \sum_{j \ne y} e^{f_j} - f_y$, or $f_t - \log \sum_{j \ne t} e^{f_j}$:
+      the log-odds, which grow with the cross-entropy $-\log p_y$. Its gradient points the same
+      way, for the two differ by the factor $1 - p_y$; but it does not vanish where the softmax is
+      1 to the last bit, as it is at most inputs of a network that is sure of itself.
     - `margin`: $\max_{j \ne y} f_j - f_y$, or $f_t - \max_{j \ne t} f_j$. Never saturates.
     - `ratio`: $-(f_y - \max_{j \ne y} f_j) / (f_{\pi_1} - f_{\pi_3})$, or
       $-(f_y - f_t) / (f_{\pi_1} - (f_{\pi_3} + f_{\pi_4}) / 2)$: the same whatever the scale and
@@ -52,6 +54,7 @@ class AttackLoss(nn.Module):
             raise FieldError(message)
         self.model, self.loss, self.targeted = model, loss, targeted
         self._margins: list[Tensor] = []
+        self._scales: list[Tensor] = []
 
     def forward(self, points: Tensor, labels: Tensor) -> Tensor:
         """Return the loss `(n,)` of points with labels `(n,)`, or `(n, 2)` if targeted."""
@@ -60,22 +63,32 @@ class AttackLoss(nn.Module):
         wanted = own if target is None else target
         lead = _lead(logits, wanted) if target is None else -_lead(logits, wanted)
         self._margins.append(lead.detach())
+        self._scales.append(torch.ones_like(lead))
         if self.loss == "margin":
             return -lead
         if self.loss == "cross_entropy":
-            loss = nn.functional.cross_entropy(logits, wanted, reduction="none")
-            return loss if target is None else -loss
+            others = logits.scatter(1, wanted.unsqueeze(1), -torch.inf).logsumexp(1)
+            odds = others - _of(logits, wanted)
+            return odds if target is None else -odds
         ordered = logits.sort(1, descending=True).values
         if target is None:
-            return -lead / _positive(ordered[:, 0] - ordered[:, 2])
-        spread = ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2
-        return (_of(logits, target) - _of(logits, own)) / _positive(spread)
+            spread = _positive(ordered[:, 0] - ordered[:, 2])
+            self._scales[-1] = spread.detach()
+            return -lead / spread
+        spread = _positive(ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2)
+        self._scales[-1] = spread.detach()
+        return (_of(logits, target) - _of(logits, own)) / spread
 
-    def take_margins(self) -> Tensor:
-        """Return the margins since the last call, `(n,)`; negative where the attack is through."""
-        margins = torch.cat(self._margins)
+    def take_margins(self) -> tuple[Tensor, Tensor]:
+        """Return what came of the points since the last call: two numbers a point, `(n,)` each.
+
+        The margins, negative where the attack is through; and by what number a loss's gradient is
+        multiplied to be of the size of the margin's.
+        """
+        margins, scales = torch.cat(self._margins), torch.cat(self._scales)
         self._margins.clear()
-        return margins
+        self._scales.clear()
+        return margins, scales
 
 
 def _of(logits: Tensor, classes: Tensor) -> Tensor:

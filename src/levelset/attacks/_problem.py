@@ -1,5 +1,7 @@
 """What every attack works on: a model, inputs, labels, a box, and books of what was spent."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +16,21 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.norms import norm_of
+from levelset._tools.random import Streams
+from levelset._tools.rounding import resolution, rounding
 from levelset._typing import Bounds
 from levelset.attacks._attack import Attack
-from levelset.errors import FieldError, ParameterError
+from levelset.errors import FieldError, NoGradientError, ParameterError
 from levelset.fields import LogitDifference, Margin, bounds_of
 
 __all__ = ["Problem", "runners_up"]
+
+# Random points at which a model without gradients at its inputs is asked for one.
+_PROBES = 16
+# An error is below so many times the larger of two draws of it, but for one case in thousands.
+_DRAWN = 5.0
+# Pushes of a witness that is not across when evaluated again, and the first: a share of the way.
+_PUSHES, _FIRST_PUSH = 8, 16.0
 
 
 class Problem:
@@ -28,6 +39,10 @@ class Problem:
     Rows are numbered as in `points`; an attack works on any subset of them. The margin is
     positive while a point is still answered as it should not be: with its label, or, where there
     are targets, with anything but its target.
+
+    A witness is a point whose margin is below zero by more than `rounding`, so that no other
+    batch or layout puts it back on the side of its input. A nearer point whose margin is zero or
+    below, but by less than that, is a tie: it is returned only where there is no witness.
     """
 
     def __init__(
@@ -67,9 +82,17 @@ class Problem:
         if self.targets is not None:
             self._check_targets(self.targets, k)
             self.targets = self.targets.long()
+        rows = torch.arange(n, device=points.device)
+        self.margins = self._margins(rows, self.logits)
         self.best = self.points.clone()
         self.distance = points.new_full((n,), torch.inf)
         self.distance[self.reached(self.predictions)] = 0.0
+        self.ties = self.points.clone()
+        self.tie_distance = points.new_full((n,), torch.inf)
+        self.eps = resolution(model, points)
+        self.size = self.logits.abs().amax(1) if k else self.distance.clone()
+        self.least_rounding = torch.zeros_like(self.distance)
+        self.rounding = rounding(torch.zeros_like(self.points), self.points, self.size, self.eps)
 
     def reached(self, classes: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return which predictions are what the attack wants."""
@@ -93,6 +116,7 @@ class Problem:
         self.forwards[rows] += 1
         self.gradients[rows] += 1
         values, jacobian = self.field.value_and_jacobian(points, self.anchors(rows))
+        self.note_rounding(rows, points, jacobian)
         return values.squeeze(1), jacobian.view_as(points)
 
     def logits_and_jacobian(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,35 +137,84 @@ class Problem:
         pairs = torch.stack([self.labels[rows], rivals], dim=1)
         field = Evaluator(self.function, LogitDifference(self.model), self.batch_size)
         values, jacobian = field.value_and_jacobian(points, pairs)
+        self.note_rounding(rows, points, jacobian)
         return values.squeeze(1), jacobian.view_as(points)
 
+    def note_rounding(self, rows: Tensor, points: Tensor, gradient: Tensor) -> None:
+        """Set the rounding of the margins of `rows` by their gradient, `(m, *)`, at `points`."""
+        there = rounding(gradient.view_as(points), points, self.size[rows], self.eps)
+        self.rounding[rows] = torch.maximum(there, self.least_rounding[rows])
+
+    def sample_rounding(self, rows: Tensor, points: Tensor, margin: Tensor) -> None:
+        """Raise the rounding of `rows` to what the last bits of `points` change of their margins.
+
+        Where much cancels inside a model, the gradient does not show how coarsely it rounds. Moving
+        each entry by its last bit rounds everything anew, and so draws the error once more.
+        """
+        for share in (1.0 + self.eps, 1.0 - self.eps):
+            moved = self.margin(rows, self.clip(points * share)) - margin
+            drawn = (_DRAWN * moved.abs()).nan_to_num(0.0, 0.0, 0.0)
+            self.least_rounding[rows] = torch.maximum(self.least_rounding[rows], drawn)
+        self.rounding[rows] = torch.maximum(self.rounding[rows], self.least_rounding[rows])
+
+    def across(self, rows: Tensor, margin: Tensor) -> Tensor:
+        """Return which margins `(m,)` are below zero by more than rounding can undo."""
+        return margin <= -self.rounding[rows]
+
     def refuse_flat(self, rows: Tensor, points: Tensor) -> None:
-        """Raise if the margin has no gradient at any of the points, for an attack that met none."""
+        """Raise if the model has no gradient anywhere, for an attack that met none at `points`.
+
+        It is the model that is refused, not the inputs: beside them the margin is differentiated
+        at random points of the box. Where it has a gradient at one, the inputs fail on their own.
+        """
         if len(rows) == 0 or self.margin_and_gradient(rows, points)[1].any():
+            return
+        anywhere = self._random_points()
+        classes = Evaluator(self.function, self.model, self.batch_size).values(anywhere).argmax(1)
+        field = Evaluator(self.function, Margin(self.model), self.batch_size)
+        if field.value_and_jacobian(anywhere, classes)[1].any():
             return
         message = (
             f"{self.function}: `model` must have a gradient to follow, but it is zero for all "
-            f"{len(rows)} inputs. Does it round its input, or return labels? Attack it with the "
-            "gradient-free `square`."
+            f"{len(rows)} inputs, and at {_PROBES} random points. Does it round its input, or "
+            "return labels? Attack it with the gradient-free `square`."
         )
-        raise FieldError(message)
+        raise NoGradientError(message)
+
+    def _random_points(self) -> Tensor:
+        """Return points drawn uniformly from the box, or normally where it has no end."""
+        shape = tuple(self.points.shape[1:])
+        streams = Streams(torch.Generator().manual_seed(0), self.points)
+        rows = torch.arange(_PROBES)
+        width = (self.high - self.low).expand(shape)
+        inside = self.low + width * streams.uniform(rows, shape)
+        return torch.where(width.isfinite(), inside, self.clip(streams.normal(rows, shape)))
 
     def clip(self, points: Tensor) -> Tensor:
         """Return the points moved into the box."""
         return torch.minimum(torch.maximum(points, self.low), self.high)
 
-    def offer(self, rows: Tensor, points: Tensor, reached: Tensor) -> Tensor:
-        """Keep the points that reached the other side nearer than before; return which."""
+    def offer(self, rows: Tensor, points: Tensor, margin: Tensor) -> Tensor:
+        """Keep the points across that are nearer than those before; return which, `(m,)`.
+
+        Args:
+            rows: The inputs that the points belong to, `(m,)`.
+            points: `(m, *d)`.
+            margin: Their margins, `(m,)`.
+        """
         lengths = norm_of(points - self.points[rows], self.norm)
-        better = reached & (lengths < self.distance[rows])
+        better = self.across(rows, margin) & (lengths < self.distance[rows])
         self.best[rows[better]] = points[better]
         self.distance[rows[better]] = lengths[better]
+        tied = (margin <= 0) & (lengths < self.tie_distance[rows])
+        self.ties[rows[tied]] = points[tied]
+        self.tie_distance[rows[tied]] = lengths[tied]
         return better
 
     def forget(self, rows: Tensor) -> None:
         """Take back the points kept for `rows`, a mask `(n,)`, as if nothing had been found."""
         self.best[rows] = self.points[rows]
-        self.distance[rows] = torch.inf
+        self.distance[rows] = self.tie_distance[rows] = torch.inf
 
     def open(self) -> Tensor:
         """Return the rows that were not on the other side to begin with."""
@@ -150,30 +223,84 @@ class Problem:
     def result(self, radius: float | None = None) -> Attack:
         """Evaluate the best points once more and return what holds.
 
-        With a `radius`, a point further away than it is no success, and where the attack failed
-        its last attempt is returned instead of the input.
+        Without a `radius`, a tie is returned where there is no witness, and a witness that is not
+        across when it is evaluated again, beside other points, is pushed further until it is.
+        With one, a point further away than it is no success, and where the attack failed its last
+        attempt is returned instead of the input.
         """
-        logits = Evaluator(self.function, self.model, self.batch_size).values(self.best)
-        self.forwards += 1
-        success = self.reached(logits.argmax(1) if logits.shape[1] else self.predictions)
-        inside = (self.clip(self.best) == self.best).flatten(1).all(1)
-        success = success & inside & logits.isfinite().all(1)
-        points, distance = self.best, self.distance
         if radius is None:
-            shape = (-1, *[1] * (self.points.dim() - 1))
-            points = torch.where(success.view(shape), self.best, self.points)
+            tied = self.distance.isinf() & self.tie_distance.isfinite()
+            self.best[tied], self.distance[tied] = self.ties[tied], self.tie_distance[tied]
+        reached, margin, finite = self._judge(torch.arange(len(self.points)), self.best)
+        inside = (self.clip(self.best) == self.best).flatten(1).all(1)
+        if radius is None:
+            level = margin <= self.rounding
+            lost = (self.distance.isfinite() & finite & inside & ~reached & ~level).nonzero()
+            self.push(lost.flatten(), 2.0 * margin[lost.flatten()])
+            reached = reached | (self.distance.isfinite() & level)
+            reached[lost.flatten()] = self.distance[lost.flatten()].isfinite()
+            inside = (self.clip(self.best) == self.best).flatten(1).all(1)
         else:
-            distance = norm_of(self.best - self.points, self.norm)
-            success = success & (distance <= radius)
+            self.distance = norm_of(self.best - self.points, self.norm)
+            inside = inside & (self.distance <= radius)
+        success = reached & inside & finite
+        shape = (-1, *[1] * (self.points.dim() - 1))
+        failed = self.points if radius is None else self.best
         return Attack(
-            points=points,
+            points=torch.where(success.view(shape), self.best, failed),
             success=success,
-            distance=torch.where(success, distance, torch.inf),
+            distance=torch.where(success, self.distance, torch.inf),
             evaluations=self.forwards,
             gradients=self.gradients,
             norm=self.norm,
             inputs=self.points,
         )
+
+    def _judge(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which points are where the attack wants them, margins, and which are finite.
+
+        The rows go through from the last to the first, so that they fall into other batches than
+        those in which the attack saw them.
+        """
+        self.forwards[rows] += 1
+        rows, points = rows.flip(0), points.flip(0)
+        logits = Evaluator(self.function, self.model, self.batch_size).values(points)
+        if not logits.shape[1]:
+            nothing = logits.new_zeros(0)
+            return nothing.bool(), nothing, nothing.bool()
+        reached, margin = self.reached(logits.argmax(1), rows), self._margins(rows, logits)
+        return reached.flip(0), margin.flip(0), logits.isfinite().all(1).flip(0)
+
+    def _margins(self, rows: Tensor, logits: Tensor) -> Tensor:
+        """Return the margins `(m,)` of points that belong to `rows`, by their logits `(m, k)`."""
+        if not logits.shape[1]:
+            return logits.new_zeros(len(logits))
+        anchors = self.anchors(rows).unsqueeze(1)
+        others = logits.scatter(1, anchors, -torch.inf).amax(1)
+        lead = logits.gather(1, anchors).squeeze(1) - others
+        return lead if self.targets is None else -lead
+
+    def push(self, rows: Tensor, depth: Tensor) -> None:
+        """Move witnesses outwards until their margins are below minus `depth`, `(m,)`.
+
+        For those that proved to be on the wrong side, or not clear of the boundary, where a model
+        rounds more coarsely than was thought. A row that stays behind is given up.
+        """
+        inputs, way = self.points[rows], self.best[rows] - self.points[rows]
+        self.distance[rows] = torch.inf
+        largest = inputs.flatten(1).abs().amax(1) / norm_of(way, math.inf)
+        share = _FIRST_PUSH * self.eps * (1.0 + largest)
+        for _ in range(_PUSHES):
+            if len(rows) == 0:
+                return
+            column = (1.0 + share).view(-1, *[1] * (way.dim() - 1))
+            there = self.clip(inputs + column * way)
+            across = self._judge(rows, there)[1] < -depth
+            self.best[rows[across]] = there[across]
+            self.distance[rows[across]] = norm_of(there - inputs, self.norm)[across]
+            left = ~across
+            rows, inputs, way = rows[left], inputs[left], way[left]
+            depth, share = depth[left], 4.0 * share[left]
 
     def anchors(self, rows: Tensor) -> Tensor:
         """Return the classes that the margin of each row is about: labels, or targets."""

@@ -14,6 +14,7 @@ from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
+from levelset._tools.rounding import rounding
 from levelset._typing import Bounds, Labels, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
@@ -146,10 +147,6 @@ class _Rays:
 
     def __init__(self, problem: Problem, reach: float) -> None:
         self.problem, self.reach = problem, reach
-        eps = torch.finfo(problem.points.dtype).eps
-        largest = problem.logits.abs().amax(1) if len(problem.logits) else problem.distance
-        # A margin this far below zero is still below it when evaluated in another batch.
-        self.beyond = 8.0 * eps * largest.clamp(min=eps)
 
     def follow(self, rows: Tensor, streams: Streams, draws: int) -> Tensor:
         """Return the distance along each direction, `(m, draws)`; offer the nearest points."""
@@ -158,26 +155,28 @@ class _Rays:
         ways = normal / column(norm_of(normal, 2.0), normal)
         ways = torch.stack([ways, -ways], 1).flatten(0, 1)
         owner = rows.repeat_interleave(2 * draws)
-        near, far, found = self._bracket(owner, ways)
+        near, far, (inner, outer) = self._bracket(owner, ways)
+        found = outer.isfinite()
         closed = torch.full((len(owner),), torch.inf, dtype=ways.dtype, device=ways.device)
         if found.any():
-            ends = self._close(owner[found], near[found], far[found])
-            far[found] = ends
-            closed[found] = norm_of(ends - self.problem.points[owner[found]], 2.0)
-        lengths, nearest = closed.view(len(rows), -1).min(1)
+            ends = inner[found], outer[found]
+            far[found], outer[found] = self._close(owner[found], near[found], far[found], ends)
+            closed[found] = norm_of(far[found] - self.problem.points[owner[found]], 2.0)
+        nearest = closed.view(len(rows), -1).argmin(1)
         index = torch.arange(len(rows), device=rows.device)
         best = far.view(len(rows), 2 * draws, *shape)[index, nearest]
-        self.problem.offer(rows, best, lengths.isfinite())
+        self.problem.offer(rows, best, outer.view(len(rows), -1)[index, nearest])
         return closed.view(len(rows), draws, 2).amin(2)
 
-    def _bracket(self, owner: Tensor, ways: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the last points before the first change of class, those after, and where one is.
+    def _bracket(self, owner: Tensor, ways: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+        """Return the last points before the first change of class, those after, and both margins.
 
-        A ray on which the margin is not finite ends there, with nothing found.
+        A ray on which the margin is not finite ends there; where no class changed, the second
+        margin is infinite.
         """
         near = self.problem.points[owner]
         far = near.clone()
-        found = torch.zeros(len(owner), dtype=torch.bool, device=ways.device)
+        inner, outer = self.problem.margins[owner], torch.full_like(ways.flatten(1)[:, 0], math.inf)
         left = torch.arange(len(owner), device=ways.device)
         for step in range(_LENGTHS + 1):
             if len(left) == 0:
@@ -186,22 +185,40 @@ class _Rays:
             here = self.problem.clip(self.problem.points[owner[left]] + length * ways[left])
             margin = self._margin(owner[left], here)
             # Twice the depth that the bracket aims at: no rounding takes the end out of it.
-            across = margin < -2.0 * self.beyond[owner[left]]
-            far[left[across]] = here[across]
-            found[left[across]] = True
-            near[left[margin > 0]] = here[margin > 0]
+            across = margin < -2.0 * self.problem.rounding[owner[left]]
+            far[left[across]], outer[left[across]] = here[across], margin[across]
+            before = left[margin > 0]
+            near[before], inner[before] = here[margin > 0], margin[margin > 0]
             left = left[~across & margin.isfinite()]
-        return near, far, found
+        return near, far, (inner, outer)
 
-    def _close(self, owner: Tensor, near: Tensor, far: Tensor) -> Tensor:
-        """Return points across, as near to the boundary as the dtype resolves."""
-        level = self.beyond[owner]
+    def _close(
+        self, owner: Tensor, near: Tensor, far: Tensor, ends: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return points across, as near to the boundary as rounding allows, and their margins."""
+        depth = torch.maximum(self.problem.rounding[owner], self._rounding(near, far, ends))
+        # Where rounding reaches as far as the bracket does, its end is as near as can be told.
+        level = torch.minimum(1.5 * depth, 0.75 * -ends[1])
         closed = close_bracket(
             self.problem.field, near, far, self.problem.anchors(owner), level=-level,
-            tol=0.5 * level, max_iter=_CLOSING_STEPS,
+            tol=level / 3.0, max_iter=_CLOSING_STEPS, ends=ends,
         )  # fmt: skip
-        self.problem.forwards.index_add_(0, owner, closed.iterations + 2)
-        return closed.far
+        self.problem.forwards.index_add_(0, owner, closed.iterations)
+        # The inner end of a bracket that closed on its level is across as well, and nearer.
+        inner = closed.near_value <= level / 3.0
+        point = torch.where(column(inner, near), closed.near, closed.far)
+        return point, torch.where(inner, closed.near_value, closed.far_value) - level
+
+    def _rounding(self, near: Tensor, far: Tensor, ends: tuple[Tensor, Tensor]) -> Tensor:
+        """Return how far rounding can move the margins between two ends of rays, `(m,)`.
+
+        No gradient is taken, but its norm is about the slope along a random direction times the
+        root of the dimension.
+        """
+        slope = (ends[0] - ends[1]) / norm_of(far - near, 2.0)
+        gradient = (slope * math.sqrt(near[0].numel())).unsqueeze(1)
+        size = norm_of(far, math.inf)
+        return rounding(gradient, size.unsqueeze(1), 0.0 * size, self.problem.eps)
 
     def _margin(self, owner: Tensor, points: Tensor) -> Tensor:
         self.problem.forwards.index_add_(0, owner, torch.ones_like(owner))

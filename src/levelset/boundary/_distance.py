@@ -16,11 +16,13 @@ from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._tools.results import Rows
+from levelset._tools.rounding import resolution, rounding
 from levelset._typing import Bounds, Counts, Labels, Mask, Norm, PerPoint, Points, Progress
 from levelset.attacks import Attack
 from levelset.attacks._problem import box_of
 from levelset.boundary._ensemble import Effort, Ensemble, members
-from levelset.errors import ParameterError
+from levelset.errors import NoGradientError, ParameterError
+from levelset.fields import Margin
 
 __all__ = ["Distance", "Effort", "distance"]
 
@@ -28,6 +30,8 @@ ExtraAttack = Callable[..., Attack]
 
 # A witness counts as on the boundary if its margin is within this share of its largest logit.
 _ON_BOUNDARY = 1e-4
+# Or if it is within so many times what rounding alone can make of it.
+_ROUNDINGS = 10.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,8 +45,9 @@ class Distance(Rows):
             where nothing was found.
         classes: The class of each witness, `(n,)`; -1 where nothing was found.
         attack: Which of `attacks` found the witness, `(n,)`; -1 where none did.
-        converged: Whether the witness lies on the boundary, its margin within 1e-4 of the size of
-            its logits, `(n,)`; true where the input is misclassified.
+        converged: Whether the witness lies on the boundary, `(n,)`: its margin is within 1e-4 of
+            the size of the logits, or about as small as their rounding allows; true where the
+            input is misclassified.
         iterations: Gradients taken for each input, `(n,)`.
         evaluations: Forward passes spent on each input, `(n,)`.
         norm: The norm.
@@ -95,14 +100,16 @@ def distance(
     on, walked along, and the best point is polished onto it
     ([`direct_boundary`][levelset.attacks.direct_boundary]). At the highest effort the same follows
     as at the one below, so that no input comes out further away than by that, and a second attack
-    by gradients (`alma` for L2, `fmn` for L-infinity). Last come random directions, which
-    need no gradient: for inputs that have no witness yet, and at the highest effort for all. Each
-    attack takes the inputs that it can still improve, so the result is never above that of any
-    member.
+    by gradients (`alma` for L2, `fmn` for L-infinity). Last come random directions, which need no
+    gradient: for inputs that have no witness yet, and at the highest effort for all. Where they
+    find the nearest point, the boundary is walked along from there. Each attack takes the inputs
+    that it can still improve, so the result is never above that of any member.
 
     The distance reported is an *upper bound*, and the point returned is its witness: inside the
-    bounds, evaluated again, and of another class. The true distance may be smaller. It is exact
-    for affine models where the bounds do not bind. It is not a certificate.
+    bounds, evaluated again, and of another class by more than rounding can undo, so that it is of
+    that class in any batch. The true distance may be smaller. It is exact for affine models where
+    the bounds do not bind. It is not a certificate. Where no point is clear of the boundary by its
+    rounding, the distance is that of a tie, and `classes` names what ties with the label.
 
     The model is held in evaluation mode meanwhile, and left exactly as it was found.
 
@@ -175,7 +182,8 @@ def distance(
             ensemble.run(index, member, **shared, **own)
             if hook is not None:
                 hook(1, 1)
-        return _judged(evaluator, ensemble, tuple(member.name for member in tried))
+        names = tuple(member.name for member in tried)
+        return _judged(evaluator, ensemble, logits, names)
 
 
 def _within(progress: Progress | None, before: int, steps: int, total: int) -> Progress | None:
@@ -185,19 +193,27 @@ def _within(progress: Progress | None, before: int, steps: int, total: int) -> P
     return lambda done, whole: progress(before + steps * done // max(whole, 1), total)
 
 
-def _judged(evaluator: Evaluator, ensemble: Ensemble, names: tuple[str, ...]) -> Distance:
-    """Evaluate the nearest witnesses once more, and return what holds."""
-    labels, lengths = ensemble.labels, ensemble.lengths
-    logits = evaluator.values(ensemble.witnesses)
-    classes = logits.argmax(1) if logits.shape[1] else labels
-    held = lengths.isfinite() & (classes != labels)
+def _judged(
+    evaluator: Evaluator, ensemble: Ensemble, at_inputs: Tensor, names: tuple[str, ...]
+) -> Distance:
+    """Evaluate the nearest witnesses once more, and return them with their classes."""
+    labels, lengths, witnesses = ensemble.labels, ensemble.lengths, ensemble.witnesses
+    logits = evaluator.values(witnesses)
+    own, rivals = labels.unsqueeze(1), labels
+    margin = lengths.clone()
+    if logits.shape[1]:
+        others = logits.scatter(1, own, -torch.inf)
+        margin, rivals = logits.gather(1, own).squeeze(1) - others.amax(1), others.argmax(1)
+    met = lengths.isfinite()
+    size = torch.maximum(logits.abs(), at_inputs.abs()).amax(1) if logits.shape[1] else margin
     shape = (-1, *[1] * (ensemble.points.dim() - 1))
     return Distance(
-        distance=torch.where(held, lengths, torch.inf),
-        points=torch.where(held.view(shape), ensemble.witnesses, math.nan),
-        classes=torch.where(held, classes, -1),
-        attack=torch.where(held, ensemble.winner, -1),
-        converged=held & (_on_boundary(logits, labels) | (lengths == 0)),
+        distance=lengths,
+        points=torch.where(met.view(shape), witnesses, math.nan),
+        # A tie may be given its label again; the class it ties with is what lies beyond.
+        classes=torch.where(met, rivals, -1),
+        attack=torch.where(met, ensemble.winner, -1),
+        converged=met & ((lengths == 0) | _on_boundary(evaluator, ensemble, size, margin)),
         iterations=ensemble.gradients,
         evaluations=ensemble.evaluations + 2,
         norm=ensemble.norm,
@@ -205,8 +221,18 @@ def _judged(evaluator: Evaluator, ensemble: Ensemble, names: tuple[str, ...]) ->
     )
 
 
-def _on_boundary(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.shape[1] == 0:
-        return labels != labels
-    own = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return (logits.amax(1) - own) <= _ON_BOUNDARY * logits.abs().amax(1)
+def _on_boundary(evaluator: Evaluator, ensemble: Ensemble, size: Tensor, margin: Tensor) -> Tensor:
+    """Return whether the margins are small beside the logits, or as small as rounding allows."""
+    close = margin.abs() <= _ON_BOUNDARY * size
+    # Logits that are small themselves, (0, f) for one, say nothing of how small a margin can be.
+    rows = (~close & ensemble.lengths.isfinite() & (ensemble.lengths > 0)).nonzero().flatten()
+    if len(rows):
+        model, points = ensemble.model, ensemble.witnesses[rows]
+        field = Evaluator(evaluator.function, Margin(model), evaluator.batch_size)
+        try:
+            _, jacobian = field.value_and_jacobian(points, ensemble.labels[rows])
+        except NoGradientError:
+            return close
+        slack = rounding(jacobian.view_as(points), points, size[rows], resolution(model, points))
+        close[rows] = margin[rows].abs() <= _ROUNDINGS * slack
+    return close

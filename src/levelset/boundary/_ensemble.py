@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.checks import check_callable, check_instance
+from levelset._tools.evaluation import Evaluator
 from levelset._tools.norms import norm_of
 from levelset.attacks import Attack, alma, direct_boundary, fmn, random_direction
+from levelset.errors import NoGradientError
 
 __all__ = ["ATTACKS", "Effort", "Ensemble", "Member", "members"]
 
@@ -39,12 +41,17 @@ class Member:
         attack: Called as `attack(model, points, labels, **options)`.
         options: Its own options, beside those that all share.
         last_resort: Whether it takes only the inputs for which nothing was found before.
+        resumes: Whether it takes only the inputs whose witness came from the member before, and
+            starts from that.
+        judged: Whether its points are known to be across; those of others are evaluated again.
     """
 
     name: str
     attack: Callable[..., Attack]
     options: dict[str, Any]
     last_resort: bool = False
+    resumes: bool = False
+    judged: bool = True
 
 
 def members(
@@ -53,7 +60,9 @@ def members(
     """Return the attacks of an effort, in the order they are made.
 
     The gradient-free one comes last where gradients lead nowhere, and for all inputs at the
-    highest effort, so that masked gradients cannot pass for distance.
+    highest effort, so that masked gradients cannot pass for distance. Where it finds the nearest
+    point, the boundary is walked along from there: an input without a gradient may lie near a
+    boundary that has one.
     """
     walk = _QUICK_INF if effort == "quick" and math.isinf(norm) else _WALK[effort]
     found = [Member("direct_boundary", direct_boundary, {"norm": norm, **walk})]
@@ -69,8 +78,9 @@ def members(
     for i, attack in enumerate(extra):
         name = f"extra_attacks[{i}]"
         check_callable("distance", name, attack, ("model", "points", "labels"))
-        found.append(Member(_name(attack), attack, {"norm": norm}))
+        found.append(Member(_name(attack), attack, {"norm": norm}, judged=False))
     found.append(Member("random_direction", random_direction, blind, effort != "thorough"))
+    found.append(Member("direct_boundary", direct_boundary, {"norm": norm, **walk}, resumes=True))
     return found
 
 
@@ -88,22 +98,40 @@ class Ensemble:
 
     def run(self, index: int, member: Member, **shared: Any) -> None:
         """Make one attack on the rows that it can still improve; keep what is nearer."""
-        improvable = self.lengths.isinf() if member.last_resort else self.lengths > 0
-        rows = improvable.nonzero().flatten()
-        if len(rows) == 0 and len(self.points):
+        rows = self._rows(index, member)
+        if len(rows) == 0 and (len(self.points) or member.resumes):
             return
-        found = member.attack(
-            self.model, self.points[rows], self.labels[rows], **{**shared, **member.options}
-        )
+        options = {**shared, **member.options}
+        if member.resumes:
+            options["starts"] = self.witnesses[rows]
+        try:
+            found = member.attack(self.model, self.points[rows], self.labels[rows], **options)
+        except NoGradientError:
+            return  # the gradient-free member answers for the model
         check_instance("distance", f"{member.name}(...)", found, Attack)
         lengths = norm_of(found.points - self.points[rows], self.norm)
         nearer = found.success & (lengths < self.lengths[rows])
+        if not member.judged:
+            nearer &= self._across(rows, found.points)
         kept = rows[nearer]
         self.lengths[kept] = lengths[nearer]
         self.witnesses[kept] = found.points[nearer]
         self.winner[kept] = index
         self.gradients[rows] += found.gradients
         self.evaluations[rows] += found.evaluations
+
+    def _rows(self, index: int, member: Member) -> Tensor:
+        """Return the rows that a member takes."""
+        if member.resumes:
+            return ((self.winner == index - 1) & (self.lengths > 0)).nonzero().flatten()
+        improvable = self.lengths.isinf() if member.last_resort else self.lengths > 0
+        return improvable.nonzero().flatten()
+
+    def _across(self, rows: Tensor, points: Tensor) -> Tensor:
+        """Return whether points that an attack calls successful are of another class, `(m,)`."""
+        self.evaluations[rows] += 1
+        logits = Evaluator("distance", self.model).values(points)
+        return (logits.argmax(1) != self.labels[rows]) & logits.isfinite().all(1)
 
 
 def _reach(points: Tensor) -> float:

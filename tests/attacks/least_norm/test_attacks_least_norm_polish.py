@@ -18,8 +18,9 @@ def test_witnesses_come_to_the_boundary(
         points, far = noise(60, 5).to(dtype), 3.0 * noise(60, 5, seed=1).to(dtype)
         problem = Problem("test", model, points, None, norm=2.0, bounds=(-19.0, 19.0))
         rows = torch.arange(60)
-        across = problem.margin(rows, far) < 0
-        problem.offer(rows, far, across)
+        margin = problem.margin(rows, far)
+        problem.offer(rows, far, margin)
+        across = margin < 0
         before = problem.distance.clone()
         polish(problem, rows)
         some = across.nonzero().flatten()

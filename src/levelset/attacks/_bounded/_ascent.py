@@ -78,7 +78,8 @@ class Ascent:
         if len(rows):
             self.problem.forwards[rows] += 1
             loss = self.field.values(here, self.labels[rows]).squeeze(1)
-            self._offer(rows, here, loss, self.loss.take_margins() < 0)
+            margins, _ = self.loss.take_margins()
+            self._offer(rows, here, loss, self.problem.across(rows, margins))
 
     def result(self) -> Attack:
         """Return the points kept, judged anew."""
@@ -100,12 +101,13 @@ class Ascent:
         self.problem.forwards[rows] += 1
         self.problem.gradients[rows] += 1
         values, jacobian = self.field.value_and_jacobian(here, self.labels[rows])
-        reached = self.loss.take_margins() < 0
+        margins, scales = self.loss.take_margins()
+        self.problem.note_rounding(rows, here, scales.view(-1, 1, 1) * jacobian)
+        reached = self.problem.across(rows, margins)
         # An input with a broken gradient stays where it is, and so fails alone.
         sound = jacobian.isfinite().all(2)
         gradient = torch.where(sound.unsqueeze(2), jacobian, 0.0).view_as(here)
         if check and not gradient.any():
-            # It may be only the loss that is saturated, which is no fault of the model's.
             self.problem.refuse_flat(rows[~reached], here[~reached])
         return values.squeeze(1), gradient, reached
 

@@ -129,7 +129,7 @@ class _Search:
         lower = margin < self.lowest[rows]
         self.problem.best[rows] = torch.where(column(lower, there), there, self.problem.best[rows])
         self.lowest[rows] = torch.where(lower, margin, self.lowest[rows])
-        return rows[~(margin < 0)]
+        return rows[~self.problem.across(rows, margin)]
 
     def _window(self, step: int) -> tuple[int, int]:
         """Return height and width of the window of a step."""

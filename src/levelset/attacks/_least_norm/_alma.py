@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
-from levelset._tools.norms import check_norm, norm_of
+from levelset._tools.norms import check_norm, dual, norm_of
 from levelset._typing import Bounds, Labels, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
+from levelset.attacks._least_norm._walk import project_once
 from levelset.attacks._objective import Objective
 from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError
@@ -29,6 +30,8 @@ _LAST_STEP, _TINY = 0.01, 1e-8
 _LEAD = 1e-4
 # The search for the first step: how far the box may hold a step back, and its halvings.
 _DOUBLINGS, _HALVINGS = 20, 30
+# Longest first step, in ways from the input to the linearised boundary.
+_LINEARISED = 4.0
 
 
 @checked
@@ -103,6 +106,7 @@ def alma(
             enough = problem.logits.shape[1] >= (3 if targets is None else 4)
             objective = Objective(problem, "ratio" if enough else "margin")
             _descend(objective, rows, steps, first_step, memory, progress)
+            project_once(problem, rows)
             polish(problem, rows)
         return problem.result()
 
@@ -161,11 +165,15 @@ def _descend(
     pace = torch.ones_like(found)
     for step in range(steps):
         loss, gradient, across = objective.at(rows, here, check=step == 0)
+        if step == 0:
+            unit, near = _units(objective, loss, gradient)
+            force = near if objective.loss.loss == "margin" else torch.ones_like(near)
+        loss, gradient = loss / unit, gradient / column(unit, gradient)
         slope = multipliers.follow(step, -loss + _LEAD, across)
         found = torch.where(across, found.clamp(max=step), found)
-        total = -column(slope, here) * gradient
+        total = -column(slope * force, here) * gradient
         if step == 0:
-            pace = _first_pace(problem, inputs, total, first_step)
+            pace = _first_pace(problem, inputs, total, (_LINEARISED * near).clamp(max=first_step))
         else:
             total = total + _slope_of_norm(here - inputs, problem.norm)
         square = torch.lerp(total.square(), square, memory)
@@ -178,6 +186,19 @@ def _descend(
     objective.offer_last(rows, here)
 
 
+def _units(objective: Objective, loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the unit of each loss at the inputs, and the longest first step, `(m,)` each.
+
+    A plain margin is counted in its own value at the input, so that the scale of the logits does
+    not matter; the ratio has none. The step is a few times the way to the linearised boundary.
+    """
+    one = torch.ones_like(loss)
+    unit = torch.where(loss < 0, -loss, one) if objective.loss.loss == "margin" else one
+    slope = norm_of(gradient, dual(objective.problem.norm))
+    away = torch.where(slope > 0, loss.abs() / slope, torch.inf)
+    return unit, away.clamp(min=objective.problem.eps)
+
+
 def _slope_of_norm(delta: Tensor, norm: float) -> Tensor:
     if norm == 1.0:
         return delta.sign()
@@ -185,7 +206,7 @@ def _slope_of_norm(delta: Tensor, norm: float) -> Tensor:
     return delta / column(torch.where(length > 0, length, 1.0), delta)
 
 
-def _first_pace(problem: Problem, inputs: Tensor, way: Tensor, wanted: float) -> Tensor:
+def _first_pace(problem: Problem, inputs: Tensor, way: Tensor, wanted: Tensor) -> Tensor:
     """Return how far to go along minus `way`, `(m,)`, to be `wanted` away once in the box.
 
     By bisection of the logarithm, for the box holds some entries back; a row that it holds back

@@ -99,7 +99,7 @@ def _descend(
     rate: float,
     progress: Progress | None,
 ) -> None:
-    objective = Objective(problem, "log_odds")
+    objective = Objective(problem, "cross_entropy")
     inputs = problem.points[rows]
     here, radius = inputs, torch.full_like(problem.distance[rows], first_radius)
     for step in range(steps):

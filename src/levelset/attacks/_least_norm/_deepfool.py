@@ -149,9 +149,10 @@ def _step_across(
                 few = torch.cat([classes[:, :1], classes[:, 1:].gather(1, near)], 1)
             inputs = problem.points[rows]
             beyond = problem.clip(inputs + (1.0 + overshoot) * (here - inputs))
-            across = problem.margin(rows, beyond) < 0
-            problem.offer(rows, beyond, across)
-            left = ~across
+            margin = problem.margin(rows, beyond)
+            problem.note_rounding(rows, beyond, slopes[:, 0])
+            problem.offer(rows, beyond, margin)
+            left = ~problem.across(rows, margin)
             rows, here, classes, few = rows[left], here[left], classes[left], few[left]
         if progress is not None:
             progress(step + 1, steps)

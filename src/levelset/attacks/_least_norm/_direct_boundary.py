@@ -16,7 +16,7 @@ from levelset.attacks._least_norm._cuts import refine, start_over
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._least_norm._walk import Plane, linearise, walk
 from levelset.attacks._problem import Problem
-from levelset.errors import ParameterError
+from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["direct_boundary"]
 
@@ -56,6 +56,7 @@ def direct_boundary(
     bounds: Bounds | None = None,
     steps: int = 95,
     rivals: int = 3,
+    starts: Points | None = None,
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Attack:
@@ -95,6 +96,9 @@ def direct_boundary(
             nothing for. 26 with no `rivals` for a quick answer, 95 with 3
             for a good one, 400 with 5 for nearly the best one.
         rivals: How many rivals to scout; 0 to walk once, towards whichever logit is highest.
+        starts: Points of another class, `(n, *d)`, that something else came across, where the
+            input itself has no gradient: the walk begins where the segment to them crosses the
+            boundary, and looks for no rivals. `None` to begin at the inputs.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         progress: Called as `progress(done, total)` after each step.
 
@@ -131,14 +135,22 @@ def direct_boundary(
     if rivals < 0:
         message = f"direct_boundary: `rivals` must be 0 or more, got {rivals}."
         raise ParameterError(message)
+    if starts is not None and starts.shape != points.shape:
+        message = (
+            f"direct_boundary: `starts` must have the shape of `points` {tuple(points.shape)}, "
+            f"got {tuple(starts.shape)}."
+        )
+        raise ShapeError(message)
     with frozen(model):
         problem = Problem(
             "direct_boundary", model, points, labels, targets=targets, norm=norm, bounds=bounds,
             batch_size=batch_size,
         )  # fmt: skip
         rows = problem.open()
-        if len(rows):
-            report = _counter(progress, steps)
+        report = _counter(progress, steps)
+        if starts is not None:
+            _walk_back(problem, rows, starts.detach(), steps, report)
+        elif len(rows):
             stride, plane = _look_ahead(problem, rows)
             report()
             report()
@@ -151,6 +163,27 @@ def direct_boundary(
             _try_again(problem, rows, steps - 2)
             polish(problem, rows)
         return problem.result()
+
+
+def _walk_back(
+    problem: Problem, rows: Tensor, starts: Tensor, steps: int, report: Callable[[], None]
+) -> None:
+    """Walk along the boundary from where it crosses the segments to the starts.
+
+    A row whose start is not across is left alone.
+    """
+    problem.offer(rows, starts[rows], problem.margin(rows, starts[rows]))
+    polish(problem, rows)
+    rows = rows[problem.distance[rows].isfinite()]
+    if len(rows) == 0:
+        return
+    here = problem.best[rows]
+    plane = Plane(here, problem.norm)
+    plane.add(here, *linearise(problem, rows, here, None))
+    report()
+    stride = torch.full_like(problem.distance[rows], _STEADY)
+    walk(problem, rows, here, plane, stride, steps - 1, step_done=report)
+    polish(problem, rows)
 
 
 def _look_ahead(problem: Problem, rows: Tensor) -> tuple[Tensor, Plane]:
@@ -169,7 +202,7 @@ def _look_ahead(problem: Problem, rows: Tensor) -> tuple[Tensor, Plane]:
     there = plane.project(problem, inputs, _OVERSHOOT * plane.distance(inputs))
     found, steep = linearise(problem, rows, there, rivals)
     foretold = value + (gradient * (there - inputs)).flatten(1).sum(1)
-    affine = (found - foretold).abs() <= _AFFINE * value.abs()
+    affine = (found - foretold).abs() <= _AFFINE * value.abs() + problem.rounding[rows]
     if problem.targets is None and affine.any():
         _try_all_rivals(problem, rows[affine])
     cosine = torch.cosine_similarity(gradient.flatten(1), steep.flatten(1), dim=1)
@@ -199,7 +232,7 @@ def _try_all_rivals(problem: Problem, rows: Tensor) -> None:
         plane = Plane(inputs, problem.norm)
         plane.add(inputs, *linearise(problem, rows, inputs, rivals))
         there = plane.project(problem, inputs, _OVERSHOOT * plane.distance(inputs))
-        problem.offer(rows, there, problem.margin(rows, there) < 0)
+        problem.offer(rows, there, problem.margin(rows, there))
     # Now, for the walks compare points before these are polished.
     polish(problem, rows)
 

@@ -133,7 +133,7 @@ def _step(
     if check and not gradient.nan_to_num().any():
         problem.refuse_flat(rows, here)
     reached = value < 0
-    problem.offer(rows, here, reached)
+    problem.offer(rows, here, value)
     if radius is not None:
         stay = problem.distance[rows] > radius
         rows, here, reached = rows[stay], here[stay], reached[stay]
@@ -146,7 +146,7 @@ def _step(
 def _finish(problem: Problem, rows: Tensor, here: Tensor) -> None:
     """Keep the points after the last step where they are nearest; bring all onto the boundary."""
     if len(rows):
-        problem.offer(rows, here, problem.margin(rows, here) < 0)
+        problem.offer(rows, here, problem.margin(rows, here))
     polish(problem, problem.open())
 
 

@@ -1,6 +1,5 @@
 """Pulling witnesses back along the segment from their input, onto the boundary."""
 
-import torch
 from torch import Tensor
 
 from levelset._intersection import close_bracket
@@ -9,31 +8,41 @@ from levelset.attacks._problem import Problem
 __all__ = ["polish"]
 
 _STEPS = 24
+# The margin to aim for and its tolerance, in units of the rounding: from 1, at which a point is
+# surely across, to 2.
+_AIM, _WITHIN = 1.5, 0.5
 
 
 def polish(problem: Problem, rows: Tensor) -> None:
     """Intersect the segments from the inputs to their witnesses with the boundary.
 
-    Aims a few roundings beyond the boundary, so that the point kept is of the other class when it
-    is evaluated again. A witness is replaced only by a nearer one that was seen to be across.
+    Aims beyond the boundary by what rounding can do to a margin there, so that the point kept is
+    of the other class however it is evaluated again. A witness is replaced only by a nearer one
+    that was seen to be across by as much.
     """
     rows = rows[problem.distance[rows].isfinite() & (problem.distance[rows] > 0)]
     if len(rows) == 0:
         return
-    eps = torch.finfo(problem.points.dtype).eps
-    beyond = 8.0 * eps * problem.logits[rows].abs().amax(1).clamp(min=eps)
+    margin = problem.margin(rows, problem.best[rows])
+    problem.sample_rounding(rows, problem.best[rows], margin)
+    depth = problem.rounding[rows]
+    weak = margin > -depth
+    if weak.any():
+        problem.push(rows[weak], 2.0 * depth[weak])
+        margin = problem.margin(rows, problem.best[rows])
     # A witness polished before is at the level itself, where rounding would decide on its side.
-    across = problem.margin(rows, problem.best[rows]) < -2.0 * beyond
-    rows, beyond = rows[across], beyond[across]
+    across = margin < -2.0 * depth
+    rows, depth, margin = rows[across], depth[across], margin[across]
     closed = close_bracket(
         problem.field,
         problem.points[rows],
         problem.best[rows],
         problem.anchors(rows),
-        level=-beyond,
-        tol=0.5 * beyond,
+        level=-_AIM * depth,
+        tol=_WITHIN * depth,
         max_iter=_STEPS,
+        ends=(problem.margins[rows], margin),
     )
-    problem.forwards[rows] += closed.iterations + 2
+    problem.forwards[rows] += closed.iterations
     for point, value in ((closed.near, closed.near_value), (closed.far, closed.far_value)):
-        problem.offer(rows, point, value - beyond < -0.5 * beyond)
+        problem.offer(rows, point, value - _AIM * depth)

@@ -11,7 +11,7 @@ from levelset.attacks._ball import column
 from levelset.attacks._least_norm._hyperplane import step_to_hyperplane
 from levelset.attacks._problem import Problem
 
-__all__ = ["Plane", "linearise", "walk"]
+__all__ = ["Plane", "linearise", "project_once", "walk"]
 
 # Share of the way to the projection that the last step goes.
 _LAST = 0.1
@@ -22,6 +22,8 @@ _MEMORY, _MEMORY_INF = 0.6, 0.8
 # point across, more after one that is not.
 _SLACK, _LEAST_SLACK, _MOST_SLACK = 0.05, 0.01, 0.5
 _LESS, _MORE = 0.5, 1.5
+# How far across to aim, in units of the rounding: twice is the end of what `polish` aims at.
+_CLEAR = 3.0
 
 
 class Plane:
@@ -74,14 +76,15 @@ def linearise(
 ) -> tuple[Tensor, Tensor]:
     """Return value and gradient of the margin, or of the difference to one rival a row.
 
-    Points on the far side are offered as witnesses.
+    The values are raised by three times what rounding can do to them: below zero a point is surely
+    across, and a step onto the linearisation arrives there. Points across are offered as witnesses.
     """
     if rivals is None:
         value, gradient = problem.margin_and_gradient(rows, here)
     else:
         value, gradient = problem.difference_and_gradient(rows, here, rivals)
-    problem.offer(rows, here, value < 0)
-    return value, gradient
+    problem.offer(rows, here, value)
+    return value + _CLEAR * problem.rounding[rows], gradient
 
 
 def walk(
@@ -138,3 +141,19 @@ def walk(
         if step_done is not None:
             step_done()
     return nearest, here
+
+
+def project_once(problem: Problem, rows: Tensor) -> None:
+    """Project the inputs on the boundary as it is linearised at their nearest witnesses.
+
+    Where the boundary is flat about a witness, the projection is the nearest point itself, which a
+    descent of many small steps only comes near.
+    """
+    rows = rows[problem.distance[rows].isfinite() & (problem.distance[rows] > 0)]
+    if len(rows) == 0:
+        return
+    inputs = problem.points[rows]
+    plane = Plane(inputs, problem.norm)
+    plane.add(problem.best[rows], *linearise(problem, rows, problem.best[rows], None))
+    there = plane.project(problem, inputs, torch.zeros_like(problem.distance[rows]))
+    problem.offer(rows, there, problem.margin(rows, there))
