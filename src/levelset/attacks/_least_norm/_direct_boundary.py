@@ -149,7 +149,7 @@ def direct_boundary(
         rows = problem.open()
         report = _counter(progress, steps)
         if starts is not None:
-            _walk_back(problem, rows, starts.detach(), steps, report)
+            _walk_back(problem, rows, starts.detach().to(problem.points), steps, report)
         elif len(rows):
             stride, plane = _look_ahead(problem, rows)
             report()
