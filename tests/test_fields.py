@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from levelset import Classifier, Component, LogitDifference, Margin, project
+from levelset.boundary import distance
 from levelset.errors import FieldError, ParameterError, ShapeError
+from levelset.fields import bounds_of
 
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
 
@@ -308,3 +310,74 @@ def test_classes_out_of_range_are_refused(i, j, name):
 def test_outputs_out_of_range_are_refused(k):
     with pytest.raises(ParameterError, match=rf"Component: `k` must lie in 0 to 2, got {k}\."):
         Component(Fixed(), k)(LOGITS)
+
+
+# Bounds of a classifier inside another module
+
+
+class Scaled(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, points: Tensor) -> Tensor:
+        return 3.0 * self.model(points)
+
+
+class Shifted(Scaled):
+    def forward(self, points: Tensor) -> Tensor:
+        return self.model((points - 0.5) / 0.25)
+
+
+BOX = (0.25, 0.75)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.Sequential, Scaled, lambda c: nn.Sequential(nn.Sequential(nn.Identity(), c)),
+        lambda c: lambda x: 2.0 * c(x), nn.DataParallel,
+        lambda c: nn.Sequential(c, nn.LogSoftmax(1)),
+    ],
+)  # fmt: skip
+def test_bounds_of_a_classifier_that_sees_the_points_are_those_of_its_wrapper(wrap, settled):
+    classifier = Classifier(settled(nn.Linear(3, 2)), bounds=BOX)
+    model = wrap(classifier)
+    assert bounds_of("test", model, torch.full((4, 3), 0.5)) == BOX
+    assert not classifier._forward_pre_hooks
+
+
+def test_bounds_reach_the_measurement(settled):
+    model = settled(nn.Linear(3, 2))
+    points = 0.25 + 0.5 * torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    inside = distance(nn.Sequential(Classifier(model, bounds=BOX)), points, effort="quick")
+    said = distance(model, points, bounds=BOX, effort="quick")
+    assert torch.equal(inside.distance, said.distance)
+    with pytest.raises(ParameterError, match=r"must lie within the bounds 0\.25 to 0\.75"):
+        distance(Scaled(Classifier(model, bounds=BOX)), points - 0.5)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda c: Shifted(c),
+        lambda c: Both(c, Classifier(c.model, bounds=(0.0, 1.0))),
+    ],
+    ids=["normalised", "two of them"],
+)
+def test_bounds_in_other_units_are_refused_unless_said(build, settled):
+    model = build(Classifier(settled(nn.Linear(3, 2)), bounds=BOX))
+    points = torch.full((2, 3), 0.5)
+    with pytest.raises(ParameterError, match=r"distance: `bounds` must be given for a model that "
+                       r"has a Classifier inside .*Say `bounds=\(low, high\)`"):  # fmt: skip
+        distance(model, points)
+    assert distance(model, points, bounds=(0.0, 1.0), effort="quick").distance.shape == (2,)
+
+
+class Both(nn.Module):
+    def __init__(self, one: nn.Module, other: nn.Module) -> None:
+        super().__init__()
+        self.one, self.other = one, other
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.one(points) + self.other(points)

@@ -498,14 +498,22 @@ def test_a_field_that_returns_no_tensor_is_refused():
         project(lambda x: 1.0, torch.ones(2, 3))
 
 
-def test_a_model_of_another_dtype_is_named_with_both():
-    model = nn.Linear(3, 1)
+def test_a_model_of_another_dtype_is_run_in_its_own():
+    model, points = nn.Linear(3, 1), torch.ones(2, 3, dtype=torch.float64)
+    found = project(model, points)
+    assert found.points.dtype == found.residual.dtype == torch.float64
+    torch.testing.assert_close(
+        found.points, project(model.double(), points).points, atol=1e-5, rtol=0
+    )
+
+
+def test_a_model_that_fails_is_named_with_its_dtype_and_device():
     with pytest.raises(
         FieldError,
         match=r"project: `field` with parameters on cpu of torch\.float32 failed on points of "
         r"shape \(2, 3\) on cpu of torch\.float64",
     ):
-        project(model, torch.ones(2, 3, dtype=torch.float64))
+        project(nn.Linear(4, 1), torch.ones(2, 3, dtype=torch.float64))
 
 
 @pytest.mark.gpu

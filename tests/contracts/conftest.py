@@ -79,7 +79,7 @@ def _descend(model, points, labels, **options):
 def _intersect(model, points, labels, **options):
     ends = points.detach().roll(1, 0) + 0.3
     with levelset.frozen(model), torch.no_grad():
-        levels = (model(points)[:, 0] + model(ends)[:, 0]) / 2
+        levels = (model(points.clone())[:, 0] + model(ends.clone())[:, 0]) / 2
     return levelset.intersect(Lead(model), points, ends, labels=levels, tol=1e-6, **options)
 
 

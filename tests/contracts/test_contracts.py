@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import levelset
 from levelset import attacks, boundary
@@ -235,3 +235,38 @@ def test_a_generator_of_the_device_is_taken(drawing_case, make_model, points, la
     for name, value in leaves(result).items():
         if isinstance(value, Tensor):
             assert value.device.type == "cuda", name
+
+
+class Writes(nn.Module):
+    """A model that begins by writing into its input."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.model(points.sub_(0.25).mul_(1.5))
+
+
+class Reads(Writes):
+    """Its twin, that does not."""
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.model((points - 0.25) * 1.5)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last", "stepped", "one row expanded"])
+def test_a_model_that_writes_into_its_input_changes_nothing(
+    case, make_model, points, labels, assert_close, layout
+):
+    if layout == "channels last":
+        points = points.expand(-1, 2, -1, -1).contiguous(memory_format=torch.channels_last)[:, :1]
+    elif layout == "stepped":
+        points = torch.stack([points, points], -1)[..., 1]
+    elif layout == "one row expanded":
+        points = points[:1].expand(len(points), -1, -1, -1)
+    before = points.clone()
+    expected = case.call(Reads(make_model(case)), points, labels, **options(case))
+    found = case.call(Writes(make_model(case)), points, labels, **options(case))
+    assert torch.equal(points, before)
+    assert_close(found, expected, atol=1e-9)
