@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from levelset._display.palette import model_colours
 from levelset.auditing._result import Audit
 from levelset.report import _figures
-from levelset.report._palette import model_colours
 
 Make = Callable[..., Audit]
 

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from levelset._display.figures import closest, edges_from_zero, robustness_curves
+from levelset._display.figures import distances as drawn_distances
+from levelset._display.palette import RAMP, model_colours
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one
 from levelset._tools.norms import norm_name
@@ -13,7 +16,6 @@ from levelset._typing import Norm
 from levelset.auditing._result import Audit
 from levelset.errors import ParameterError, ShapeError
 from levelset.plots._axes import axes_or_new, matplotlib
-from levelset.report._palette import RAMP, model_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,10 +43,8 @@ def robustness(
     """
     audits, p = _held("robustness", results), _norm(results, norm)
     axes = axes_or_new(ax)
-    top = max(float(audit.robustness(p).radius[-1]) for audit in audits)
-    radius = torch.linspace(0.0, top, 201, dtype=torch.float64)
-    for audit, colour in zip(audits, model_colours(len(audits)), strict=True):
-        curve = audit.robustness(p, radius)
+    curves = robustness_curves(audits, p, 201)
+    for audit, curve, colour in zip(audits, curves, model_colours(len(audits)), strict=True):
         x = curve.radius.numpy()
         axes.fill_between(x, curve.low.numpy(), curve.high.numpy(), color=colour, alpha=0.2, lw=0)
         axes.plot(x, curve.accuracy.numpy(), color=colour, label=audit.name)
@@ -83,11 +83,10 @@ def distances(
     check_at_least_one("plots.distances", "bins", bins)
     audits, p = _held("distances", results), _norm(results, norm)
     axes = axes_or_new(ax)
-    found = [_finite(audit, p) for audit in audits]
-    top = max((float(distance.max()) for distance in found if len(distance)), default=1.0)
-    edges = np.linspace(0.0, top or 1.0, bins + 1)
+    found = [drawn_distances(audit, p) for audit in audits]
+    edges = edges_from_zero(found, bins)
     for audit, distance, colour in zip(audits, found, model_colours(len(audits)), strict=True):
-        counts, _ = np.histogram(distance, edges)
+        counts, _ = np.histogram(distance.numpy(), edges)
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(counts, edges, color=colour, label=audit.name)
     axes.set(xlabel=f"distance to the witness, {_words(p)}", ylabel="inputs")
@@ -203,21 +202,14 @@ def _pictures(points: torch.Tensor) -> Any:
 
 def _closest(audit: Audit, norm: float, count: int) -> list[int]:
     check_at_least_one("plots.witnesses", "count", count)
-    distance = audit.distance(norm).double().cpu()
-    rows = (audit.columns["correct"].bool().cpu() & distance.isfinite()).nonzero().flatten()
-    if not len(rows):
+    rows = closest(audit, norm, count)
+    if not rows:
         message = (
             "plots.witnesses: `result` must hold at least one input that is classified right and "
             f"has a witness, got none of {len(audit)}."
         )
         raise ParameterError(message)
-    closest: list[int] = rows[distance[rows].argsort(stable=True)][:count].tolist()
-    return closest
-
-
-def _finite(audit: Audit, norm: float) -> Any:
-    distance = audit.distance(norm).double().cpu()
-    return distance[audit.columns["correct"].bool().cpu() & distance.isfinite()].numpy()
+    return rows
 
 
 def _held(function: str, results: Audit | Sequence[Audit]) -> list[Audit]:

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from levelset._display.figures import bin_edges
+from levelset._display.palette import model_colours
+from levelset._display.profiles import UNIT, Shown, broken, mean_profile
+from levelset._display.profiles import places as places_of
 from levelset._tools.arguments import checked
 from levelset._typing import Labels
 from levelset.boundary import CrossSection, Curvature
 from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
 from levelset.plots._axes import axes_or_new
-from levelset.report._palette import model_colours
-from levelset.report._profile import UNIT, Shown, bin_edges, broken, mean_profile
-from levelset.report._profile import places as places_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from levelset._display.figures import edges_from_zero
+from levelset._display.palette import model_colours
 from levelset._tools.arguments import checked
 from levelset.boundary import PathPersistence, Persistence
 from levelset.errors import ParameterError, ShapeError
 from levelset.plots._axes import axes_or_new
-from levelset.report._palette import model_colours
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,11 +47,10 @@ def persistence(
         )
         raise ParameterError(message)
     axes = axes_or_new(ax)
-    found = [r.sigma[r.sigma.isfinite()].double().cpu().numpy() for r in held.values()]
-    top = max((float(sigma.max()) for sigma in found if len(sigma)), default=1.0)
-    edges = np.linspace(0.0, top or 1.0, bins + 1)
+    found = [r.sigma[r.sigma.isfinite()].double().cpu() for r in held.values()]
+    edges = edges_from_zero(found, bins)
     for name, sigma, colour in zip(held, found, model_colours(len(held)), strict=True):
-        counts, _ = np.histogram(sigma, edges)
+        counts, _ = np.histogram(sigma.numpy(), edges)
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(counts, edges, color=colour, label=name)
     gammas = sorted({result.gamma for result in held.values()})

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from levelset._display.figures import closest
+from levelset._display.palette import model_colours
 from levelset._tools.arguments import checked
 from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
@@ -14,7 +16,6 @@ from levelset.report import _figures, _words
 from levelset.report._curvature import bent, curvatures
 from levelset.report._images import Pictures, encode, pack
 from levelset.report._noise import measured, noise
-from levelset.report._palette import model_colours
 from levelset.report._render import Html, as_json, figure_html, grid_html, render
 from levelset.report._write import Section
 
@@ -212,10 +213,7 @@ def _closest(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
 
 
 def _gallery(audits: Sequence[Audit], audit: Audit, norm: float, pictures: Pictures | None) -> Html:
-    distance = audit.distance(norm).double().cpu()
-    right = audit.columns["correct"].bool().cpu() & distance.isfinite()
-    found = right.nonzero().flatten()
-    rows: list[int] = found[distance[found].argsort(stable=True)][:GALLERY].tolist()
+    distance = audit.distance(norm)
     pictured = set() if pictures is None else set(pictures.rows.tolist())
     cells = [
         {
@@ -226,7 +224,7 @@ def _gallery(audits: Sequence[Audit], audit: Audit, norm: float, pictures: Pictu
             "distance": f"{float(distance[row]):.3g}",
             "pictured": row in pictured,
         }
-        for row in rows
+        for row in closest(audit, norm, GALLERY)
     ]
     place = audits.index(audit)
     words = _figures.norm_words(norm)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from levelset._display.figures import bin_edges
+from levelset._display.palette import model_colours
+from levelset._display.profiles import UNIT, Shown, broken, end_places, mean_profile, places
 from levelset._tools.arguments import checked
 from levelset._typing import Labels
 from levelset.auditing._result import Audit
@@ -14,16 +17,6 @@ from levelset.boundary import Curvature
 from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
 from levelset.report._figures import BINS, FEW, blank, histogram
-from levelset.report._palette import model_colours
-from levelset.report._profile import (
-    UNIT,
-    Shown,
-    bin_edges,
-    broken,
-    end_places,
-    mean_profile,
-    places,
-)
 from levelset.report._render import Html, figure_html, grid_html
 from levelset.report._words import smoothings
 from levelset.report._write import Section

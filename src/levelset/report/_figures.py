@@ -9,15 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from levelset._tools.norms import norm_name
-from levelset.auditing._result import Audit
-from levelset.report._palette import (
+from levelset._display.figures import distances as drawn_distances
+from levelset._display.figures import edges_from_zero, robustness_curves
+from levelset._display.palette import (
     CLASS_COLOURS,
     CLASS_SYMBOLS,
     RAMP,
     model_colours,
     translucent,
 )
+from levelset._tools.norms import norm_name
+from levelset.auditing._result import Audit
 from levelset.report._render import optional
 
 if TYPE_CHECKING:
@@ -53,10 +55,8 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
     """Draw accuracy against the size of the perturbation with its bands, one line a model."""
     figure = blank(f"Size of the perturbation, {norm_words(norm)}", "Accuracy")
     models = _measured(audits, norm)
-    top = max(_largest(audit.distance(norm)) for audit, _ in models)
-    radius = torch.linspace(0.0, top or 1.0, 101, dtype=torch.float64)
-    for audit, colour in models:
-        curve = audit.robustness(norm, radius)
+    curves = robustness_curves([audit for audit, _ in models], norm, 101)
+    for (audit, colour), curve in zip(models, curves, strict=True):
         x = curve.radius.tolist()
         low, high = curve.low.tolist(), curve.high.tolist()
         name = html.escape(audit.name)
@@ -81,7 +81,7 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
             hovertemplate="%{y:.1%} (%{customdata[0]:.1%} to %{customdata[1]:.1%})",
         )
     figure.update_layout(hovermode="x unified", showlegend=len(audits) > 1)
-    figure.update_xaxes(hoverformat=".4~g", range=[0.0, top or 1.0])
+    figure.update_xaxes(hoverformat=".4~g", range=[0.0, float(curves[0].radius[-1])])
     figure.update_yaxes(tickformat=".0%", range=[0.0, 1.02])
     return figure
 
@@ -89,9 +89,7 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
 def distances(audits: Sequence[Audit], norm: float) -> "Figure":
     """Draw how many inputs classified right lie how far from a border, one colour a model."""
     models = _measured(audits, norm)
-    series = [
-        (audit.name, colour, audit.distance(norm)[_drawn(audit, norm)]) for audit, colour in models
-    ]
+    series = [(audit.name, colour, drawn_distances(audit, norm)) for audit, colour in models]
     figure = histogram(f"Distance to the witness, {norm_words(norm)}", series)
     figure.update_layout(showlegend=len(audits) > 1)
     return figure
@@ -108,9 +106,7 @@ def histogram(
     """
     figure = blank(words, "Inputs")
     columns = [column[column.isfinite()].double().cpu() for _, _, column in series]
-    if edges is None:
-        top = max((float(column.max()) for column in columns if len(column)), default=1.0)
-        edges = np.linspace(0.0, top or 1.0, BINS + 1)
+    edges = edges_from_zero(columns, BINS) if edges is None else edges
     most = 0
     for (name, colour, _), column in zip(series, columns, strict=True):
         counts = np.histogram(column.numpy(), edges)[0].tolist()
@@ -250,10 +246,6 @@ def _groups(audit: Audit, prediction: Tensor) -> list[tuple[str, Tensor]]:
 def short(name: str) -> str:
     """Return a name of a class as figures can bear it: cut where long, its markup as text."""
     return html.escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
-
-
-def _drawn(audit: Audit, norm: float) -> Tensor:
-    return audit.columns["correct"].bool() & audit.distance(norm).isfinite()
 
 
 def _largest(distance: Tensor) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levelset._display.palette import CLASS_COLOURS, model_colours
 from levelset._tools.arguments import checked
 from levelset._tools.medians import median
 from levelset._typing import Points
@@ -17,7 +18,6 @@ from levelset.boundary import Persistence
 from levelset.errors import ParameterError, ShapeError
 from levelset.report._figures import blank, histogram, short
 from levelset.report._images import data_uri
-from levelset.report._palette import CLASS_COLOURS, model_colours
 from levelset.report._render import figure_html, grid_html
 from levelset.report._write import Section
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from levelset._display.palette import MODEL_COLOURS, translucent
 from levelset._tools.arguments import checked
 from levelset.reconstruction import Surface
 from levelset.report._figures import BINS, blank
-from levelset.report._palette import MODEL_COLOURS, translucent
 from levelset.report._render import captioned, figure_html, grid_html, optional, render
 from levelset.report._write import Section
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from levelset._display.figures import distances
 from levelset._tools.medians import median
 from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
@@ -215,7 +216,7 @@ def _row(name: str, values: Sequence[float | None], form: Any) -> dict[str, Any]
 
 def _radii(audits: Sequence[Audit], norm: float) -> list[float]:
     """Return half, once and twice the median distance over all audits, rounded to one digit."""
-    pooled = torch.cat([_right(audit, norm) for audit in audits])
+    pooled = torch.cat([distances(audit, norm) for audit in audits])
     middle = median(pooled) if len(pooled) else 1.0
     return [float(f"{factor * (middle or 1.0):.1g}") for factor in (0.5, 1.0, 2.0)]
 
@@ -224,13 +225,8 @@ def _common(audits: Sequence[Audit]) -> list[float]:
     return [norm for norm in audits[0].norms if all(norm in audit.norms for audit in audits)]
 
 
-def _right(audit: Audit, norm: float) -> torch.Tensor:
-    distance = audit.distance(norm).double().cpu()
-    return distance[audit.columns["correct"].bool().cpu() & distance.isfinite()]
-
-
 def _quantile(audit: Audit, norm: float, level: float) -> float:
-    return float(_right(audit, norm).quantile(level))
+    return float(distances(audit, norm).quantile(level))
 
 
 def _inputs(count: int) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from levelset.report._palette import CLASS_COLOURS, MODEL_COLOURS, model_colours, translucent
+from levelset._display.palette import CLASS_COLOURS, MODEL_COLOURS, model_colours, translucent
 
 
 def contrast(a: str, b: str) -> float:

@@ -1,18 +1,16 @@
-"""What figures of curvature have in common, whatever draws them: places, gaps, bins, words."""
+"""What figures of curvature have in common, whatever draws them: places, gaps, words."""
 
 import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset.boundary import Curvature
 from levelset.errors import ParameterError
 
-__all__ = ["UNIT", "Shown", "bin_edges", "broken", "end_places", "mean_profile", "places"]
+__all__ = ["UNIT", "Shown", "broken", "end_places", "mean_profile", "places"]
 
 Shown: TypeAlias = Literal["all", "top", "bottom", "both"]
 
@@ -59,13 +57,3 @@ def mean_profile(principal: Tensor, at: Sequence[int | None]) -> list[float]:
     known = principal[principal.isfinite().all(1)].double().mean(0).tolist()
     values = iter(known)
     return [np.nan if place is None else next(values) for place in at]
-
-
-def bin_edges(values: Sequence[Tensor], bins: int) -> NDArray[np.float64]:
-    """Return edges that all of the values share; around a single value about half its size."""
-    pooled = torch.cat([column[column.isfinite()].double().cpu() for column in values])
-    low, high = float(pooled.min()), float(pooled.max())
-    if high - low <= 1e-6 * max(abs(low), abs(high)):
-        middle, reach = (low + high) / 2, max(abs(low), abs(high)) / 2 or 0.5
-        low, high = middle - reach, middle + reach
-    return np.linspace(low, high, bins + 1)

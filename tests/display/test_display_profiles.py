@@ -3,9 +3,9 @@ import math
 import pytest
 import torch
 
+from levelset._display.profiles import broken, end_places, mean_profile, places
 from levelset.boundary import curvature
 from levelset.errors import ParameterError
-from levelset.report._profile import bin_edges, broken, end_places, mean_profile, places
 from levelset.shapes import Sphere
 
 
@@ -38,16 +38,3 @@ def test_means_are_over_the_rows_that_are_known():
     assert values[2] == 0.0
     assert math.isnan(values[1])
     assert all(map(math.isnan, mean_profile(principal[1:2], [1, None, 9])))
-
-
-@pytest.mark.parametrize("value", [-0.02, 0.0, 7.0])
-def test_a_single_value_has_bins_on_both_sides(value):
-    edges = bin_edges([torch.tensor([value, torch.nan]), torch.empty(0)], 40)
-    assert len(edges) == 41
-    assert edges[0] < value - 1e-3
-    assert edges[-1] > value + 1e-3
-
-
-def test_all_series_share_their_bins():
-    edges = bin_edges([torch.tensor([-1.0, 0.0]), torch.tensor([3.0])], 4)
-    assert edges.tolist() == [-1.0, 0.0, 1.0, 2.0, 3.0]
