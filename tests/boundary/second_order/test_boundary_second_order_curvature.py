@@ -484,3 +484,16 @@ def test_images_float32_no_points_slices_and_pickles(settled):
     none = curvature(model, points[:0], count=2)
     assert none.principal.shape == (0, 2)
     assert none.summary() == {"points": 0}
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "words"),
+    [
+        (CentralDifference(0.125), "central differences with step 0.125"),
+        (ForwardDifference(1e-3), "forward differences with step 0.001"),
+        (SoftplusSurrogate(5.0), "a softplus of sharpness 5 for each ReLU"),
+        (GaussianSmoothing(0.1, 100), "Gaussian noise of standard deviation 0.1"),
+    ],
+)
+def test_a_smoothing_says_what_it_is(smoothing, words):
+    assert smoothing.words == words

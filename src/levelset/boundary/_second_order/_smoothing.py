@@ -40,6 +40,11 @@ class CentralDifference:
         """Check the shift."""
         check_positive("CentralDifference", "h", self.h)
 
+    @property
+    def words(self) -> str:
+        """What stands for the second derivative, as a reader of a page knows it."""
+        return f"central differences with step {self.h:.3g}"
+
 
 @checked
 @dataclass(frozen=True)
@@ -60,6 +65,11 @@ class ForwardDifference:
     def __post_init__(self) -> None:
         """Check the shift."""
         check_positive("ForwardDifference", "h", self.h)
+
+    @property
+    def words(self) -> str:
+        """What stands for the second derivative, as a reader of a page knows it."""
+        return f"forward differences with step {self.h:.3g}"
 
 
 @checked
@@ -82,6 +92,11 @@ class SoftplusSurrogate:
     def __post_init__(self) -> None:
         """Check the sharpness."""
         check_positive("SoftplusSurrogate", "beta", self.beta)
+
+    @property
+    def words(self) -> str:
+        """What stands for the second derivative, as a reader of a page knows it."""
+        return f"a softplus of sharpness {self.beta:.3g} for each ReLU"
 
 
 @checked
@@ -109,6 +124,11 @@ class GaussianSmoothing:
         """Check width and draws."""
         check_positive("GaussianSmoothing", "sigma", self.sigma)
         check_whole("GaussianSmoothing", "draws", self.draws, at_least=2)
+
+    @property
+    def words(self) -> str:
+        """What stands for the second derivative, as a reader of a page knows it."""
+        return f"Gaussian noise of standard deviation {self.sigma:.3g}"
 
 
 Smoothing: TypeAlias = CentralDifference | ForwardDifference | SoftplusSurrogate | GaussianSmoothing
