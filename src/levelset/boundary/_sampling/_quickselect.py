@@ -108,12 +108,14 @@ def _solve(
         sigma = _between(*_select(voter, some, middle, guess[going], fine))
         known = (sigma > 0) & np.isfinite(sigma)
         guess[going] = np.where(known, sigma, guess[going])
-        low = _closed(*_select(voter, some, few, guess[going], fine), fine)[0]
-        high = _closed(*_select(voter, some, many, guess[going], fine), fine)[1]
+        lower = _select(voter, some, few, guess[going], fine)
+        upper = _select(voter, some, many, guess[going], fine)
+        low, high = _closed(*lower, fine)[0], _closed(*upper, fine)[1]
         with np.errstate(divide="ignore"):
             error = np.log(high / low) / (2.0 * quantile)
         found.sigma[places], found.error[places] = sigma, error
-        found.low[places], found.high[places] = low, high
+        # The outer radii, for where the transition is sharp all exits lie within `fine`.
+        found.low[places], found.high[places] = lower[0], upper[1]
         found.found[places] = known & np.isfinite(error)
         wanted = np.ceil(m * np.clip((error / policy.tolerance) ** 2 * 1.05, 1.0, 4.0))
         counts[going] = np.minimum(wanted, most[going]).astype(np.int64)
