@@ -20,8 +20,9 @@ Array = NDArray[np.float64]
 _STEPS, _FARTHEST = 12, 6.0
 # Windows in log sigma, tried in turn until the model fits the draws inside.
 _WINDOWS = (0.75, 0.4, 0.2)
-# A model that good draws contradict by chance this rarely is taken for wrong.
-_MISFIT = 1e-2
+# A model that good draws contradict by chance this rarely is taken for wrong; sooner where the
+# transition is sharp, for there narrower windows still hold the draws that tell the slope.
+_MISFIT, _SHARP_MISFIT = 1e-3, 1e-2
 _GRID = 161
 # By how many of its standard errors the slope is taken for flatter than it looks. Who draws until
 # the error is small enough stops when the slope happens to look steep; tried on orthants.
@@ -34,8 +35,7 @@ _SLOPE, _SLOPE_SPREAD, _BEND, _BEND_SPREAD = -1.5, 3.0, 0.4, 0.5
 # if it is off by more than the factor, in a few passes, and to no more than twice what it was.
 STEEP = 3.0
 _RESCALED, _RESCALINGS = 1.5, 6
-# By how much the copies of a pair are taken to agree before any draw, as if twenty had said so:
-# where the length of the noise decides, which is the same for both, they agree always.
+# Weight of what is known of pairs before any draw: that both agree where their length decides.
 _PRIOR_PAIRS = 20.0 * 0.2
 # Draws count towards the ends of an interval beyond the window from here on, in log sigma.
 _APART = 0.15
@@ -167,19 +167,19 @@ def _fit(
     spread = _dispersion(draws, inside, share, unit)
     covariance = np.linalg.inv(information) * spread[:, None, None]
     root, error, low, high, slope = _invert(beta, covariance, gamma, quantile, window)
+    rarely = np.where(unit < 1.0, _SHARP_MISFIT, _MISFIT)
     return (
-        start + unit * root, _misfit(total, kept, share, spread), unit * error,
+        start + unit * root, _chance(total, kept, share, spread) < rarely, unit * error,
         start + unit * low, start + unit * high, slope / unit, np.zeros(len(u), bool),
     )  # fmt: skip
 
 
 def _maximise(powers: Array, total: Array, kept: Array, level: float) -> tuple[Array, Array]:
     """Return the coefficients `(n, 3)` of greatest likelihood, and their information."""
-    n = len(powers)
-    mean = np.tile([level, _SLOPE, 0.0], (n, 1))
+    mean = np.tile([level, _SLOPE, 0.0], (len(powers), 1))
     beta = mean.copy()
     for _ in range(_STEPS):
-        prior = np.zeros((n, 3))
+        prior = np.zeros_like(mean)
         prior[:, 0] = 1e-3
         prior[:, 1] = _SLOPE_SPREAD**-2.0
         steep = np.maximum(np.abs(beta[:, 1]), 0.3)
@@ -216,13 +216,13 @@ def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array, unit: Arr
     return np.clip(1.0 + correlation + doubt, 0.25, 2.0)
 
 
-def _misfit(total: Array, kept: Array, share: Array, spread: Array) -> NDArray[np.bool_]:
-    """Return for which points the draws contradict the model: Pearson's chi-squared test."""
+def _chance(total: Array, kept: Array, share: Array, spread: Array) -> Array:
+    """Return how rarely draws contradict a right model by so much: Pearson's chi-squared test."""
     expected = total * share * (1.0 - share)
     known = expected > 1.0
     terms = np.where(known, (kept - total * share) ** 2 / np.maximum(expected, 1.0), 0.0)
     freedom = np.maximum(known.sum(1) - 3.0, 1.0)
-    return chdtrc(freedom, terms.sum(1) / spread) < _MISFIT
+    return chdtrc(freedom, terms.sum(1) / spread)
 
 
 def _invert(
