@@ -1,5 +1,8 @@
 """Operations counted by hand, for layers that are counted and layers that are not."""
 
+import subprocess
+import sys
+
 import torch
 from torch import nn
 
@@ -30,3 +33,13 @@ def test_a_model_that_fails_or_writes_into_its_input_does_no_harm() -> None:
     assert operations(nn.ReLU(inplace=True), points) == 1
     assert torch.equal(points, torch.full((2, 3), -1.0))
     assert operations(nn.Linear(9, 1), points) == 20
+
+
+def test_counting_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch; from levelset._tools.cost import operations; "
+        "operations(torch.nn.Linear(3, 2), torch.rand(1, 3)); "
+        "print('torch._dynamo' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"

@@ -1,8 +1,11 @@
 """What an evaluation of a model costs, counted rather than timed: the same on every machine."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from levelset._tools.modes import frozen, modules_of
 
@@ -16,11 +19,35 @@ def operations(model: nn.Module, points: Tensor) -> int:
     parameters, for layers that are not (recurrent ones).
     """
     parameters = sum(p.numel() for module in modules_of(model) for p in module.parameters())
-    counter = FlopCounterMode(display=False)
+    counter = _Counter()
     try:
         with frozen(model), torch.no_grad(), counter:
             model(points[:1].clone())
-        counted = counter.get_total_flops()
     except (RuntimeError, TypeError, ValueError):  # what is wrong is said when it is measured
-        counted = 0
-    return max(counted, 2 * parameters, 1)
+        counter.total = 0
+    return max(counter.total, 2 * parameters, 1)
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the operations of what is called, by torch's own formulas.
+
+    `torch.utils.flop_counter.FlopCounterMode` does the same, but tells modules apart too, and for
+    that imports the compiler: two seconds of CPU.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch imports its compiler, only to keep it away from this mode.
+        return False
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
+        out = func(*args, **options)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += int(formula(*args, **options, out_val=out))
+        return out
