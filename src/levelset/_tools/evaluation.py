@@ -104,7 +104,11 @@ class Evaluator:
                     nothing = detached.new_zeros(*detached.shape, points[0].numel())
                     return detached, nothing, late if len(late) else None
             if not values.requires_grad:
-                raise NoGradientError(undifferentiable(self.function))
+                # Under inference mode it is the call that has no gradients, not the field: that
+                # must not pass for a field to be measured without them.
+                inference = torch.is_inference_mode_enabled()
+                kind = FieldError if inference else NoGradientError
+                raise kind(undifferentiable(self.function))
             jacobian = _rows_of_jacobian(values, leaf)
         self.backwards += values.numel()
         return detached, jacobian, None
