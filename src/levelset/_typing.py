@@ -18,6 +18,7 @@ __all__ = [
     "Labels",
     "Logits",
     "Mask",
+    "Model",
     "Norm",
     "Norms",
     "PerPoint",
@@ -37,6 +38,8 @@ Norm: TypeAlias = Annotated[Any, "norm"]
 """A norm as a number or as it is written: `2`, `inf`, `"l2"`, `"Linf"`."""
 Norms: TypeAlias = Annotated[Any, "norms"]
 """Several norms, or a single one."""
+Model: TypeAlias = Annotated[Any, "model"]
+"""A classifier: a module or another callable, `(n, *d)` to logits or probabilities, `(n, k)`."""
 Bounds: TypeAlias = Annotated[Any, "bounds"]
 """`(low, high)`, each a number, one number a channel `(c,)`, or of the shape of a point."""
 FieldLabels: TypeAlias = Annotated[Any, "field labels"]

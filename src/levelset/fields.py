@@ -12,7 +12,7 @@ from levelset._tools.bounds import bounds_pair
 from levelset._tools.calling import tensor_of
 from levelset._tools.checks import check_labels, check_points, integer_labels, row_labels
 from levelset._tools.modes import modules_of
-from levelset._typing import Bounds, FieldLabels, Labels, PerPoint, Points
+from levelset._typing import Bounds, FieldLabels, Labels, Model, PerPoint, Points
 from levelset.errors import FieldError, ParameterError, ShapeError
 
 __all__ = ["Classifier", "Component", "LogitDifference", "Margin"]
@@ -71,7 +71,7 @@ class Classifier(AsLogits):
     @checked
     def __init__(
         self,
-        model: nn.Module,
+        model: Model,
         *,
         bounds: Bounds = (0.0, 1.0),
         mean: Bound | None = None,
@@ -111,7 +111,7 @@ class Margin(nn.Module):
     """
 
     @checked
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
         self._reader = Reader()
@@ -143,7 +143,7 @@ class LogitDifference(nn.Module):
     """
 
     @checked
-    def __init__(self, model: nn.Module, i: int | None = None, j: int | None = None) -> None:
+    def __init__(self, model: Model, i: int | None = None, j: int | None = None) -> None:
         super().__init__()
         self.model = model
         self.i = i
@@ -196,7 +196,7 @@ class Component(nn.Module):
     """
 
     @checked
-    def __init__(self, model: nn.Module, k: int) -> None:
+    def __init__(self, model: Model, k: int) -> None:
         super().__init__()
         self.model = model
         self.k = k

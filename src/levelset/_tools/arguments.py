@@ -262,6 +262,7 @@ _LABELS = _Kind("integers, one per point", lambda f, n, v, p: integer_labels(f, 
 _NAMED = {
     "norm": _Kind("a norm", lambda f, n, v, p: read_norm(f, v, n)),
     "norms": _Kind("norms", lambda f, n, v, p: read_norms(f, v, n)),
+    "model": _Kind("a model", lambda f, n, v, p: check_callable(f, n, v)),
     "bounds": _Kind("(low, high)", lambda f, n, v, p: check_sides(f, v)),
     "field labels": _Kind(
         "one row per point", lambda f, n, v, p: None if v is None else row_labels(f, v, p, n)

@@ -3,16 +3,17 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from levelset._tools.modes import frozen, modules_of
+from levelset._typing import Model
 
 __all__ = ["operations"]
 
 
-def operations(model: nn.Module, points: Tensor) -> int:
+def operations(model: Model, points: Tensor) -> int:
     """Return the floating-point operations of the model for one row, by one forward pass.
 
     Matrix products, convolutions and attention are counted; at least two an entry of the

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from levelset._tools.arguments import checked
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Bounds, Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._problem import Problem, runners_up
@@ -21,7 +21,7 @@ _SHORTLIST = 64
 
 @checked
 def jsma(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,
@@ -97,7 +97,7 @@ def jsma(
 class _TargetAndOthers(nn.Module):
     """The logit of a class, and the sum of all others."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 

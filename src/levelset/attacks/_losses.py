@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from levelset._typing import Model
 from levelset.errors import FieldError, ParameterError
 
 __all__ = ["AttackLoss", "LossName"]
@@ -38,7 +39,7 @@ class AttackLoss(nn.Module):
     """
 
     def __init__(
-        self, function: str, model: nn.Module, loss: LossName, *, targeted: bool, classes: int
+        self, function: str, model: Model, loss: LossName, *, targeted: bool, classes: int
     ) -> None:
         super().__init__()
         if loss not in get_args(LossName):

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._logits import as_logits
 from levelset._tools.bounds import fit_bounds
@@ -18,7 +18,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset._tools.rounding import resolution, rounding
-from levelset._typing import Bounds
+from levelset._typing import Bounds, Model
 from levelset.attacks._attack import Attack
 from levelset.errors import FieldError, NoGradientError, ParameterError
 from levelset.fields import LogitDifference, Margin, bounds_of
@@ -48,7 +48,7 @@ class Problem:
     def __init__(
         self,
         function: str,
-        model: nn.Module,
+        model: Model,
         points: Tensor,
         labels: Tensor | None,
         *,
@@ -335,7 +335,7 @@ class _Shortfall(Margin):
 
 
 def box_of(
-    function: str, model: nn.Module, points: Tensor, bounds: Bounds | None
+    function: str, model: Model, points: Tensor, bounds: Bounds | None
 ) -> tuple[Tensor, Tensor]:
     """Return the two sides of the box as tensors that broadcast against the points.
 
@@ -347,7 +347,7 @@ def box_of(
 
 
 def runners_up(
-    function: str, model: nn.Module, points: Tensor, labels: Tensor | None, batch_size: int | None
+    function: str, model: Model, points: Tensor, labels: Tensor | None, batch_size: int | None
 ) -> Tensor:
     """Return, for attacks that need targets and were given none, the likeliest other class `(n,)`.
 

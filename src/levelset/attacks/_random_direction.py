@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._intersection import close_bracket
 from levelset._tools.arguments import checked
@@ -15,7 +15,7 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset._tools.rounding import rounding
-from levelset._typing import Bounds, Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._problem import Problem
@@ -60,7 +60,7 @@ class RandomDirections(Attack):
 
 @checked
 def random_direction(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

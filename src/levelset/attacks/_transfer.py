@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._logits import as_logits
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_callable, check_instance, check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.errors import ParameterError
 
@@ -52,7 +52,7 @@ class Transfer:
 
 @checked
 def transfer(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, Model],
     points: Points,
     labels: Labels,
     *,
@@ -115,7 +115,7 @@ def transfer(
 
 
 def _accuracies(
-    models: Mapping[str, nn.Module], points: Tensor, labels: Tensor, batch_size: int | None
+    models: Mapping[str, Model], points: Tensor, labels: Tensor, batch_size: int | None
 ) -> Tensor:
     """Return the share of the points that each model gets right."""
     shares = []

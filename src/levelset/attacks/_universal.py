@@ -6,14 +6,14 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_finite, check_points
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._least_norm._fab import fab
 from levelset.attacks._problem import Problem
 from levelset.errors import ParameterError, ShapeError
@@ -96,7 +96,7 @@ class Universal:
 
 @checked
 def universal(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

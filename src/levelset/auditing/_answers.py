@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._probes import check_classifier
 from levelset._tools.batches import row_batches, swift_batch
 from levelset._tools.calling import Caller
 from levelset._tools.checks import check_labels, first_rows
 from levelset._tools.evaluation import Evaluator
+from levelset._typing import Model
 from levelset.errors import FieldError
 
 __all__ = ["answers", "first_answers"]
@@ -19,7 +20,7 @@ _MOST_CLASSES = 2**31
 
 
 def first_answers(
-    model: nn.Module,
+    model: Model,
     points: Tensor,
     labels: Tensor,
     measures: Sequence[str],
@@ -59,7 +60,7 @@ def answers(logits: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _answers_labels(model: nn.Module, points: Tensor, measures: Sequence[str]) -> bool:
+def _answers_labels(model: Model, points: Tensor, measures: Sequence[str]) -> bool:
     """Return whether the model answers labels; refuse it where logits are needed."""
     first = points[:_PROBED]
     with torch.no_grad():
@@ -76,7 +77,7 @@ def _answers_labels(model: nn.Module, points: Tensor, measures: Sequence[str]) -
     raise FieldError(message)
 
 
-def _labels(model: nn.Module, points: Tensor, batch_size: int | None) -> Tensor:
+def _labels(model: Model, points: Tensor, batch_size: int | None) -> Tensor:
     size = swift_batch(model, points, gradient=False)
     size = size if batch_size is None else min(size, batch_size)
     caller = Caller("audit", model, "model")
@@ -88,7 +89,7 @@ def _labels(model: nn.Module, points: Tensor, batch_size: int | None) -> Tensor:
     return found.long()
 
 
-def _logits(model: nn.Module, points: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:
+def _logits(model: Model, points: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:
     """Return the model's logits on all inputs, once they and it are known to be sound."""
     logits = Evaluator("audit", model, batch_size).values(points)
     bad = ~logits.isfinite().all(1)

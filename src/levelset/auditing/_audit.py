@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._logits import as_logits
 from levelset._tools.arguments import checked
@@ -17,7 +17,7 @@ from levelset._tools.checks import (
 from levelset._tools.files import write_json
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
-from levelset._typing import Bounds, Labels, Norms, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._problem import box_of
 from levelset.auditing._answers import first_answers
 from levelset.auditing._curvature import SmoothingChoice, choose_smoothing
@@ -35,7 +35,7 @@ __all__ = ["audit"]
 
 @checked
 def audit(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels,
     *,

@@ -4,11 +4,11 @@ import math
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Bounds, Progress
+from levelset._typing import Bounds, Model, Progress
 from levelset.boundary import (
     CentralDifference,
     Curvature,
@@ -56,7 +56,7 @@ _NAMES = ("curvature_largest", "curvature_smallest", "curvature_mean", "curvatur
 
 
 def choose_smoothing(
-    model: nn.Module,
+    model: Model,
     points: Tensor,
     wanted: SmoothingChoice,
     bounds: Bounds,
@@ -97,7 +97,7 @@ def choose_smoothing(
 
 
 def curvature_columns(
-    model: nn.Module,
+    model: Model,
     points: Tensor,
     smoothing: Smoothing | None,
     batch_size: int | None,
@@ -191,7 +191,7 @@ def _measurable(
     return torch.cat([_measurable(field, points, pairs, half, smoothing) for half in halves])
 
 
-def _pairs(model: nn.Module, points: Tensor, batch_size: int | None) -> Tensor:
+def _pairs(model: Model, points: Tensor, batch_size: int | None) -> Tensor:
     """Return prediction and runner-up, `(n, 2)`."""
     return Evaluator("audit", model, batch_size).values(points).topk(2, dim=1).indices
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.files import make_folder, remove_leftovers, write_json
 from levelset._tools.modes import modules_of
+from levelset._typing import Model
 from levelset.errors import RunError
 
 __all__ = [
@@ -40,7 +41,7 @@ def fingerprint(*tensors: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_fingerprint(model: nn.Module) -> str:
+def model_fingerprint(model: Model) -> str:
     """Return a short hash of a model's weights and buffers, and of what its modules are."""
     digest = hashlib.sha256()
     for root in modules_of(model):
@@ -53,7 +54,7 @@ def model_fingerprint(model: nn.Module) -> str:
 
 
 def manifest(
-    model: nn.Module, points: Tensor, labels: Tensor, options: dict[str, Any]
+    model: Model, points: Tensor, labels: Tensor, options: dict[str, Any]
 ) -> dict[str, Any]:
     """Return versions, device, options and hashes, ready for JSON."""
     return {

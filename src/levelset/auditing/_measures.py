@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.norms import norm_name
-from levelset._typing import Bounds, Progress
+from levelset._typing import Bounds, Model, Progress
 from levelset.auditing._curvature import curvature_columns, curvature_products
 from levelset.auditing._plan import Report
 from levelset.boundary import ATTACKS, Effort, distance, persistence
@@ -71,7 +71,7 @@ class Measure:
 
 
 def _distance(
-    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
+    model: Model, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
 ) -> Measured:
     columns: dict[str, Tensor] = {}
     witnesses: dict[float, Tensor] = {}
@@ -100,7 +100,7 @@ def _distance(
 
 
 def _persistence(
-    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
+    model: Model, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
 ) -> Measured:
     """Measure how much noise each input's own prediction survives, right or wrong.
 
@@ -126,7 +126,7 @@ def _persistence(
 
 
 def _curvature(
-    model: nn.Module, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
+    model: Model, points: Tensor, labels: Tensor, policy: Policy, first: int, report: Report
 ) -> Measured:
     """Measure how the boundary with the runner-up bends at each input, right or wrong."""
     del labels
@@ -138,7 +138,7 @@ def _curvature(
 
 
 def adversarial_persistence(
-    model: nn.Module, points: Tensor, measured: Measured, policy: Policy, report: Report
+    model: Model, points: Tensor, measured: Measured, policy: Policy, report: Report
 ) -> Tensor:
     """Return the persistence of adversarial inputs, `(n,)`, for the first `policy.adversarial`.
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.cost import operations
-from levelset._typing import Progress
+from levelset._typing import Model, Progress
 from levelset.auditing._answers import answers
 from levelset.auditing._measures import (
     MEASURES,
@@ -38,7 +38,7 @@ class Work:
         progress: Told the inputs done and their number.
     """
 
-    model: nn.Module
+    model: Model
     points: Tensor
     labels: Tensor
     logits: Tensor

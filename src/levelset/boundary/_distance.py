@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._logits import as_logits
 from levelset._tools.arguments import checked
@@ -17,7 +17,7 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._tools.results import Rows
 from levelset._tools.rounding import resolution, rounding
-from levelset._typing import Bounds, Counts, Labels, Mask, Norm, PerPoint, Points, Progress
+from levelset._typing import Bounds, Counts, Labels, Mask, Model, Norm, PerPoint, Points, Progress
 from levelset.attacks import Attack
 from levelset.attacks._problem import box_of
 from levelset.boundary._ensemble import Effort, Ensemble, members
@@ -82,7 +82,7 @@ class Distance(Rows):
 
 @checked
 def distance(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

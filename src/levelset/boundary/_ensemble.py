@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.checks import check_callable, check_instance
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.norms import norm_of
+from levelset._typing import Model
 from levelset.attacks import Attack, alma, direct_boundary, fmn, random_direction
 from levelset.errors import NoGradientError
 
@@ -87,7 +88,7 @@ def members(
 class Ensemble:
     """The nearest witness of each input over all attacks made so far, and what they cost."""
 
-    def __init__(self, model: nn.Module, points: Tensor, labels: Tensor, norm: float) -> None:
+    def __init__(self, model: Model, points: Tensor, labels: Tensor, norm: float) -> None:
         self.model, self.points, self.labels, self.norm = model, points, labels, norm
         n = len(points)
         self.lengths = points.new_full((n,), torch.inf)

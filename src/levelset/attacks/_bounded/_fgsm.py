@@ -3,14 +3,13 @@
 import math
 
 import torch
-from torch import nn
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
 from levelset._tools.random import Streams
-from levelset._typing import Bounds, Labels, Norm, Points
+from levelset._typing import Bounds, Labels, Model, Norm, Points
 from levelset.attacks._attack import Attack
 from levelset.attacks._bounded._ascent import Ascent, straight
 from levelset.attacks._losses import LossName
@@ -22,7 +21,7 @@ __all__ = ["fgsm", "r_fgsm"]
 
 @checked
 def fgsm(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,
@@ -90,7 +89,7 @@ def fgsm(
 
 @checked
 def r_fgsm(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

@@ -3,13 +3,13 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import Ball, column
 from levelset.attacks._bounded._ascent import Advance, Ascent, Keep, straight
@@ -25,7 +25,7 @@ _REACH = 1.25
 
 @checked
 def igsm(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,
@@ -96,7 +96,7 @@ def igsm(
 
 @checked
 def mi_fgsm(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

@@ -3,14 +3,13 @@
 import math
 
 import torch
-from torch import nn
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
 from levelset._tools.random import Streams
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._bounded._ascent import Ascent, Keep, straight
 from levelset.attacks._bounded._auto_step import AutoStep
@@ -22,7 +21,7 @@ __all__ = ["pgd"]
 
 @checked
 def pgd(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

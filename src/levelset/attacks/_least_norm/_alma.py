@@ -3,13 +3,13 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_of
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
@@ -36,7 +36,7 @@ _LINEARISED = 4.0
 
 @checked
 def alma(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

@@ -1,12 +1,12 @@
 """Carlini and Wagner's L2 attack: distance plus a weighted margin, in a variable without a box."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
-from levelset._typing import Bounds, Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
@@ -28,7 +28,7 @@ _PATIENCE, _ENOUGH = 10, 1e-4
 
 @checked
 def carlini_wagner(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

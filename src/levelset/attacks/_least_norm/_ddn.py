@@ -3,13 +3,13 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
-from levelset._typing import Bounds, Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
@@ -25,7 +25,7 @@ _FIRST_STEP, _LAST_STEP = 1.0, 0.01
 
 @checked
 def ddn(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

@@ -10,7 +10,7 @@ from levelset._tools.checks import check_at_least_one
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_of
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._polish import polish
@@ -26,7 +26,7 @@ _ROUND, _BETWEEN, _PATIENCE = 4, 3, 12
 
 @checked
 def deepfool(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,
@@ -108,7 +108,7 @@ def deepfool(
 class _Leads(nn.Module):
     """By how much the first of the chosen logits is above each of the others."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
 

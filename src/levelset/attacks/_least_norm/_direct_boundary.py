@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column
 from levelset.attacks._least_norm._cuts import refine, start_over
@@ -47,7 +47,7 @@ _ATTEMPTS = 3
 
 @checked
 def direct_boundary(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

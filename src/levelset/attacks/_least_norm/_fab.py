@@ -3,14 +3,14 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
 from levelset._tools.random import Streams
-from levelset._typing import Bounds, Labels, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._ball import column, uniform_in_ball
 from levelset.attacks._least_norm._hyperplane import step_to_hyperplane
@@ -26,7 +26,7 @@ _OVERSHOOT, _MOST_BIAS, _BACKWARD = 1.05, 0.1, 0.9
 
 @checked
 def fab(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

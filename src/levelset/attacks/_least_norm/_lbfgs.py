@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
-from levelset._typing import Bounds, Labels, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.attacks._least_norm._polish import polish
 from levelset.attacks._objective import Objective
@@ -25,7 +25,7 @@ _MOST_WEIGHT = 1e10
 
 @checked
 def lbfgs(
-    model: nn.Module,
+    model: Model,
     points: Points,
     labels: Labels | None = None,
     *,

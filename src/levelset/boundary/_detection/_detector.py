@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked, checked_as
 from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_whole
 from levelset._tools.random import draw_seed
-from levelset._typing import Labels, Points
+from levelset._typing import Labels, Model, Points
 from levelset.boundary._detection._detection import Detection
 from levelset.boundary._detection._detector_file import Held, read, write
 from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate, roc
@@ -56,7 +56,7 @@ class Detector:
         shape: Of one input.
     """
 
-    model: nn.Module = field(repr=False)
+    model: Model = field(repr=False)
     scores: tuple[ScoreName, ...]
     scales: tuple[Scale, ...]
     centre: Tensor = field(repr=False)
@@ -143,7 +143,7 @@ class Detector:
 
 @checked_as("detect.fit")
 def fit(
-    model: nn.Module,
+    model: Model,
     natural: Points,
     perturbed: Points,
     *,
@@ -231,7 +231,7 @@ def fit(
 
 
 @checked_as("detect.load")
-def load(folder: str | Path, model: nn.Module) -> Detector:
+def load(folder: str | Path, model: Model) -> Detector:
     """Read a detector that was saved, for the model it was fitted on.
 
     Args:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from levelset._logits import as_logits
 from levelset._tools.modes import frozen
+from levelset._typing import Model
 from levelset.boundary._distance import distance
 from levelset.boundary._sampling._persistence import persistence
 from levelset.boundary._second_order._class_curvatures import Scale, measured
@@ -34,7 +35,7 @@ class Features(NamedTuple):
 
 
 def features(
-    model: nn.Module,
+    model: Model,
     points: Tensor,
     scores: tuple[ScoreName, ...],
     scales: tuple[Scale, ...],
@@ -88,13 +89,13 @@ def standardised(curvatures: Tensor) -> Tensor:
     return centred / torch.where(spread > 0, spread, 1.0)
 
 
-def _distance(model: nn.Module, points: Tensor, seed: int, batch_size: int | None) -> Tensor:
+def _distance(model: Model, points: Tensor, seed: int, batch_size: int | None) -> Tensor:
     unbounded = (-torch.inf, torch.inf)
     found = distance(model, points, bounds=unbounded, effort="quick", batch_size=batch_size)
     return _logarithm(found.distance)
 
 
-def _persistence(model: nn.Module, points: Tensor, seed: int, batch_size: int | None) -> Tensor:
+def _persistence(model: Model, points: Tensor, seed: int, batch_size: int | None) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     found = persistence(model, points, tolerance=0.1, batch_size=batch_size, generator=generator)
     return _logarithm(found.sigma)
