@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from levelset.boundary._sampling._certificate import certified_radius, rivals
-from levelset.boundary._sampling._estimate import Estimate, Policy
+from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
 from levelset.boundary._sampling._locate import Search, cast, locate, sharpen
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter, Votes
@@ -35,9 +35,6 @@ _UNSETTLED, _UNSETTLED_MOST = 0.3, 128
 # And the most by which it may move, and be in error, in units of the probit: a sharp transition
 # meets any tolerance after a few draws, too few for the theory of the error to hold.
 _UNSETTLED_PROBITS, _MOST_PROBITS = 0.35, 0.2
-# How much of the error that the confidence allows goes to the last look; the rest is for having
-# looked before.
-_ERROR_SHARE = 0.7
 # What counts as no crossing: an error above the first, if no draw shows the share to be below, or
 # above the second; and whoever has such an error after so many evaluations is given up.
 _NO_ERROR, _ABSURD_ERROR, _HOPELESS = 1.0, 10.0, 4096
@@ -91,7 +88,7 @@ class _Rounds:
         self.most = int(policy.most / (1.0 + _LEAST_CERTIFIED))
         self.going: Rows = np.flatnonzero(search.crossed)
         self.going = self.going[search.room(self.going, self.most) > 0]
-        self.quantile = float(ndtri(1.0 - 0.5 * _ERROR_SHARE * (1.0 - policy.confidence)))
+        self.quantile = float(ndtri(1.0 - 0.5 * LAST_LOOK * (1.0 - policy.confidence)))
         self.error = np.full(n, np.inf)
         self.low, self.high = np.full(n, -np.inf), np.full(n, np.inf)
         self.spread = _ARM_MOST * search.unit
@@ -210,7 +207,7 @@ class _Rounds:
 
     def _outer_tail(self) -> float:
         """Return how rarely an end that the outer draws set may be wrong."""
-        return 0.5 * (1.0 - _ERROR_SHARE) * (1.0 - self.policy.confidence)
+        return 0.5 * (1.0 - LAST_LOOK) * (1.0 - self.policy.confidence)
 
     def _ends(self) -> tuple[Array, Array]:
         """Return ends of the intervals: the model's, or where it sets none, the outer draws'."""

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from levelset.boundary._sampling._estimate import Estimate, Policy
+from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
 from levelset.boundary._sampling._locate import Search, cast
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter
@@ -97,9 +97,9 @@ def _estimate(
     ends[1, ~search.stable] = low[~search.stable]
     if both.any():
         held = np.flatnonzero(both)
-        quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
+        quantile = float(ndtri(1.0 - 0.5 * LAST_LOOK * (1.0 - policy.confidence)))
         fit = fit_quantile(search.draws[held], np.log(sigma[held]), policy.gamma, quantile)
-        tail = 0.5 - 0.5 * policy.confidence
+        tail = 0.5 * (1.0 - LAST_LOOK) * (1.0 - policy.confidence)
         at = np.log(sigma[held])
         outer = outer_ends(search.draws[held], at, policy.gamma, tail, fit.unit)
         ends[:, held] = np.exp(

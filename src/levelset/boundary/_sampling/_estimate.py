@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "Policy"]
+__all__ = ["LAST_LOOK", "Estimate", "Policy"]
 
 Array = NDArray[np.float64]
+
+# How much of the error that the confidence allows goes to the last look; the rest is for having
+# looked before, which decided when to stop.
+LAST_LOOK = 0.7
 
 
 @dataclass(frozen=True, eq=False)
