@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,3 +290,35 @@ def test_the_arguments_stay_as_they_are(left_as_found):
         found = taken(None, points, array)["labels"]
     found += 1
     assert array.tolist() == [0, 1, 2]
+
+
+def test_an_abstract_class_stands_for_its_children_those_to_come_too():
+    class Kind(ABC):
+        """A parent."""
+
+        @abstractmethod
+        def act(self) -> None:
+            """Do nothing."""
+
+    class First(Kind):
+        def act(self) -> None:
+            """Do nothing."""
+
+    @checked
+    def take(kind: Kind | None = None, kinds: Kind | Sequence[Kind] = ()) -> Any:
+        """Return both."""
+        return kind, kinds
+
+    class Second(First):
+        pass
+
+    class Third(Kind):
+        def act(self) -> None:
+            """Do nothing."""
+
+    third = Third()
+    assert take(third, [third, Second()])[0] is third
+    with pytest.raises(ParameterError, match=r"`kind` must be one of First, Third, or None, got 3"):
+        take(3)
+    with pytest.raises(ParameterError, match=r"must be one of First, Third or a sequence, each "):
+        take(None, 3)

@@ -45,10 +45,15 @@ Read = Callable[[str, str, Any, Tensor | None], Any]
 
 
 class _Kind(NamedTuple):
-    """What an argument must be, as it completes "must be ...", and how it is read."""
+    """What an argument must be, in words or as a function that returns them, and how it is read."""
 
-    what: str
+    label: str | Callable[[], str]
     read: Read
+
+    @property
+    def what(self) -> str:
+        """The words that complete "must be ..."."""
+        return self.label if isinstance(self.label, str) else self.label()
 
 
 def checked(function: T) -> T:
@@ -120,6 +125,8 @@ def _kind_of(annotation: Any) -> _Kind | None:
         return _array(annotation)
     if origin is not None:
         return _container(origin, get_args(annotation))
+    if inspect.isabstract(annotation):
+        return _family(annotation)
     if isinstance(annotation, type) and annotation not in (Any, inspect.Parameter.empty):
         return _Kind(annotation.__name__, _instance_of(annotation))
     return None
@@ -132,23 +139,25 @@ def _union(options: tuple[Any, ...]) -> _Kind | None:
     if any(kind is None for kind in kinds):
         return None
     known = list(dict.fromkeys(kind for kind in kinds if kind is not None))
-    optional = type(None) in options
-    classes = [kind.what for kind in known if kind.what[:1].isupper()]
-    words = [f"one of {', '.join(classes)}"] if len(classes) > 1 else classes
-    what = " or ".join(words + [kind.what for kind in known if kind.what not in classes])
-    what += ", or None" if optional else ""
+    optional, family = type(None) in options, any(map(inspect.isabstract, options))
+
+    def what() -> str:
+        classes = [kind.what for kind in known if kind.what[:1].isupper()]
+        words = [f"one of {', '.join(classes)}"] if len(classes) > 1 else classes
+        words += [kind.what for kind in known if kind.what not in classes]
+        return " or ".join(words) + (", or None" if optional else "")
 
     def read(function: str, name: str, value: Any, points: Tensor | None) -> Any:
         if value is None and optional:
             return None
-        if len(known) == 1:
+        if len(known) == 1 and not family:
             return known[0].read(function, name, value, points)
         for kind in known:
             try:
                 return kind.read(function, name, value, points)
             except LevelSetError:
                 continue
-        message = f"{function}: `{name}` must be {what}, got {shown(value)}."
+        message = f"{function}: `{name}` must be {what()}, got {shown(value)}."
         raise ParameterError(message)
 
     return _POINTS if known == [_POINTS] and not optional else _Kind(what, read)
@@ -216,8 +225,10 @@ def _sequence(origin: type, inner: tuple[Any, ...]) -> _Kind:
     fixed = origin is tuple and Ellipsis not in inner
     kinds = [_kind_of(each) for each in inner if each is not Ellipsis]
     build = list if origin is list else tuple
-    of = kinds[0].what if kinds and kinds[0] is not None else "values"
-    what = f"{len(kinds)} values" if fixed else f"a sequence, each {of}"
+
+    def what() -> str:
+        of = kinds[0].what if kinds and kinds[0] is not None else "values"
+        return f"{len(kinds)} values" if fixed else f"a sequence, each {of}"
 
     def read(function: str, name: str, value: Any, points: Tensor | None) -> Any:
         several = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
@@ -225,13 +236,30 @@ def _sequence(origin: type, inner: tuple[Any, ...]) -> _Kind:
         plain = isinstance(value, Sequence | Tensor | np.ndarray)
         entries = list(value) if several and plain else []
         if not several or not plain or (fixed and len(entries) != len(kinds)):
-            message = f"{function}: `{name}` must be {what}, got {shown(value)}."
+            message = f"{function}: `{name}` must be {what()}, got {shown(value)}."
             raise ParameterError(message)
         own = kinds if fixed else kinds * len(entries)
         return build(
             entry if kind is None else kind.read(function, f"{name}[{i}]", entry, points)
             for i, (entry, kind) in enumerate(zip(entries, own, strict=False))
         )
+
+    return _Kind(what, read)
+
+
+def _family(parent: type) -> _Kind:
+    """Return the kind of any child of an abstract class; messages name those there are by then."""
+
+    def what() -> str:
+        children: list[type] = parent.__subclasses__()
+        names = [child.__name__ for child in children if child.__name__[0] != "_"]
+        return f"one of {', '.join(names)}"
+
+    def read(function: str, name: str, value: Any, points: Tensor | None) -> Any:
+        if isinstance(value, parent):
+            return value
+        message = f"{function}: `{name}` must be {what()}, got {shown(value)}."
+        raise ParameterError(message)
 
     return _Kind(what, read)
 
