@@ -146,7 +146,7 @@ def curvature_columns(
 def curvature_products(smoothing: Smoothing | None, size: int) -> int:
     """Return how many products with a Hessian an input of a size takes."""
     products = size if size <= _ALL else _FEW.products + _FEW.mean_products
-    return products * (smoothing.draws if isinstance(smoothing, GaussianSmoothing) else 1)
+    return products * max(1, 0 if smoothing is None else smoothing.draws)
 
 
 def _measure(
@@ -156,10 +156,10 @@ def _measure(
     if not len(points):
         return None
     whole = points[0].numel() <= _ALL
-    differences = isinstance(smoothing, CentralDifference | ForwardDifference)  # matrices anyway
+    matrix = smoothing is not None and smoothing.is_matrix  # whatever is asked for
     return curvature(
         field, points, labels=pairs, count=None if whole else _EACH_END, ends="both",
-        smoothing=smoothing, level=None, method=Exact() if whole or differences else _FEW,
+        smoothing=smoothing, level=None, method=Exact() if whole or matrix else _FEW,
         directions=False, batch_size=batch_size, generator=generator, progress=progress,
     )  # fmt: skip
 

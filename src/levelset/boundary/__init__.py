@@ -12,15 +12,12 @@ from levelset.boundary._sampling._persistence_along import PathPersistence, pers
 from levelset.boundary._sampling._stability import Stability, stability
 from levelset.boundary._second_order._class_curvatures import class_curvatures
 from levelset.boundary._second_order._curvature import Curvature, curvature
+from levelset.boundary._second_order._differences import CentralDifference, ForwardDifference
 from levelset.boundary._second_order._eigen import Exact, Lanczos
+from levelset.boundary._second_order._gaussian import GaussianSmoothing
 from levelset.boundary._second_order._loss_curvature import LossCurvature, loss_curvature
 from levelset.boundary._second_order._normal_curvature import normal_curvature
-from levelset.boundary._second_order._smoothing import (
-    CentralDifference,
-    ForwardDifference,
-    GaussianSmoothing,
-    SoftplusSurrogate,
-)
+from levelset.boundary._second_order._surrogate import SoftplusSurrogate
 
 __all__ = [
     "ATTACKS",

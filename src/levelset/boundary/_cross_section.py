@@ -17,8 +17,7 @@ from levelset._tools.checks import (
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Field, FieldLabels, Points
-from levelset.boundary._second_order._hessian import one_equation
-from levelset.boundary._second_order._refusals import check_gradient
+from levelset.boundary._second_order._refusals import check_gradient, one_equation
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["CrossSection", "cross_section"]

@@ -4,7 +4,8 @@ from torch import nn
 
 from levelset._tools.random import Streams
 from levelset.boundary import CentralDifference, GaussianSmoothing, SoftplusSurrogate
-from levelset.boundary._second_order._hessian import hessian_of
+from levelset.boundary._second_order._hessian import OWN
+from levelset.boundary._second_order._smoothing import Part
 from levelset.networks import lenet
 from levelset.training import initialise
 
@@ -17,7 +18,7 @@ def rows(n):
 def test_dense_is_autograd_s_hessian(settled, noise, d):
     field = settled(nn.Sequential(nn.Linear(d, 8), nn.Tanh(), nn.Linear(8, 1)), dtype=torch.float64)
     points = noise(3, d)
-    hessian = hessian_of("test", field, points, None, None, rows=rows(3))
+    hessian = OWN.operator(Part("test", field, points, None, rows(3)))
     found = hessian.dense()
     for row in range(3):
         truth = torch.autograd.functional.hessian(lambda x: field(x[None]).sum(), points[row])
@@ -30,7 +31,7 @@ def test_products_are_those_of_the_matrix(settled, noise):
     points, vectors = noise(4, 6, seed=1), noise(4, 6, seed=2)
     for smoothing in (SoftplusSurrogate(2.0), CentralDifference(0.3), GaussianSmoothing(0.3, 30)):
         streams = Streams(torch.Generator().manual_seed(0), points)
-        hessian = hessian_of("test", field, points, None, smoothing, rows=rows(4), streams=streams)
+        hessian = smoothing.operator(Part("test", field, points, None, rows(4), streams))
         whole = hessian.dense()
         torch.testing.assert_close(
             hessian.product(vectors), torch.einsum("mij,mj->mi", whole, vectors)
@@ -43,7 +44,7 @@ def test_pooled_convolutions_and_labels_in_float32():
     points = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([3, 7])
     field = lambda x, y: model(x).gather(1, y.unsqueeze(1))[:, 0]  # noqa: E731
-    hessian = hessian_of("test", field, points, labels, None, rows=rows(2))
+    hessian = OWN.operator(Part("test", field, points, labels, rows(2)))
     whole = hessian.dense()
     pair = model(points).gather(1, labels.unsqueeze(1))[:, 0]
     torch.testing.assert_close(hessian.values, pair)

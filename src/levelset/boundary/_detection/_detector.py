@@ -22,8 +22,9 @@ from levelset.boundary._detection._scores import (
     features,
     standardised,
 )
-from levelset.boundary._second_order._class_curvatures import Scale
-from levelset.boundary._second_order._smoothing import CentralDifference, GaussianSmoothing
+from levelset.boundary._second_order._differences import CentralDifference
+from levelset.boundary._second_order._gaussian import GaussianSmoothing
+from levelset.boundary._second_order._smoothing import Scale
 from levelset.errors import DataError, FieldError, ParameterError, ShapeError
 
 __all__ = ["Detector", "fit", "load"]

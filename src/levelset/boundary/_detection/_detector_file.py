@@ -1,7 +1,6 @@
 """A detector on disk: numbers in safetensors, words in JSON; no code runs on reading."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +10,7 @@ from torch import Tensor
 
 from levelset._tools.files import make_folder, write_json, write_whole
 from levelset.boundary._detection._scores import ScoreName, count_of
-from levelset.boundary._second_order._class_curvatures import Scale
-from levelset.boundary._second_order._smoothing import (
-    CentralDifference,
-    GaussianSmoothing,
-    SoftplusSurrogate,
-)
+from levelset.boundary._second_order._smoothing import Scale
 from levelset.errors import DataError, LevelSetError
 
 __all__ = ["Held", "read", "write"]
@@ -26,9 +20,6 @@ _WORDS = "detector.json"
 # Raised whenever a score or a scale changes its meaning: old weights would judge new numbers.
 _FORMAT = 2
 _NUMBERS = ("threshold", "seed", "area", "area_low", "area_high")
-_KINDS: dict[str, Any] = {
-    kind.__name__: kind for kind in (CentralDifference, GaussianSmoothing, SoftplusSurrogate)
-}
 
 
 class Held(NamedTuple):
@@ -52,7 +43,7 @@ def write(folder: Path, held: Held) -> None:
         # JSON knows no infinity; a threshold that flags all or none is written as a word.
         "numbers": {name: repr(value) for name, value in held.numbers.items()},
         "scores": list(held.scores),
-        "scales": [{"kind": type(scale).__name__, **asdict(scale)} for scale in held.scales],
+        "scales": [{"kind": type(scale).__name__, **vars(scale)} for scale in held.scales],
         "shape": list(held.shape),
     }
     write_json(folder / _WORDS, words)
@@ -83,7 +74,8 @@ def read(folder: Path) -> Held:
 
 def _parsed(words: dict[str, Any], tensors: dict[str, Tensor]) -> Held:
     """Return the parts, each of which must be there and fit the others."""
-    scales = [_KINDS[given["kind"]](**{k: v for k, v in given.items() if k != "kind"})
+    kinds = {kind.__name__: kind for kind in Scale.__subclasses__()}
+    scales = [kinds[given["kind"]](**{k: v for k, v in given.items() if k != "kind"})
               for given in words["scales"]]  # fmt: skip
     scores, shape = tuple(words["scores"]), tuple(int(size) for size in words["shape"])
     numbers = {name: float(words["numbers"][name]) for name in _NUMBERS}

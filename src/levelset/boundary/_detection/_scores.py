@@ -11,7 +11,8 @@ from levelset._tools.modes import frozen
 from levelset._typing import Model
 from levelset.boundary._distance import distance
 from levelset.boundary._sampling._persistence import persistence
-from levelset.boundary._second_order._class_curvatures import Scale, measured
+from levelset.boundary._second_order._class_curvatures import measured
+from levelset.boundary._second_order._smoothing import Scale
 from levelset.errors import ParameterError
 
 __all__ = [

@@ -8,50 +8,33 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.batches import row_batches
-from levelset._tools.checks import (
-    check_batch_size,
-    check_finite,
-    check_level,
-    check_points,
-    check_positive,
-    check_same_rows,
-    first_rows,
-)
+from levelset._tools.checks import check_level, check_positive, first_rows
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
 from levelset._typing import Field, FieldLabels, PerPoint, Points, Progress
 from levelset.boundary._second_order._eigen import (
-    MATRICES,
     Eigen,
     Ends,
-    Exact,
     Method,
     check_count,
-    check_precise,
     choose_method,
+    draws,
     eigen,
+    kept_numbers,
 )
-from levelset.boundary._second_order._hessian import (
-    Hessian,
-    hessian_of,
+from levelset.boundary._second_order._hessian import OWN
+from levelset.boundary._second_order._parts import check_measurable, measure, points_together
+from levelset.boundary._second_order._refusals import (
+    check_bent,
+    check_gradient,
     one_equation,
-    points_together,
+    probe,
 )
-from levelset.boundary._second_order._refusals import check_bent, probe
-from levelset.boundary._second_order._smoothing import (
-    GaussianSmoothing,
-    Smoothing,
-    check_smoothing,
-)
-from levelset.errors import FieldError, LevelSetWarning, ShapeError
+from levelset.boundary._second_order._smoothing import Hessian, Part, Smoothing
+from levelset.errors import FieldError, LevelSetWarning
 
 __all__ = ["Curvature", "curvature"]
-
-# What a graph of second derivatives keeps for each number of a point, roughly, in layers.
-_GRAPH = 64
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -191,32 +174,30 @@ def curvature(
         - A. Fawzi et al., "Empirical study of the topology and geometry of deep networks", CVPR
           2018.
     """
-    _check(points, labels, count, ends, level, tol, batch_size)
-    check_smoothing("curvature", smoothing, optional=True)
-    method = choose_method("curvature", method, count, smoothing, points)
-    e = points.new_zeros(1, *points.shape[1:]).numel()
-    draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
-    streams = Streams(generator, points) if draws and len(points) else None
-    kept = MATRICES * e * e if isinstance(method, Exact) else (_GRAPH + 2 * method.products) * e
-    if isinstance(smoothing, GaussianSmoothing):
-        kept += 4 * smoothing.draws * e
-    with frozen(field):
-        residual = _residual(field, points, labels, level, tol, batch_size)
-        together = points_together(field, points, batch_size, kept)
-        parts = []
-        for cut in row_batches(len(points), together):
-            rows = torch.arange(cut.start, cut.stop, device=points.device)
-            part = None if labels is None else labels[cut]
-            hessian = hessian_of(
-                "curvature", field, points[cut], part, smoothing, rows=rows, streams=streams
-            )
-            check = check_bent if smoothing is None else probe
-            check("curvature", hessian.gradient, hessian.product, rows)
-            unit = hessian.gradient / hessian.gradient.norm(dim=1, keepdim=True)
-            found = eigen(hessian, unit, rows, count, ends, method, streams, directions=directions)
-            parts.append(_divided(found, hessian, points[cut], smoothing))
-            if progress is not None:
-                progress(cut.stop, len(points))
+    e = check_measurable("curvature", points, least=2)
+    check_positive("curvature", "tol", tol)
+    if level is not None:
+        check_level("curvature", level)
+    check_count("curvature", count, ends, e - 1)
+    own = OWN if smoothing is None else smoothing
+    method = choose_method("curvature", method, count, own, points)
+    residual = _residual(field, points, labels, level, tol, batch_size)
+
+    def of_part(part: Part) -> Curvature:
+        hessian = own.operator(part)
+        check_gradient("curvature", hessian.gradient, part.rows)
+        check = check_bent if smoothing is None else probe
+        check("curvature", hessian.gradient, hessian.product, part.rows)
+        unit = hessian.gradient / hessian.gradient.norm(dim=1, keepdim=True)
+        pairs = eigen(hessian, unit, part, count, ends, method, directions=directions)
+        return _divided(pairs, hessian, part.points, smoothing)
+
+    kept = kept_numbers(method, own, e)
+    parts = measure(
+        "curvature", field, points, labels, of_part,
+        together=points_together(field, points, batch_size, kept), draws=draws(method, own),
+        generator=generator, progress=progress,
+    )  # fmt: skip
     if not parts:
         return _nothing(points, count, ends, smoothing, directions=directions)
     return replace(concatenate(parts), residual=residual)
@@ -246,8 +227,9 @@ def _residual(
     batch_size: int | None,
 ) -> Tensor:  # fmt: skip
     """Return how far the field is from the level at each point; warn where that is too far."""
-    evaluator = Evaluator("curvature", field, batch_size)
-    values = one_equation("curvature", evaluator.values(points, labels), points)
+    with frozen(field):
+        values = Evaluator("curvature", field, batch_size).values(points, labels)
+    values = one_equation("curvature", values, points)
     bad = ~values.isfinite()
     if bad.any():
         message = (
@@ -268,30 +250,6 @@ def _residual(
         )
         warnings.warn(message, LevelSetWarning, stacklevel=4)
     return residual
-
-
-def _check(
-    points: Tensor,
-    labels: Tensor | None,
-    count: int | None,
-    ends: Ends,
-    level: float | None,
-    tol: float,
-    batch_size: int | None,
-) -> None:
-    check_points("curvature", points)
-    check_precise("curvature", points)
-    check_finite("curvature", points)
-    check_same_rows("curvature", points, labels, "labels")
-    check_batch_size("curvature", batch_size)
-    check_positive("curvature", "tol", tol)
-    if level is not None:
-        check_level("curvature", level)
-    e = points.new_zeros(1, *points.shape[1:]).numel()
-    if e < 2:
-        message = f"curvature: `points` must have at least two numbers each, got {e}."
-        raise ShapeError(message)
-    check_count("curvature", count, ends, e - 1)
 
 
 def _nothing(

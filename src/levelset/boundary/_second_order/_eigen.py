@@ -1,6 +1,7 @@
 """Eigenvalues and trace of a Hessian, whole or restricted to the tangent space of a level set."""
 
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -9,19 +10,13 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
-from levelset._tools.random import Streams
-from levelset.boundary._second_order._hessian import Hessian, Noisy
-from levelset.boundary._second_order._lanczos import lanczos
-from levelset.boundary._second_order._smoothing import (
-    CentralDifference,
-    ForwardDifference,
-    Smoothing,
-)
+from levelset.boundary._second_order._lanczos import Draw, lanczos
+from levelset.boundary._second_order._smoothing import Hessian, Part, Smoothing
 from levelset.boundary._second_order._trace import trace_beyond
-from levelset.errors import ParameterError, ShapeError
+from levelset.errors import ParameterError
 
 __all__ = [
-    "MATRICES",
+    "GRAPH",
     "Eigen",
     "Ends",
     "Exact",
@@ -29,9 +24,10 @@ __all__ = [
     "Method",
     "check_count",
     "check_memory",
-    "check_precise",
     "choose_method",
+    "draws",
     "eigen",
+    "kept_numbers",
 ]
 
 Ends: TypeAlias = Literal["top", "bottom", "both", "extreme"]
@@ -40,7 +36,9 @@ Ends: TypeAlias = Literal["top", "bottom", "both", "extreme"]
 _SMALL = 1024
 # Matrices of one point alive together: products, symmetric part, restriction, vectors, work.
 # Measured at d = 5,000: 7.0 with directions, 4.8 without.
-MATRICES = 7
+_MATRICES = 7
+# What a graph of second derivatives keeps for each number of a point, roughly, in layers.
+GRAPH = 64
 _PRODUCTS = "`SoftplusSurrogate(beta)` or `GaussianSmoothing(sigma)`, which need products only,"
 # Numbers of the random draws of each purpose, so that none is used twice.
 _LANCZOS_DRAWS, _TRACE_DRAWS = 1, 1_000_000
@@ -106,7 +104,7 @@ def choose_method(
     function: str,
     method: Method | None,
     count: int | None,
-    smoothing: Smoothing | None,
+    smoothing: Smoothing,
     points: Tensor,
 ) -> Method:
     """Return the method that fits the size of the points, or say why there is none."""
@@ -125,45 +123,44 @@ def choose_method(
             f"{method.products}."
         )
         raise ParameterError(message)
-    differences = isinstance(smoothing, CentralDifference | ForwardDifference)
-    if differences:
+    if smoothing.is_matrix:
         remedy = f"It needs them whatever is asked for: take {_PRODUCTS} with `count=`"
     else:
         remedy = "Let Lanczos find the extreme ones from products (`count=`, `method=None`)"
-    if differences or isinstance(method, Exact):
+    if smoothing.is_matrix or isinstance(method, Exact):
         most = method.memory if isinstance(method, Exact) else Exact.memory
         remedy += ", or allow more with `method=Exact(memory=...)`."
         check_memory(function, smoothing, points, remedy, most)
     return method
 
 
+def draws(method: Method, smoothing: Smoothing) -> bool:
+    """Return whether measuring takes random numbers."""
+    return smoothing.draws > 0 or not isinstance(method, Exact)
+
+
+def kept_numbers(method: Method, smoothing: Smoothing, size: int) -> int:
+    """Return how many numbers a point of a size keeps in memory while it is measured."""
+    own = _MATRICES * size**2 if isinstance(method, Exact) else (GRAPH + 2 * method.products) * size
+    return own + smoothing.memory(size)
+
+
 def check_memory(
     function: str,
-    smoothing: Smoothing | None,
+    smoothing: Smoothing,
     points: Tensor,
     remedy: str = f"It needs them whatever is asked for: take {_PRODUCTS[:-1]}.",
     most: float = Exact.memory,
 ) -> None:
     """Refuse matrices of more than `most` bytes a point, and say what can be done."""
     e = points.new_zeros(1, *points.shape[1:]).numel()
-    needed = float(MATRICES * e * e * points.element_size())
+    needed = float(_MATRICES * e * e * points.element_size())
     if needed > most:
-        form = "the exact form" if smoothing is None else type(smoothing).__name__
         message = (
-            f"{function}: {form} with d = {e:,} would take {needed / 1e9:,.1f} GB a point for its "
-            f"matrices, more than the {most / 1e9:g} GB allowed. {remedy}"
+            f"{function}: {smoothing.form} with d = {e:,} would take {needed / 1e9:,.1f} GB a "
+            f"point for its matrices, more than the {most / 1e9:g} GB allowed. {remedy}"
         )
         raise ParameterError(message)
-
-
-def check_precise(function: str, points: Tensor) -> None:
-    """Refuse half precision, which has neither eigenvalues nor second derivatives to speak of."""
-    if points.dtype not in (torch.float32, torch.float64):
-        message = (
-            f"{function}: `points` must be float32 or float64, got {points.dtype}. Convert points "
-            "and model with `.float()`."
-        )
-        raise ShapeError(message)
 
 
 def check_count(function: str, count: int | None, ends: Ends, most: int) -> None:
@@ -182,11 +179,10 @@ def check_count(function: str, count: int | None, ends: Ends, most: int) -> None
 def eigen(
     hessian: Hessian,
     unit: Tensor | None,
-    rows: Tensor,
+    part: Part,
     count: int | None,
     ends: Ends,
     method: Method,
-    streams: Streams | None,
     *,
     directions: bool,
 ) -> Eigen:
@@ -194,9 +190,10 @@ def eigen(
     if isinstance(method, Exact):
         found = _exact(hessian, unit, count, ends, directions)
     else:
-        assert streams is not None, "Lanczos draws its start"
+        assert part.streams is not None, "Lanczos draws its start"
         assert count is not None, "Lanczos finds a few"
-        found = _few(hessian, unit, rows, count, ends, method, streams, directions)
+        draw = partial(part.streams.normal, part.rows, hessian.gradient.shape[1:])
+        found = _few(hessian, unit, draw, count, ends, method, directions)
     return found._replace(vectors=_one_way(found.vectors))
 
 
@@ -228,15 +225,14 @@ def _exact(
     if mirror is not None:
         vectors = _extend(vectors, mirror)
     trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
-    error = torch.zeros_like(trace)
-    if isinstance(hessian, Noisy):
-        error = hessian.trace(unit)[1]
+    known = hessian.trace(unit)
+    error = torch.zeros_like(trace) if known is None else known[1]
     return Eigen(values, vectors, torch.zeros_like(values), trace, error)
 
 
 def _few(
-    hessian: Hessian, unit: Tensor | None, rows: Tensor, count: int, ends: Ends,
-    method: Lanczos, streams: Streams, directions: bool,
+    hessian: Hessian, unit: Tensor | None, draw: Draw, count: int, ends: Ends,
+    method: Lanczos, directions: bool,
 ) -> Eigen:  # fmt: skip
     m, e = hessian.gradient.shape
     free = e if unit is None else e - 1
@@ -248,38 +244,32 @@ def _few(
             return image
         return image - (image * unit).sum(1, keepdim=True) * unit
 
-    def draw(number: int) -> Tensor:
-        return streams.normal(rows, (e,), _LANCZOS_DRAWS + number)
-
-    found = lanczos(product, draw, unit, steps)
+    found = lanczos(product, lambda number: draw(_LANCZOS_DRAWS + number), unit, steps)
     values, order = found.sharper.sort(dim=1, descending=True)
     shown = order.gather(1, _ends(values, count, ends))
     vectors = found.vectors[:, : steps if directions else 0]
     if directions:
         vectors = vectors.gather(1, shown.unsqueeze(2).expand(-1, -1, e))
     trace, error = found.values.sum(1), values.new_zeros(m)
-    if isinstance(hessian, Noisy):
-        trace, error = hessian.trace(unit)
+    known = hessian.trace(unit)
+    if known is not None:
+        trace, error = known
     elif steps < free:
         held = found.basis if unit is None else torch.cat([found.basis, unit.unsqueeze(1)], dim=1)
-        rest, error = _rest(hessian, held, rows, method, streams)
+        rest, error = _rest(hessian, held, draw, method)
         trace = trace + rest
     away = found.residual + (found.sharper - found.values).abs()
     return Eigen(found.sharper.gather(1, shown), vectors, away.gather(1, shown), trace, error)
 
 
-def _rest(
-    hessian: Hessian, held: Tensor, rows: Tensor, method: Lanczos, streams: Streams
-) -> tuple[Tensor, Tensor]:
+def _rest(hessian: Hessian, held: Tensor, draw: Draw, method: Lanczos) -> tuple[Tensor, Tensor]:
     """Return the trace outside the rows of `held`, and its standard error."""
     if method.mean_products == 0:
         nothing = held.new_full((len(held),), torch.nan)
         return nothing, nothing
-
-    def draw(number: int) -> Tensor:
-        return streams.normal(rows, (held.shape[2],), _TRACE_DRAWS + number)
-
-    return trace_beyond(hessian.product, held, draw, method.mean_products)
+    return trace_beyond(
+        hessian.product, held, lambda number: draw(_TRACE_DRAWS + number), method.mean_products
+    )
 
 
 def _ends(values: Tensor, count: int | None, ends: Ends) -> Tensor:

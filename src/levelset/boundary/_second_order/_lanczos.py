@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Ritz", "lanczos"]
+__all__ = ["Draw", "Ritz", "lanczos"]
 
 Product = Callable[[Tensor], Tensor]
 Draw = Callable[[int], Tensor]

@@ -8,31 +8,25 @@ from torch.nn import functional
 
 from levelset._logits import as_logits
 from levelset._tools.arguments import checked
-from levelset._tools.batches import row_batches
-from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_points
+from levelset._tools.checks import check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._tools.random import Streams
 from levelset._tools.results import Rows, concatenate
 from levelset._typing import Field, Labels, PerPoint, Points, Progress
 from levelset.boundary._second_order._eigen import (
-    MATRICES,
     Eigen,
     Ends,
-    Exact,
     Method,
     check_count,
-    check_precise,
     choose_method,
+    draws,
     eigen,
+    kept_numbers,
 )
-from levelset.boundary._second_order._hessian import Hessian, hessian_of, points_together
+from levelset.boundary._second_order._hessian import OWN
+from levelset.boundary._second_order._parts import check_measurable, measure, points_together
 from levelset.boundary._second_order._refusals import probe
-from levelset.boundary._second_order._smoothing import (
-    GaussianSmoothing,
-    Smoothing,
-    check_smoothing,
-)
+from levelset.boundary._second_order._smoothing import Hessian, Part, Smoothing
 from levelset.errors import FieldError
 
 __all__ = ["LossCurvature", "loss_curvature"]
@@ -139,36 +133,27 @@ def loss_curvature(
         - S. Moosavi-Dezfooli et al., "Robustness via curvature regularization, and vice versa",
           CVPR 2019.
     """
-    check_points("loss_curvature", points)
-    check_precise("loss_curvature", points)
-    check_finite("loss_curvature", points)
-    check_batch_size("loss_curvature", batch_size)
-    e = points.new_zeros(1, *points.shape[1:]).numel()
+    e = check_measurable("loss_curvature", points)
     check_count("loss_curvature", count, ends, e)
-    check_smoothing("loss_curvature", smoothing, optional=True)
-    method = choose_method("loss_curvature", method, count, smoothing, points)
-    draws = isinstance(smoothing, GaussianSmoothing) or not isinstance(method, Exact)
-    streams = Streams(generator, points) if draws and len(points) else None
-    kept = MATRICES * e * e if isinstance(method, Exact) else (64 + 2 * method.products) * e
-    if isinstance(smoothing, GaussianSmoothing):
-        kept += 4 * smoothing.draws * e
+    own = OWN if smoothing is None else smoothing
+    method = choose_method("loss_curvature", method, count, own, points)
     with frozen(model):
         model = as_logits("loss_curvature", model, points.detach())
-        field = _CrossEntropy(model)
         labels = _labels(model, points, labels, batch_size)
-        parts = [_nothing(points, count, ends, smoothing, directions=directions)]
-        for cut in row_batches(len(points), points_together(model, points, batch_size, kept)):
-            rows = torch.arange(cut.start, cut.stop, device=points.device)
-            hessian = hessian_of(
-                "loss_curvature", field, points[cut], labels[cut], smoothing,
-                rows=rows, streams=streams, tangential=False,
-            )  # fmt: skip
-            certain = _certain(hessian, rows)
-            found = eigen(hessian, None, rows, count, ends, method, streams, directions=directions)
-            parts.append(_with_nan(found, certain, hessian.values, points[cut], smoothing))
-            if progress is not None:
-                progress(cut.stop, len(points))
-    return concatenate(parts)
+
+    def of_part(part: Part) -> LossCurvature:
+        hessian = own.operator(part)
+        certain = _certain(hessian, part.rows)
+        pairs = eigen(hessian, None, part, count, ends, method, directions=directions)
+        return _with_nan(pairs, certain, hessian.values, part.points, smoothing)
+
+    kept = kept_numbers(method, own, e)
+    parts = measure(
+        "loss_curvature", _CrossEntropy(model), points, labels, of_part,
+        together=points_together(model, points, batch_size, kept), draws=draws(method, own),
+        generator=generator, progress=progress, tangential=False,
+    )  # fmt: skip
+    return concatenate([_nothing(points, count, ends, smoothing, directions=directions), *parts])
 
 
 def _certain(hessian: Hessian, rows: Tensor) -> Tensor:

@@ -4,27 +4,13 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.batches import row_batches
-from levelset._tools.checks import (
-    check_batch_size,
-    check_finite,
-    check_points,
-    check_same_rows,
-    first_rows,
-)
-from levelset._tools.modes import frozen
-from levelset._tools.random import Streams
+from levelset._tools.checks import check_finite, first_rows
 from levelset._typing import Field, FieldLabels, PerPoint, Points
-from levelset.boundary._second_order._eigen import check_memory, check_precise
-from levelset.boundary._second_order._hessian import hessian_of, points_together
-from levelset.boundary._second_order._refusals import check_bent, probe
-from levelset.boundary._second_order._smoothing import (
-    CentralDifference,
-    ForwardDifference,
-    GaussianSmoothing,
-    Smoothing,
-    check_smoothing,
-)
+from levelset.boundary._second_order._eigen import GRAPH, check_memory
+from levelset.boundary._second_order._hessian import OWN
+from levelset.boundary._second_order._parts import check_measurable, measure, points_together
+from levelset.boundary._second_order._refusals import check_bent, check_gradient, probe
+from levelset.boundary._second_order._smoothing import Part, Smoothing
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["normal_curvature"]
@@ -79,43 +65,38 @@ def normal_curvature(
         - M. Alonso, P. Bonin, "Geometrical perspectives on the robustness of deep neural
           networks", project report, equation 5.
     """
-    check_points("normal_curvature", points)
-    check_points("normal_curvature", tangents, "tangents")
-    check_precise("normal_curvature", points)
-    check_finite("normal_curvature", points)
+    e = check_measurable("normal_curvature", points)
     check_finite("normal_curvature", tangents, "tangents")
-    check_same_rows("normal_curvature", points, labels, "labels")
-    check_batch_size("normal_curvature", batch_size)
     if tangents.shape != points.shape:
         message = (
             f"normal_curvature: `tangents` must have the shape of `points`, {tuple(points.shape)}, "
             f"got {tuple(tangents.shape)}."
         )
         raise ShapeError(message)
-    check_smoothing("normal_curvature", smoothing, optional=True)
-    if isinstance(smoothing, CentralDifference | ForwardDifference):
-        check_memory("normal_curvature", smoothing, points)
-    noisy = isinstance(smoothing, GaussianSmoothing) and len(points)
-    streams = Streams(generator, points) if noisy else None
-    kept = 64 * tangents[0:1].numel()
-    if isinstance(smoothing, GaussianSmoothing):
-        kept += 4 * smoothing.draws * tangents[0:1].numel()
-    parts = [points.new_zeros(0)]
-    with frozen(field):
-        for cut in row_batches(len(points), points_together(field, points, batch_size, kept)):
-            rows = torch.arange(cut.start, cut.stop, device=points.device)
-            part = None if labels is None else labels[cut]
-            hessian = hessian_of(
-                "normal_curvature", field, points[cut], part, smoothing, rows=rows, streams=streams
-            )
-            if smoothing is None:
-                check_bent("normal_curvature", hessian.gradient, hessian.product, rows)
-            length = hessian.gradient.norm(dim=1)
-            along = _tangent(tangents[cut].to(points).flatten(1), hessian.gradient, rows)
-            parts.append((along * hessian.product(along)).sum(1) / length)
-            if not bool(parts[-1].isfinite().all()):
-                probe("normal_curvature", hessian.gradient, hessian.product, rows)  # its message
-    return torch.cat(parts)
+    own = OWN if smoothing is None else smoothing
+    if own.is_matrix:
+        check_memory("normal_curvature", own, points)
+
+    def of_part(part: Part) -> Tensor:
+        hessian = own.operator(part)
+        check_gradient("normal_curvature", hessian.gradient, part.rows)
+        if smoothing is None:
+            check_bent("normal_curvature", hessian.gradient, hessian.product, part.rows)
+        length = hessian.gradient.norm(dim=1)
+        vectors = tangents[part.rows].to(part.points).flatten(1)
+        along = _tangent(vectors, hessian.gradient, part.rows)
+        bend = (along * hessian.product(along)).sum(1) / length
+        if not bool(bend.isfinite().all()):
+            probe("normal_curvature", hessian.gradient, hessian.product, part.rows)  # its message
+        return bend
+
+    kept = GRAPH * e + own.memory(e)
+    parts = measure(
+        "normal_curvature", field, points, labels, of_part,
+        together=points_together(field, points, batch_size, kept), draws=own.draws > 0,
+        generator=generator,
+    )  # fmt: skip
+    return torch.cat([points.new_zeros(0), *parts])
 
 
 def _tangent(vectors: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Second derivatives that say nothing, refused with the points they belong to."""
+"""What second derivatives cannot be taken of, or say nothing, refused with its points."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from levelset._tools.checks import first_rows
-from levelset.errors import FieldError
+from levelset.errors import FieldError, ParameterError
 
-__all__ = ["check_bent", "check_gradient", "probe"]
+__all__ = ["check_bent", "check_gradient", "check_shift", "one_equation", "probe"]
 
 Product = Callable[[Tensor], Tensor]
 
@@ -16,6 +16,31 @@ Product = Callable[[Tensor], Tensor]
 _ROUNDING = 100.0
 # How far rounding may lie above what products of sums, less the sums of products, show of it.
 _NOISE = 30.0
+
+
+def one_equation(function: str, out: Tensor, points: Tensor) -> Tensor:
+    """Return the values `(m,)` of a field of one equation, in the dtype of the points."""
+    if out.shape == (len(points), 1):
+        out = out[:, 0]
+    if out.shape != (len(points),):
+        message = (
+            f"{function}: `field` must return one value a point, ({len(points)},), got "
+            f"{tuple(out.shape)}. Of a classifier take Margin or LogitDifference."
+        )
+        raise FieldError(message)
+    return out.to(points.dtype)
+
+
+def check_shift(function: str, points: Tensor, name: str, shift: float) -> None:
+    """Refuse shifts that the dtype of the points would round by a tenth or more."""
+    least = 5.0 * torch.finfo(points.dtype).eps * float(points.abs().max())
+    if shift < least:
+        message = (
+            f"{function}: `{name}` must be at least {least:.2g} for points of {points.dtype} with "
+            f"entries up to {float(points.abs().max()):.3g}, got {shift:g}, which is lost in their "
+            "rounding. Take a larger one, or give points and model in float64."
+        )
+        raise ParameterError(message)
 
 
 def check_gradient(function: str, gradient: Tensor, rows: Tensor) -> None:

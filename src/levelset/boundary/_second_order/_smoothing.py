@@ -1,153 +1,122 @@
-"""Ways to give a piecewise linear network a second derivative, as options that go with results."""
+"""What a way to give a field a second derivative must be able to do: the parents of all of them."""
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from abc import ABC, abstractmethod
+from typing import NamedTuple
 
-from levelset._tools.arguments import checked
-from levelset._tools.checks import check_positive, check_whole
-from levelset.errors import ParameterError
+from torch import Tensor
 
-__all__ = [
-    "CentralDifference",
-    "ForwardDifference",
-    "GaussianSmoothing",
-    "Smoothing",
-    "SoftplusSurrogate",
-    "check_smoothing",
-]
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.random import Streams
+from levelset._typing import Field
+
+__all__ = ["Hessian", "Part", "Scale", "SecondDerivatives", "Smoothing"]
 
 
-@checked
-@dataclass(frozen=True)
-class CentralDifference:
-    r"""The matrix of central differences of the gradient along the projected axes.
-
-    $$G_{kl} = v_k^T\,\frac{\nabla F(x + h v_l) - \nabla F(x - h v_l)}{2h}, \qquad v_l = P e_l,$$
-
-    made symmetric. On a ReLU network `h` sets the size of what is found: from 0.03 to 1 the
-    largest curvatures of a LeNet change ten- to thirtyfold, so a number without its `h` says
-    nothing. Rounding of the gradients adds noise of about their size times `eps / h`. It is a
-    matrix and not an operator (a difference along another unit vector is another smoothing), and so
-    it needs all `2 d` gradients of a point, whatever is asked of it.
+class Part(NamedTuple):
+    """Points that are measured together.
 
     Attributes:
-        h: Length of the shift, in the units of the points.
+        function: Name of the public function at work, for messages.
+        field: The field, of one equation.
+        points: Where, `(m, *d)`.
+        labels: Handed on to the field.
+        rows: Numbers of the points among all, `(m,)`, for messages and random streams.
+        streams: Random numbers by point, where a smoothing or a method draws.
+        tangential: Whether differences are taken along the projected axes, or along the axes.
     """
 
-    h: float
-
-    def __post_init__(self) -> None:
-        """Check the shift."""
-        check_positive("CentralDifference", "h", self.h)
-
-    @property
-    def words(self) -> str:
-        """What stands for the second derivative, as a reader of a page knows it."""
-        return f"central differences with step {self.h:.3g}"
+    function: str
+    field: Field
+    points: Tensor
+    labels: Tensor | None
+    rows: Tensor
+    streams: Streams | None = None
+    tangential: bool = True
 
 
-@checked
-@dataclass(frozen=True)
-class ForwardDifference:
-    r"""The one-sided differences of Alonso and Bonin (procedure 3.1.2), to reproduce them.
+class Hessian(ABC):
+    """The second derivative of a field at `m` points of size `e`, with values and gradient."""
 
-    $$G_{kl} = v_k^T\,\frac{\nabla F(x + h v_l) - \nabla F(x)}{h}, \qquad v_l = P e_l,$$
+    values: Tensor
+    gradient: Tensor
 
-    made symmetric. On ReLU networks it differs from the central form by about 100 %; prefer
-    [`CentralDifference`][levelset.boundary.CentralDifference].
+    @abstractmethod
+    def product(self, vectors: Tensor) -> Tensor:
+        """Return H v for one vector a point, `(m, e)`."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return the matrices `(m, e, e)`, symmetric."""
+
+    def trace(self, unit: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Return the trace and its standard error, `(m,)` each, if they come without products.
+
+        Of H, or of P H P where a unit normal is given.
+        """
+        del unit
+        return None
+
+
+class Smoothing(ABC):
+    """What stands for the second derivative of a field: a frozen dataclass of its options.
+
+    A new one is a file with a child of this class, and its name in `levelset.boundary`. A child
+    of [`Scale`][levelset.boundary._second_order._smoothing.Scale] too serves `class_curvatures`
+    and the detectors.
 
     Attributes:
-        h: Length of the shift, in the units of the points.
+        is_matrix: Whether it gives whole matrices only, so that products save nothing.
+        draws: Random draws a point; each stands for two gradients.
     """
 
-    h: float
-
-    def __post_init__(self) -> None:
-        """Check the shift."""
-        check_positive("ForwardDifference", "h", self.h)
+    is_matrix = False
+    draws: int = 0
 
     @property
+    def form(self) -> str:
+        """What messages call it."""
+        return type(self).__name__
+
+    @property
+    @abstractmethod
     def words(self) -> str:
         """What stands for the second derivative, as a reader of a page knows it."""
-        return f"forward differences with step {self.h:.3g}"
+
+    @abstractmethod
+    def operator(self, part: Part) -> Hessian:
+        """Return the second derivative of the field of a part, at its points."""
+
+    def memory(self, size: int) -> int:
+        """Return how many numbers the operator keeps for a point of a size, beside its products."""
+        return 4 * self.draws * size
 
 
-@checked
-@dataclass(frozen=True)
-class SoftplusSurrogate:
-    r"""The same weights with every ReLU replaced by $\log(1 + e^{\beta z})/\beta$.
-
-    The Hessian of the surrogate is a linear operator, so Lanczos and traces work in any number of
-    dimensions. `beta` sets the scale as `h` does: the surrogate rounds each kink over a width of
-    about $1/\beta$ in the units of the pre-activations. Value, gradient and normal are the
-    surrogate's too. ReLU and leaky ReLU are replaced wherever torch's functions are called; the
-    module is not touched. Max-pooling stays: its winners at the point are taken as fixed.
+class SecondDerivatives(ABC):
+    """Gradients of all logits, and their second derivatives along given directions.
 
     Attributes:
-        beta: Sharpness; the ReLU is its limit at infinity.
+        evaluator: Of the logits that are differentiated.
     """
 
-    beta: float
+    evaluator: Evaluator
 
-    def __post_init__(self) -> None:
-        """Check the sharpness."""
-        check_positive("SoftplusSurrogate", "beta", self.beta)
-
-    @property
-    def words(self) -> str:
-        """What stands for the second derivative, as a reader of a page knows it."""
-        return f"a softplus of sharpness {self.beta:.3g} for each ReLU"
+    @abstractmethod
+    def along(self, points: Tensor, logits: Tensor, directions: Tensor) -> Tensor:
+        """Return `(m, c, k)` along directions `(m, c, e)` of points `(m, *d)`."""
 
 
-@checked
-@dataclass(frozen=True)
-class GaussianSmoothing:
-    r"""The Hessian of $F_\sigma(x) = E\,F(x + \sigma\varepsilon)$, from gradients alone.
-
-    By Stein's lemma,
-
-    $$\nabla^2 F_\sigma(x) = \tfrac{1}{\sigma} E[\varepsilon\,\nabla F(x + \sigma\varepsilon)^T].$$
-
-    The mean runs over `draws` antithetic pairs and is made symmetric. A linear operator of rank at
-    most twice the draws: single curvatures carry its noise (with fewer draws than dimensions they
-    are mostly noise), the mean curvature comes with its standard error over the draws.
+class Scale(ABC):
+    """A smoothing that second derivatives of *values* are taken with, of all logits at once.
 
     Attributes:
-        sigma: Standard deviation of the noise in each entry, in the units of the points.
-        draws: Antithetic pairs a point.
+        draws: Random directions a point, over which the Laplacian is the mean; with none it is the
+            sum over the axes.
     """
 
-    sigma: float
-    draws: int = 1000
+    draws: int = 0
 
-    def __post_init__(self) -> None:
-        """Check width and draws."""
-        check_positive("GaussianSmoothing", "sigma", self.sigma)
-        check_whole("GaussianSmoothing", "draws", self.draws, at_least=2)
-
-    @property
-    def words(self) -> str:
-        """What stands for the second derivative, as a reader of a page knows it."""
-        return f"Gaussian noise of standard deviation {self.sigma:.3g}"
-
-
-Smoothing: TypeAlias = CentralDifference | ForwardDifference | SoftplusSurrogate | GaussianSmoothing
-
-_ALL: tuple[type, ...] = (
-    CentralDifference, ForwardDifference, SoftplusSurrogate, GaussianSmoothing,
-)  # fmt: skip
-
-
-def check_smoothing(
-    function: str, smoothing: object, allowed: tuple[type, ...] = _ALL, *, optional: bool = False
-) -> None:
-    """Refuse what is not an instance of one of the `allowed` classes, or `None` if `optional`."""
-    if isinstance(smoothing, allowed) or (optional and smoothing is None):
-        return
-    names = ", ".join(f"{kind.__name__}(...)" for kind in allowed)
-    got = f"the class {smoothing.__name__}" if isinstance(smoothing, type) else repr(smoothing)
-    message = (
-        f"{function}: `smoothing` must be one of {names}{', or None' if optional else ''}, "
-        f"got {got}."
-    )
-    raise ParameterError(message)
+    @abstractmethod
+    def second_derivatives(
+        self, function: str, model: Field, batch_size: int | None
+    ) -> SecondDerivatives:
+        """Return the second derivatives of the logits of a model."""

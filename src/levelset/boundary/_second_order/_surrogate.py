@@ -1,6 +1,7 @@
-"""Calling a field with each ReLU replaced by a softplus, without touching its modules."""
+"""The surrogate of a network with each ReLU replaced by a softplus, its modules untouched."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,15 +10,59 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from levelset._tools.arguments import checked
+from levelset._tools.checks import check_positive
 from levelset._typing import Field
+from levelset.boundary._second_order._hessian import ExactDerivatives, ExactHessian
+from levelset.boundary._second_order._smoothing import (
+    Hessian,
+    Part,
+    Scale,
+    SecondDerivatives,
+    Smoothing,
+)
 from levelset.errors import FieldError
 
-__all__ = ["Softened", "calls_relu"]
+__all__ = ["Softened", "SoftplusSurrogate", "calls_relu"]
 
 Soft = Callable[[Tensor], Tensor]
 
 # Beyond this torch's softplus returns its argument; its slope there is 1 to the last bit.
 _THRESHOLD = 40.0
+
+
+@checked
+@dataclass(frozen=True)
+class SoftplusSurrogate(Smoothing, Scale):
+    r"""The same weights with every ReLU replaced by $\log(1 + e^{\beta z})/\beta$.
+
+    The Hessian of the surrogate is a linear operator, so Lanczos and traces work in any number of
+    dimensions. `beta` sets the scale as `h` does: the surrogate rounds each kink over a width of
+    about $1/\beta$ in the units of the pre-activations. Value, gradient and normal are the
+    surrogate's too. ReLU and leaky ReLU are replaced wherever torch's functions are called; the
+    module is not touched. Max-pooling stays: its winners at the point are taken as fixed.
+
+    Attributes:
+        beta: Sharpness; the ReLU is its limit at infinity.
+    """
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        """Check the sharpness."""
+        check_positive("SoftplusSurrogate", "beta", self.beta)
+
+    @property
+    def words(self) -> str:
+        return f"a softplus of sharpness {self.beta:.3g} for each ReLU"
+
+    def operator(self, part: Part) -> Hessian:
+        return ExactHessian(part, Softened(part.function, part.field, self.beta))
+
+    def second_derivatives(
+        self, function: str, model: Field, batch_size: int | None
+    ) -> SecondDerivatives:
+        return ExactDerivatives(function, Softened(function, model, self.beta), model, batch_size)
 
 
 class Softened:
