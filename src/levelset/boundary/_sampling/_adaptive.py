@@ -23,6 +23,8 @@ _ROUNDS = 60
 # sharp: there draws are few, and a slope that is known shows whether the place is right.
 _ARM_SHARE, _SHARP_ARM_SHARE = 0.06, 0.3
 _ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.5, 0.08, 0.4
+# The most where only a narrow window is fitted: draws outside tell nothing there.
+_NARROW_ARM_MOST = 0.15
 _FIRST_DIRECTIONS = 16
 _LEAST_DIRECTIONS = 8
 # Draws planned beyond those that the error found so far asks for; and no fewer than a share of
@@ -38,6 +40,8 @@ _UNSETTLED_PROBITS, _MOST_PROBITS = 0.35, 0.2
 # What counts as no crossing: an error above the first, if no draw shows the share to be below, or
 # above the second; and whoever has such an error after so many evaluations is given up.
 _NO_ERROR, _ABSURD_ERROR, _HOPELESS = 1.0, 10.0, 4096
+# More where only a narrow window is fitted, for it takes rounds to fill it.
+_NARROW_HOPELESS = 32_768
 # How far from the estimate, in units of the probit, draws are made to close an interval, in turn.
 _CLOSING_PROBITS = (1.0, 1.5)
 # No estimate moves further than this in log sigma in one round.
@@ -95,7 +99,7 @@ class _Rounds:
         self.target, self.unsettled = np.full(n, policy.tolerance), np.full(n, _UNSETTLED)
         self.certified, self.radius, self.smoothing = np.zeros(n, bool), np.zeros(n), np.zeros(n)
         self.rival, self.rival_votes = np.full(n, -1), np.zeros(n)
-        self.moved, self.slope = np.zeros(n), np.ones(n)
+        self.moved, self.slope, self.narrow = np.zeros(n), np.ones(n), np.zeros(n, bool)
         self.number = 0
 
     def advance(self) -> None:
@@ -112,7 +116,8 @@ class _Rounds:
         spent = self.search.draws.total[going].sum(1)
         settled = (self.moved[going] <= self.unsettled[going]) & (self.number > 1)
         done = (self.error[going] <= self.target[going]) & settled
-        done |= (spent >= _HOPELESS) & (self.error[going] > _NO_ERROR)
+        hopeless = np.where(self.narrow[going], _NARROW_HOPELESS, _HOPELESS)
+        done |= (spent >= hopeless) & (self.error[going] > _NO_ERROR)
         self.going = going[~done & (self.search.room(going, self.most) > 0)]
 
     def _plan(self) -> _Plan:
@@ -133,7 +138,8 @@ class _Rounds:
         least = np.maximum(2.0 * _LEAST_DIRECTIONS, growth * have)
         growth = np.clip(wanted, least, np.where(unsettled, _UNSETTLED_MOST, have))
         directions = np.minimum(growth / self.search.draws.sides, room)
-        share = np.where(self.search.unit[going] < 1.0, _SHARP_ARM_SHARE, _ARM_SHARE)
+        narrow = self.narrow[going] | (self.search.unit[going] < 1.0)
+        share = np.where(narrow, _SHARP_ARM_SHARE, _ARM_SHARE)
         arm = np.floor(share * directions).astype(np.int64)
         arm[arm < 4] = 0
         return _Plan(np.ceil(directions).astype(np.int64) - 2 * arm, arm, last)
@@ -190,7 +196,9 @@ class _Rounds:
         self.slope[going] = slope
         self.unsettled[going] = np.minimum(_UNSETTLED * fit.unit, _UNSETTLED_PROBITS / slope)
         self.target[going] = np.minimum(self.policy.tolerance, _MOST_PROBITS / slope)
-        spread = np.clip(_ARM_PROBITS / slope / fit.unit, _ARM_LEAST, _ARM_MOST)
+        self.narrow[going] = fit.bent
+        most = np.where(fit.bent, _NARROW_ARM_MOST, _ARM_MOST)
+        spread = np.clip(_ARM_PROBITS / slope / fit.unit, _ARM_LEAST, most)
         self.spread[going] = fit.unit * spread
 
     def _certify(self, going: Rows, centre: Array, votes: Votes, last: NDArray[np.bool_]) -> None:
