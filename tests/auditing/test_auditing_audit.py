@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from levelset import Classifier, audit
 from levelset.auditing import _parts
+from levelset.auditing._measures import MEASURES
+from levelset.auditing._measures._persistence import ADVERSARIAL, PERSISTENCE
 from levelset.boundary import ATTACKS, distance
 from levelset.errors import DataError, FieldError, ParameterError, RunError, ShapeError
 from levelset.networks import fc
@@ -439,7 +442,8 @@ def test_persistence_of_adversarial_inputs_stands_beside_that_of_the_first(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("levelset.auditing._audit.ADVERSARIAL", 8)
+    few = replace(PERSISTENCE, further=(replace(ADVERSARIAL, limit=8),))
+    monkeypatch.setitem(MEASURES, "persistence", few)
     both = {"measures": ("persistence", "distance"), "effort": "quick"}
     found = audit(model, points, labels, **both, out=tmp_path)  # type: ignore[arg-type]
     sigma, right = found.columns["sigma_star_adversarial"], found.columns["correct"]

@@ -204,7 +204,7 @@ def test_audit_of_curvature_takes_the_smoothing_that_is_asked_for(
     assert main([*words, "--smoothing", "gaussian:0.2"]) == 0
     printed = summary_of(capsys.readouterr().out)
     assert printed["curvature_found"] == 3
-    assert printed["curvature_scale"] == pytest.approx(0.2)
+    assert printed["smoothing"] == "GaussianSmoothing(sigma=0.2, draws=100)"
     assert json.loads((out / "summary.json").read_text())["curvature_mean_median"] is not None
     assert "noise of standard deviation 0.2" in (out / "report.html").read_text(encoding="utf-8")
     table = pq.read_table(out / "measurements").to_pydict()

@@ -100,13 +100,6 @@ def test_of_many_classes_the_busiest_are_drawn(make_audit: Make) -> None:
     assert trace.texttemplate is None
 
 
-@pytest.mark.parametrize(
-    ("norm", "words"), [(2.0, "L₂"), (math.inf, "L∞"), (1.0, "L₁"), (3.0, "L3")]
-)
-def test_norms_have_names(norm: float, words: str) -> None:
-    assert _figures.norm_words(norm) == words
-
-
 def test_long_names_are_cut_and_their_markup_is_text(make_audit: Make) -> None:
     audit = make_audit(classes=("<b>x</b>", "a name that goes on and on", "short"))
     ticks = _figures.borders(audit, 2.0).layout.xaxis.ticktext

@@ -11,9 +11,23 @@ from levelset._tools.calling import Caller
 from levelset._tools.checks import check_labels, first_rows
 from levelset._tools.evaluation import Evaluator
 from levelset._typing import Model
+from levelset.auditing._measure import Column
 from levelset.errors import FieldError
 
-__all__ = ["answers", "first_answers"]
+__all__ = ["ANSWERS", "answers", "first_answers"]
+
+ANSWERS = (
+    Column("index", "place of the input in the data, from 0", kind="integer"),
+    Column("label", "its class", kind="class"),
+    Column("prediction", "what the model answers", kind="class"),
+    Column("correct", "whether the two agree", kind="bool"),
+    Column(
+        "margin",
+        "score of the label less the best other score; NaN if the model answers labels",
+        "unit of the logits",
+    ),
+)
+"""The columns that every audit has."""
 
 _PROBED = 4
 _MOST_CLASSES = 2**31

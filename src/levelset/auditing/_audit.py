@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,9 +21,10 @@ from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._problem import box_of
 from levelset.auditing._answers import first_answers
-from levelset.auditing._curvature import SmoothingChoice, choose_smoothing
 from levelset.auditing._manifest import identity, manifest, start_run
-from levelset.auditing._measures import ADVERSARIAL, MEASURES, Measured, Policy
+from levelset.auditing._measure import Measured, Settings
+from levelset.auditing._measures import MEASURES, declared, measures_of
+from levelset.auditing._measures._curvature import SmoothingChoice
 from levelset.auditing._parts import Parts
 from levelset.auditing._result import Audit
 from levelset.auditing._work import Work
@@ -58,15 +60,10 @@ def audit(
     A row an input: what the model answers, by what margin, and for each norm how far the nearest
     point of another class is, with that point. Distances are upper bounds with a witness (see
     [`distance`][levelset.boundary.distance]). With `persistence` among the measures also how much
-    noise its prediction survives: columns `sigma_star`, `sigma_low`, `sigma_high` (the
-    0.7-persistence and its interval), `certified_radius`, `certified_sigma` and `noise_rival` (see
-    [`persistence`][levelset.boundary.persistence]). With `distance` and `persistence` also, for the
-    first 100 inputs, `sigma_star_adversarial`: the persistence of an adversarial input, the point
-    1.5 times as far as the witness on the line through it (L2 if among `norms`, else the first),
-    clamped to the bounds. With `curvature` also how the boundary with the runner-up
-    bends: columns `curvature_largest`, `curvature_smallest`, `curvature_mean`,
-    `curvature_mean_error`, `curvature_rival`, `curvature_smoothing`, `curvature_scale` and, with
-    several numbers a row, `curvature_principal` (see [`curvature`][levelset.boundary.curvature]).
+    noise its prediction survives (see [`persistence`][levelset.boundary.persistence]), and with
+    both the same of an adversarial input of each of the first 100: the point 1.5 times as far as
+    the witness. With `curvature` also how the boundary with the runner-up bends (see
+    [`curvature`][levelset.boundary.curvature]). The documentation lists every column with its unit.
 
     With `out`, the rows are written as they are found: `manifest.json` (what was run),
     `measurements/part-*.parquet` (the rows), `witnesses/part-*.safetensors` (inputs and
@@ -120,33 +117,30 @@ def audit(
         labels = labels.long()
         names = _class_names(logits, labels, classes)
         measured = norms if "distance" in measures else ()
-        policy = Policy(
-            tuple(check_norm("audit", norm) for norm in measured),
-            box,
-            effort,
-            batch_size,
-            seed,
-            choose_smoothing(model, points, smoothing, box, batch_size)
-            if "curvature" in measures
-            else None,
-            ADVERSARIAL if measured and "persistence" in measures else 0,
-        )
+        checked_norms = tuple(check_norm("audit", norm) for norm in measured)
+        settings = Settings(checked_norms, box, effort, batch_size, seed, {"smoothing": smoothing})
+        chosen = measures_of(measures)
+        own: dict[str, Any] = {}
+        for measure in chosen:
+            own |= measure.options(model, points, settings)
+            own |= {} if measure.limit is None else {measure.name: measure.limit}
+        settings = replace(settings, own=own)
         folder = None if out is None else Path(out)
         store = None
         if folder is not None:
-            content = manifest(given, points, labels, _options(measures, policy, names))
+            content = manifest(given, points, labels, _options(measures, settings, names))
             start_run(folder, content, resume=resume)
-            store = Parts(folder, identity(content), policy.norms)
-        work = Work(model, points, labels, logits, tuple(measures), policy, progress)
+            store = Parts(folder, identity(content), settings.norms, declared(settings.norms))
+        work = Work(model, points, labels, logits, chosen, settings, progress)
         parts = work.run(store)
-    found = _join(points, parts, policy, names, name)
+    found = _join(points, parts, settings, names, name)
     if folder is not None:
         write_json(folder / "summary.json", found.summary())
     return found
 
 
 def _join(
-    points: Tensor, parts: list[Measured], policy: Policy, classes: tuple[str, ...], name: str
+    points: Tensor, parts: list[Measured], settings: Settings, classes: tuple[str, ...], name: str
 ) -> Audit:
     columns = {
         k: torch.cat([part.columns[k].to(points.device) for part in parts])
@@ -156,15 +150,16 @@ def _join(
         norm: torch.cat([part.witnesses[norm].to(points.device) for part in parts])
         for norm in parts[0].witnesses
     }
-    low, high = policy.bounds
+    low, high = settings.bounds
     return Audit(
         points=points.detach(),
         columns=columns,
         witnesses=witnesses,
-        norms=policy.norms,
+        norms=settings.norms,
         classes=classes,
         name=name,
         bounds=(float(torch.as_tensor(low).min()), float(torch.as_tensor(high).max())),
+        settings=dict(settings.own),
     )
 
 
@@ -210,20 +205,15 @@ def _class_names(logits: Tensor, labels: Tensor, classes: Sequence[str] | None) 
 
 
 def _options(
-    measures: Sequence[str], policy: Policy, classes: tuple[str, ...]
+    measures: Sequence[str], settings: Settings, classes: tuple[str, ...]
 ) -> dict[str, object]:
-    low, high = policy.bounds
-    chosen: dict[str, object] = {}
-    if "curvature" in measures:
-        chosen["smoothing"] = str(policy.smoothing)
-    if "persistence" in measures:
-        chosen["adversarial"] = policy.adversarial
+    low, high = settings.bounds
     return {
         "measures": list(measures),
-        "norms": [norm_name(norm) for norm in policy.norms],
-        "effort": policy.effort,
-        "seed": policy.seed,
-        **chosen,
+        "norms": [norm_name(norm) for norm in settings.norms],
+        "effort": settings.effort,
+        "seed": settings.seed,
+        **{k: v if isinstance(v, int) else str(v) for k, v in settings.own.items()},
         "bounds": [torch.as_tensor(low).tolist(), torch.as_tensor(high).tolist()],
         "classes": list(classes),
     }

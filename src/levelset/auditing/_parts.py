@@ -16,8 +16,7 @@ from torch import Tensor
 from levelset._tools.files import write_whole
 from levelset._tools.norms import norm_name
 from levelset.auditing._manifest import fingerprint
-from levelset.auditing._measures import Measured
-from levelset.boundary import ATTACKS
+from levelset.auditing._measure import Column, Measured
 from levelset.errors import RunError
 
 __all__ = ["Parts"]
@@ -37,11 +36,13 @@ class Parts:
         out: The folder of the run.
         run: What tells this run from others.
         norms: For which norms there are witnesses.
+        declared: The columns that a part may have, by name.
     """
 
     out: Path
     run: str
     norms: tuple[float, ...]
+    declared: Mapping[str, Column]
 
     def write(self, number: int, points: Tensor, measured: Measured) -> None:
         """Write inputs and witnesses, then the table; the table is what says the part is done."""
@@ -50,8 +51,11 @@ class Parts:
             tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
         content = save(tensors)
         write_whole(self._path("witnesses", number), lambda partial: partial.write_bytes(content))
-        rows = pa.table({name: _written(name, c) for name, c in measured.columns.items()})
-        rows = rows.replace_schema_metadata({_KEY: self._seal(number, measured.columns, tensors)})
+        columns = [(self.declared[name], values) for name, values in measured.columns.items()]
+        arrays = [_written(column, values) for column, values in columns]
+        fields = [_field(column, a.type) for (column, _), a in zip(columns, arrays, strict=True)]
+        seal = {_KEY: self._seal(number, measured.columns, tensors)}
+        rows = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=seal))
         write_whole(
             self._path("measurements", number), lambda partial: pq.write_table(rows, partial)
         )
@@ -62,10 +66,10 @@ class Parts:
             table = pq.ParquetFile(self._path("measurements", number)).read()
             tensors = load_file(self._path("witnesses", number))
             columns = {
-                name: _read(name, column)
+                name: _read(self.declared[name], column)
                 for name, column in zip(table.column_names, table.columns, strict=True)
             }
-        except (OSError, pa.ArrowException, SafetensorError, TypeError, ValueError):
+        except (OSError, pa.ArrowException, SafetensorError, KeyError, TypeError, ValueError):
             return None
         seal = (table.schema.metadata or {}).get(_KEY)
         if seal != self._seal(number, columns, tensors):
@@ -104,25 +108,27 @@ class Parts:
         return json.dumps(content).encode()
 
 
-def _written(name: str, column: Tensor) -> pa.Array:
-    """Return a column as it stands on disk, where attacks go by their names."""
-    if column.dim() == 2:
-        return pa.FixedSizeListArray.from_arrays(
-            pa.array(column.cpu().numpy().ravel()), column.shape[1]
-        )
-    if not name.startswith("attack_"):
-        return pa.array(column.cpu().numpy())
-    return pa.array([ATTACKS[k] if k >= 0 else None for k in column.tolist()], pa.string())
+def _field(column: Column, kind: pa.DataType) -> pa.Field:
+    """Return the heading of a column on disk, with what it means and its unit."""
+    metadata = {"meaning": column.meaning, "unit": column.unit}
+    return pa.field(column.name, kind, metadata={k: text for k, text in metadata.items() if text})
 
 
-def _read(name: str, column: pa.ChunkedArray) -> Tensor:
-    """Return a column as it stands in memory, where attacks go by their numbers."""
-    if pa.types.is_fixed_size_list(column.type):
-        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return torch.from_numpy(flat.copy()).view(len(column), column.type.list_size)
-    if not name.startswith("attack_"):
-        return torch.from_numpy(column.to_numpy(zero_copy_only=False).copy())
-    return torch.tensor(
-        [-1 if word is None else ATTACKS.index(word) for word in column.to_pylist()],
-        dtype=torch.int64,
-    )
+def _written(column: Column, values: Tensor) -> pa.Array:
+    """Return values as they stand on disk, where words are spelt."""
+    if column.kind == "word":
+        return pa.array(column.spelt(values), pa.string())
+    flat = pa.array(values.cpu().numpy().ravel())
+    if column.kind != "numbers":
+        return flat
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _read(column: Column, values: pa.ChunkedArray) -> Tensor:
+    """Return values as they stand in memory, where words are numbers."""
+    if column.kind == "word":
+        return column.numbers(values.to_pylist())
+    size = values.type.list_size if column.kind == "numbers" else 1
+    flat = values.combine_chunks().flatten() if column.kind == "numbers" else values
+    read = torch.from_numpy(flat.to_numpy(zero_copy_only=False).copy())
+    return read.view(len(values), size) if column.kind == "numbers" else read

@@ -1,16 +1,18 @@
 """What an audit found: a column a quantity, a row an input, and the witnesses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.medians import median
 from levelset._tools.norms import norm_name
 from levelset._tools.proportions import clopper_pearson
 from levelset._typing import Norm, PerPoint, Points
+from levelset.auditing._measure import Summary, of_norm
+from levelset.auditing._measures import MEASURES
 from levelset.errors import ParameterError
 
 __all__ = ["Audit", "RobustnessCurve"]
@@ -44,23 +46,18 @@ class Audit:
 
     Attributes:
         points: The inputs, `(n, *d)`.
-        columns: One tensor `(n,)` a name, in the order of the table on disk: `index`, `label`,
-            `prediction`, `correct`, `margin`, then for each norm p `distance_p`,
-            `nearest_class_p`, `iterations_p`, `converged_p` and `attack_p` (on disk the name of
-            the attack that found the witness, here its place in `levelset.boundary.ATTACKS`, -1
-            where none did), p written `2` or `inf`; and where persistence was measured
-            `sigma_star`, `sigma_low`, `sigma_high`, `certified_radius`, `certified_sigma` and
-            `noise_rival`, with `distance` too `sigma_star_adversarial` (NaN where not measured);
-            and where curvature was `curvature_largest`, `curvature_smallest`, `curvature_mean`,
-            `curvature_mean_error`, `curvature_rival`, `curvature_smoothing`, `curvature_scale` and
-            `curvature_principal`, `(n, q)`: all of a row in descending order, or half from the top
-            and half from the bottom.
+        columns: One tensor `(n,)` a name, or `(n, q)`, in the order of the table on disk:
+            `index`, `label`, `prediction`, `correct`, `margin`, then those of each measure, which
+            the documentation lists in its table of columns. `attack_2` and `attack_inf` are names
+            on disk, here places in `levelset.boundary.ATTACKS`, -1 for none.
         witnesses: For each norm the nearest point found of another class than the label,
             `(n, *d)`; the input itself where it is misclassified, NaN where none was found.
         norms: The norms, in order.
         classes: Names of the classes, `k` of them.
         name: What the reader shall call this model and its data.
         bounds: Smallest and largest value that an input may have.
+        settings: What single measures were made with, the same for all rows: `smoothing` of
+            curvature, `adversarial`, how many inputs have an adversarial one.
     """
 
     points: Points
@@ -70,6 +67,7 @@ class Audit:
     classes: tuple[str, ...]
     name: str = "model"
     bounds: tuple[float, float] = (0.0, 1.0)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of inputs."""
@@ -79,6 +77,13 @@ class Audit:
         """Return the summary on one line."""
         inside = ", ".join(f"{k}={v:.4g}" for k, v in self.summary().items())
         return f"Audit({inside})"
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of the measures whose columns there are."""
+        return tuple(
+            name for name, measure in MEASURES.items() if measure.was_made(self.columns, self.norms)
+        )
 
     @checked
     def distance(self, norm: Norm) -> PerPoint:
@@ -90,7 +95,7 @@ class Audit:
         """Return the class of each witness in `norm`, -1 where none was found."""
         return self._column("nearest_class", norm)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the numbers of the whole audit, ready for JSON.
 
         Distances are over the inputs classified right that have a witness; those classified wrong
@@ -99,36 +104,14 @@ class Audit:
         inputs that have one.
         """
         correct = self.columns["correct"].bool()
-        found: dict[str, int | float] = {
+        found: Summary = {
             "points": len(self),
             "correct": int(correct.sum()),
             "accuracy": float(correct.double().mean()) if len(self) else 0.0,
         }
-        for norm in self.norms:
-            distance = self.distance(norm)[correct].double()
-            name = norm_name(norm)
-            finite = distance[distance.isfinite()]
-            found[f"missed_{name}"] = int((~distance.isfinite()).sum())
-            if len(finite):
-                found[f"distance_{name}_median"] = median(finite)
-                found[f"distance_{name}_mean"] = float(finite.mean())
-                found[f"distance_{name}_min"] = float(finite.min())
-        if "sigma_star" in self.columns:
-            sigma = self.columns["sigma_star"].double()
-            finite = sigma[sigma.isfinite()]
-            found["sigma_star_found"] = int((finite > 0).sum())
-            if len(finite):
-                found["sigma_star_median"] = median(finite)
-            certified = self.columns["certified_radius"]
-            if (made := certified.isfinite()).any():
-                found["certified_radius_median"] = median(certified[made])
-        if "curvature_mean" in self.columns:
-            known = self.columns["curvature_mean"].isfinite()
-            found["curvature_found"] = int(known.sum())
-            for name in ("smoothing", "scale"):  # the same for all rows of an audit
-                found[f"curvature_{name}"] = self.columns[f"curvature_{name}"][0].item()
-            for name in ("mean", "largest", "smallest") if known.any() else ():
-                found[f"curvature_{name}_median"] = median(self.columns[f"curvature_{name}"][known])
+        settings = {"norms": self.norms, **self.settings}
+        for name in self.measures:
+            found |= MEASURES[name].summary(self.columns, settings)
         return found
 
     @checked
@@ -170,4 +153,4 @@ class Audit:
             known = ", ".join(norm_name(p) for p in self.norms)
             message = f"Audit: `norm` must be one of {known}, got {norm_name(norm)}."
             raise ParameterError(message)
-        return self.columns[f"{name}_{norm_name(norm)}"]
+        return self.columns[of_norm(name, norm)]

@@ -8,20 +8,11 @@ from torch import Tensor
 from levelset._tools.cost import operations
 from levelset._typing import Model, Progress
 from levelset.auditing._answers import answers
-from levelset.auditing._measures import (
-    MEASURES,
-    Measured,
-    Policy,
-    adversarial_persistence,
-    persistence_cost,
-)
+from levelset.auditing._measure import Measure, Measured, Part, Settings
 from levelset.auditing._parts import Parts
 from levelset.auditing._plan import Meter, cut, expected_seconds
 
 __all__ = ["Work"]
-
-# The measure of adversarial inputs, which distance and persistence bring together.
-_ADVERSARIAL = "adversarial persistence"
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class Work:
         labels: Their classes, `(n,)`.
         logits: What the model answers on them.
         measures: What to measure, in order.
-        policy: How.
+        settings: How.
         progress: Told the inputs done and their number.
     """
 
@@ -42,14 +33,14 @@ class Work:
     points: Tensor
     labels: Tensor
     logits: Tensor
-    measures: tuple[str, ...]
-    policy: Policy
+    measures: tuple[Measure, ...]
+    settings: Settings
     progress: Progress | None
 
     def run(self, store: Parts | None) -> list[Measured]:
         """Return all parts in order, each read or else measured and written."""
         seconds = self._seconds()
-        whole = sum(seconds[name] for name in self.measures)
+        whole = sum(seconds[m.name] for m in self.measures if m.limit is None)
         cuts = cut(len(self.points), self.points[0].numel(), whole)
         found: list[Measured | None] = [None] * len(cuts)
         if store is not None:
@@ -70,40 +61,26 @@ class Work:
     def _measure(self, rows: slice, meter: Meter) -> Measured:
         points, labels = self.points[rows], self.labels[rows]
         index = torch.arange(rows.start, rows.stop, device=points.device)
-        columns = answers(self.logits[rows], labels, index)
-        witnesses: dict[float, Tensor] = {}
+        measured = Measured(answers(self.logits[rows], labels, index))
         counts = self._rows(rows.start, rows.stop)
-        for name in self.measures:
-            report = meter.watch(name, counts[name])
-            run = MEASURES[name].run
-            found = run(self.model, points, labels, self.policy, rows.start, report)
+        for measure in self.measures:
+            report = meter.watch(measure.name, counts[measure.name])
+            part = Part(self.model, points, labels, rows.start, self.settings, measured, report)
+            found = measure.measure(part)
             report(1.0)
-            columns.update(found.columns)
-            witnesses.update(found.witnesses)
-        measured = Measured(columns, witnesses)
-        if self.policy.adversarial:
-            report = meter.watch(_ADVERSARIAL, counts[_ADVERSARIAL])
-            sigma = adversarial_persistence(self.model, points, measured, self.policy, report)
-            report(1.0)
-            columns["sigma_star_adversarial"] = sigma
+            measured.columns.update(found.columns)
+            measured.witnesses.update(found.witnesses)
         return measured
 
     def _seconds(self) -> dict[str, float]:
         """Return the seconds expected of each measure for one input."""
         points, size = self.points, self.points[0].numel()
         count, device = operations(self.model, points), points.device.type
-        names = {name: MEASURES[name].evaluations for name in self.measures}
-        if self.policy.adversarial:
-            names[_ADVERSARIAL] = persistence_cost
         return {
-            name: expected_seconds(evaluations(self.policy, size), count, device)
-            for name, evaluations in names.items()
+            measure.name: expected_seconds(measure.evaluations(self.settings, size), count, device)
+            for measure in self.measures
         }
 
     def _rows(self, start: int, stop: int) -> dict[str, int]:
         """Return how many inputs from `start` to `stop` each measure is made of."""
-        rows = dict.fromkeys(self.measures, stop - start)
-        if self.policy.adversarial:
-            first = min(stop, self.policy.adversarial)
-            rows[_ADVERSARIAL] = max(first - start, 0)
-        return rows
+        return {measure.name: measure.rows(start, stop) for measure in self.measures}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import levelset
 from levelset._tools.extras import check_extras
@@ -14,7 +14,13 @@ from levelset.cli._words import count
 from levelset.errors import ParameterError
 
 if TYPE_CHECKING:
-    from levelset.auditing._curvature import SmoothingChoice
+    from levelset.auditing._measures._curvature import SmoothingChoice
+
+    Measure: TypeAlias = str
+else:
+    # A file each, whose names are read here without importing what measures need.
+    _FILES = (Path(levelset.__file__).parent / "auditing" / "_measures").glob("_[a-z]*.py")
+    Measure = Literal[tuple(sorted(path.stem[1:] for path in _FILES))]
 
 __all__ = ["Audit"]
 
@@ -44,7 +50,7 @@ class Audit(Common):
     """Which part of the data."""
     limit: int | None = count(None)
     """Most inputs, the first of them."""
-    measure: tuple[Literal["distance", "persistence", "curvature"], ...] = ("distance",)
+    measure: tuple[Measure, ...] = ("distance",)
     """What to measure: distance to the boundary, the noise that a prediction survives, how the
     boundary bends."""
     norms: tuple[Literal["2", "inf"], ...] = ("2", "inf")
@@ -115,7 +121,8 @@ class Audit(Common):
                 title=f"Decision boundary: {name}",
                 subtitle=levelset.report.subtitle(self.out),
             )
-        show({**found.summary(), "report": str(page)}, json=self.json)
+        settings = {name: str(value) for name, value in found.settings.items()}
+        show({**found.summary(), **settings, "report": str(page)}, json=self.json)
 
     def _pictures(
         self, model: "levelset.Classifier", found: "levelset.auditing.Audit"

@@ -1,28 +1,27 @@
 """The sections of a page about one audit, or about several side by side."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from levelset._display.figures import closest
 from levelset._display.palette import model_colours
 from levelset._tools.arguments import checked
 from levelset._tools.norms import norm_name
+from levelset.auditing._measure import Column
+from levelset.auditing._measures import declared
 from levelset.auditing._result import Audit
 from levelset.errors import DataError, ParameterError
-from levelset.report import _figures, _words
-from levelset.report._curvature import bent, curvatures
 from levelset.report._images import Pictures, encode, pack
-from levelset.report._noise import measured, noise
-from levelset.report._render import Html, as_json, figure_html, grid_html, render
+from levelset.report._presentation import comparison_row
+from levelset.report._render import as_json, render
+from levelset.report._sections import SECTIONS
+from levelset.report._views import choices
+from levelset.report._words import inputs, share, signed
 from levelset.report._write import Section
 
 __all__ = ["audit"]
-
-GALLERY = 24
-"""Inputs in the gallery of each model and norm."""
 
 
 @checked
@@ -70,21 +69,13 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     """
     held = [audits] if isinstance(audits, Audit) else list(audits)
     _check(held)
-    about_noise = noise(held) if measured(held) else []
-    about_noise += curvatures(held) if bent(held) else []
     pictures = pack(held)
-    if not all(audit.norms for audit in held):
-        return [_glance(held), *about_noise, _rows(held, pictures)]
+    shown = [one for one in SECTIONS if one.by(held)]
     return [
         _glance(held),
-        _robustness(held),
-        _distances(held),
-        *about_noise,
-        _scatter(held),
-        _borders(held),
-        _closest(held, pictures),
+        *(section for one in shown for section in one.sections(held, pictures)),
         _rows(held, pictures),
-        _reading(held),
+        *(section for one in shown for section in one.explained(held)),
     ]
 
 
@@ -121,114 +112,50 @@ def _check(audits: Sequence[Audit]) -> None:
 
 def _glance(audits: Sequence[Audit]) -> Section:
     groups = [
-        {"name": audit.name, "colour": colour, "cards": _words.cards(audit)}
+        {"name": audit.name, "colour": colour, "cards": _cards(audit)}
         for audit, colour in zip(audits, model_colours(len(audits)), strict=True)
     ]
-    several = len(audits) > 1
-    rows = _words.comparison(audits) if several else []
+    several, shown = len(audits) > 1, [one for one in SECTIONS if one.by(audits)]
+    accuracy = [audit.summary()["accuracy"] for audit in audits]
+    compared = [comparison_row("Accuracy", accuracy, share)]
+    compared += [row for one in shown for row in one.rows(audits)]
+    rows = compared if several else []
     content = render("glance.html.jinja", groups=groups, rows=rows, several=several)
-    told = _words.differences(audits) if several else [_words.sentence(audits[0])]
+    told = [_difference(audit, audits) for audit in audits[1:]] or [_sentence(audits[0])]
     return Section("At a glance", "\n\n".join(told), content)
 
 
-def _robustness(audits: Sequence[Audit]) -> Section:
-    figures = [
-        figure_html(
-            _figures.robustness(audits, norm),
-            f"Accuracy against the size of the perturbation in {_figures.norm_words(norm)}",
-        )
-        for norm in _words.norms_of(audits)
-    ]
-    text = (
-        "Share of the inputs that are classified right and for which no input of another class was "
-        "found within the radius. It is an upper bound of the robust accuracy: a better search can "
-        "only lower it. Bands are exact 95 % intervals (Clopper-Pearson) for each radius by "
-        "itself: they say how far the share may lie from that of all inputs of this kind."
+def _cards(audit: Audit) -> list[dict[str, str]]:
+    """Return the headline numbers of one audit: name, value, what it means."""
+    found = audit.summary()
+    note = f"{found['correct']:,} of {inputs(len(audit))} classified right"
+    accuracy = {"name": "Accuracy", "value": share(found["accuracy"]), "note": note}
+    return [accuracy, *(card for one in SECTIONS if one.by([audit]) for card in one.cards(audit))]
+
+
+def _sentence(audit: Audit) -> str:
+    """Return the result of one audit as a reader would tell it."""
+    found = audit.summary()
+    words = (
+        f"“{audit.name}”: {found['correct']:,} of {inputs(len(audit))} "
+        f"{'is' if found['correct'] == 1 else 'are'} classified right "
+        f"({share(found['accuracy'])})."
     )
-    return Section("Robustness", text, grid_html(figures))
+    shown = [one for one in SECTIONS if one.by([audit])]
+    return " ".join([words, *(text for one in shown for text in one.sentences(audit))])
 
 
-def _distances(audits: Sequence[Audit]) -> Section:
-    figures = [
-        figure_html(
-            _figures.distances(audits, norm),
-            f"Histogram of the distances in {_figures.norm_words(norm)}",
-        )
-        for norm in _words.norms_of(audits)
-    ]
-    text = "How far the inputs that are classified right lie from the nearest witness."
-    counted = [_words.outside(audit) for audit in audits]
-    return Section("Distances", "\n\n".join([text, *counted]), grid_html(figures))
-
-
-def _scatter(audits: Sequence[Audit]) -> Section:
-    text = (
-        "Each dot is an input. The margin is the score of the label less the best other score: "
-        "above 0 where the input is classified right. Open dots are classified wrong. Point at a "
-        "dot to see the input; click to keep it."
+def _difference(audit: Audit, audits: Sequence[Audit]) -> str:
+    """Return how an audit differs from the first, in words with numbers."""
+    first = audits[0]
+    a, b = first.summary()["accuracy"], audit.summary()["accuracy"]
+    words = (
+        f"“{audit.name}” against “{first.name}”: {share(b)} of the inputs are classified right "
+        f"against {share(a)} ({signed(100.0 * (b - a))} points)."
     )
-    content = _views(
-        "margin",
-        audits,
-        lambda audit, norm: figure_html(
-            _figures.scatter(audit, norm),
-            f"Distance in {_figures.norm_words(norm)} against margin, {audit.name}",
-        ),
-        inspector=True,
-    )
-    return Section("Margin and distance", text, content)
-
-
-def _borders(audits: Sequence[Audit]) -> Section:
-    count = len(audits[0].classes)
-    text = (
-        "How many inputs of each predicted class (row) have their nearest witness in each other "
-        "class (column); inputs classified wrong are left out. Click a cell to list its inputs."
-    )
-    if count > _figures.MATRIX_CLASSES:
-        text += (
-            f" Of the {count:,} classes the {_figures.MATRIX_CLASSES} with most borders are shown."
-        )
-    content = _views(
-        "borders",
-        audits,
-        lambda audit, norm: figure_html(
-            _figures.borders(audit, norm),
-            f"Which class borders which in {_figures.norm_words(norm)}, {audit.name}",
-        ),
-    )
-    return Section("Borders", text, content)
-
-
-def _closest(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
-    text = "The inputs classified right that lie closest to another class, closest first."
-    if pictures is not None:
-        text += (
-            " Beside each: its witness, and the difference of the two, blue where the witness is "
-            "darker (lower) and red where it is brighter (higher). Each difference has its own "
-            "scale, written below it."
-        )
-    content = _views("closest", audits, lambda audit, norm: _gallery(audits, audit, norm, pictures))
-    return Section("Closest inputs", text, content)
-
-
-def _gallery(audits: Sequence[Audit], audit: Audit, norm: float, pictures: Pictures | None) -> Html:
-    distance = audit.distance(norm)
-    pictured = set() if pictures is None else set(pictures.rows.tolist())
-    cells = [
-        {
-            "row": row,
-            "index": int(audit.columns["index"][row]),
-            "label": audit.classes[int(audit.columns["label"][row])],
-            "nearest": audit.classes[int(audit.nearest_class(norm)[row])],
-            "distance": f"{float(distance[row]):.3g}",
-            "pictured": row in pictured,
-        }
-        for row in closest(audit, norm, GALLERY)
-    ]
-    place = audits.index(audit)
-    words = _figures.norm_words(norm)
-    return render("gallery.html.jinja", cells=cells, audit=place, norm=norm_name(norm), words=words)
+    shown = [one for one in SECTIONS if one.by(audits)]
+    further = (text for one in shown for text in one.differences(first, audit, audits))
+    return " ".join([words, *further])
 
 
 def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
@@ -248,14 +175,21 @@ def _rows(audits: Sequence[Audit], pictures: Pictures | None) -> Section:
         )
     if pictures is not None and pictures.shrunk:
         text += " Pictures are shown smaller than the inputs are."
-    book = {
+    book: dict[str, Any] = {
         "classes": list(audits[0].classes),
         "audits": [_book(audit) for audit in audits],
         "pictures": None if pictures is None else pictures.content,
     }
+    meanings = {
+        column["name"]: column["about"]
+        for audit in book["audits"]
+        for column in audit["columns"]
+        if "about" in column
+    }
     word = _search_word(audits[0].classes[int(audits[0].columns["label"][0])])
     content = render(
-        "rows.html.jinja", book=as_json(book), choices=_choices(audits, "rows"), word=word,
+        "rows.html.jinja", book=as_json(book), choices=choices(audits, "rows"), word=word,
+        meanings=meanings.items(),
         number=example, example=f"label:{word} or {example} < 0.5",
     )  # fmt: skip
     return Section("All inputs", text, content)
@@ -270,48 +204,22 @@ def _search_word(name: str) -> str:
 
 
 def _book(audit: Audit) -> dict[str, Any]:
-    columns = {
-        key: column
-        for key, column in audit.columns.items()
-        if column.dim() == 1 and not key.startswith("attack_")
-    }
+    known = declared(audit.norms)
     return {
         "name": audit.name,
         "norms": [norm_name(norm) for norm in audit.norms],
-        "columns": [{"name": key, **encode(column)} for key, column in columns.items()],
+        "columns": [
+            {**_heading(known.get(name)), "name": name, **encode(values)}
+            for name, values in audit.columns.items()
+            if values.dim() == 1 and (name not in known or known[name].kind != "word")
+        ],
     }
 
 
-def _reading(audits: Sequence[Audit]) -> Section:
-    unconverged = [
-        f"{audit.name}, {_figures.norm_words(norm)}: {int((~mask.bool()).sum()):,}"
-        for audit in audits
-        for norm in audit.norms
-        if (mask := audit.columns.get(f"converged_{norm_name(norm)}")) is not None
-    ]
-    low, high = audits[0].bounds
-    content = render("reading.html.jinja", unconverged=unconverged, low=low, high=high)
-    return Section("How to read this page", "", content)
-
-
-def _views(
-    name: str,
-    audits: Sequence[Audit],
-    draw: Callable[[Audit, float], Html],
-    *,
-    inspector: bool = False,
-) -> Html:
-    """Return one view a model and norm, of which the page shows the chosen one."""
-    views = [
-        {"audit": place, "norm": norm_name(norm), "content": draw(audit, norm)}
-        for place, audit in enumerate(audits)
-        for norm in audit.norms
-    ]
-    choices = _choices(audits, name)
-    return render("views.html.jinja", views=views, choices=choices, inspector=inspector)
-
-
-def _choices(audits: Sequence[Audit], name: str) -> Html:
-    norms = [(norm_name(norm), _figures.norm_words(norm)) for norm in _words.norms_of(audits)]
-    models = list(zip([audit.name for audit in audits], model_colours(len(audits)), strict=True))
-    return render("choices.html.jinja", norms=norms, models=models, name=name)
+def _heading(column: Column | None) -> dict[str, Any]:
+    """Return what the page knows of a column beside its values; of one not declared, nothing."""
+    if column is None:
+        return {}
+    about = f"{column.meaning} ({column.unit})" if column.unit else column.meaning
+    norm = {} if column.norm is None else {"norm": norm_name(column.norm)}
+    return {"kind": column.kind, "about": about, "minor": column.minor, **norm}

@@ -18,9 +18,9 @@ from levelset._display.palette import (
     model_colours,
     translucent,
 )
-from levelset._tools.norms import norm_name
 from levelset.auditing._result import Audit
 from levelset.report._render import optional
+from levelset.report._words import norm_words
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -31,7 +31,6 @@ __all__ = [
     "borders",
     "distances",
     "histogram",
-    "norm_words",
     "robustness",
     "scatter",
     "short",
@@ -44,11 +43,6 @@ MATRIX_CLASSES = 40
 MANY_POINTS = 3000
 FEW = 8
 """The largest count with a tick at each number; beyond it plotly's ticks are whole anyway."""
-
-
-def norm_words(norm: float) -> str:
-    """Return the name of a norm as readers know it."""
-    return {"2": "L₂", "inf": "L∞", "1": "L₁", "0": "L₀"}.get(norm_name(norm), f"L{norm:g}")
 
 
 def robustness(audits: Sequence[Audit], norm: float) -> "Figure":

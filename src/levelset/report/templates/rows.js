@@ -12,17 +12,18 @@ const source = document.getElementById("book");
 const book = source ? JSON.parse(source.textContent) : null;
 if (source) source.remove();
 
-function kindOf(name, type) {
-  if (name === "label" || name === "prediction" || name.startsWith("nearest_class") || name.endsWith("_rival")) return "class";
-  return { u1: "bool", i4: "integer", f4: "number", f8: "number" }[type];
-}
+// Of columns that no measure declares.
+const KINDS = { u1: "bool", i4: "integer", f4: "number", f8: "number" };
 
 if (book) {
   for (const audit of book.audits) {
     audit.columns = audit.columns.map((column) => ({
       name: column.name,
       single: column.type === "f4",
-      kind: kindOf(column.name, column.type),
+      kind: column.kind ?? KINDS[column.type],
+      norm: column.norm,
+      minor: Boolean(column.minor),
+      about: column.about ?? "",
       values: decode(column),
     }));
     audit.byName = new Map(audit.columns.map((column) => [column.name, column]));
@@ -160,9 +161,7 @@ const scaleWords = (scale) => (Number.isNaN(scale) ? "" : `± ${formatted(scale,
 
 // The columns of one norm, and those of none.
 function columnsOf(audit, norm) {
-  const { columns, norms } = book.audits[audit];
-  const others = norms.filter((other) => other !== norm).map((other) => `_${other}`);
-  return columns.filter(({ name }) => !others.some((end) => name.endsWith(end)));
+  return book.audits[audit].columns.filter((column) => [undefined, norm].includes(column.norm));
 }
 
 function card(audit, norm, row) {
@@ -184,8 +183,9 @@ function card(audit, norm, row) {
   const list = element("dl");
   for (const column of columnsOf(audit, norm)) {
     if (column.name === "index") continue;
-    const words = column.name.replace(new RegExp(`_${norm}$`), "").replaceAll("_", " ");
-    list.append(element("dt", {}, words), element("dd", {}, shown(column, row)));
+    const end = column.norm ? column.norm.length + 1 : 0;
+    const words = column.name.slice(0, column.name.length - end).replaceAll("_", " ");
+    list.append(element("dt", { title: column.about }, words), element("dd", {}, shown(column, row)));
   }
   made.append(list);
   return made;

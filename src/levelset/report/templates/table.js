@@ -2,8 +2,6 @@
 
 const table = document.querySelector("[data-rows]");
 const PAGE = 25;
-// Columns that paper has no room for; the CSV has all.
-const MINOR = /^(iterations|converged)|_(low|high|rival|error|smoothing|scale|sigma)$/;
 
 // The place of each class in the order of their names, "9" before "10".
 function namePlaces() {
@@ -62,10 +60,10 @@ function startTable() {
   }
 
   function headings() {
-    const cells = columnsOf(choice.audit, norm()).map(({ name, kind }) => {
-      const button = element("button", { type: "button" }, name);
+    const cells = columnsOf(choice.audit, norm()).map(({ name, kind, minor, about }) => {
+      const button = element("button", { type: "button", title: about }, name);
       const cell = element("th", { scope: "col", "data-name": name }, button);
-      cell.classList.toggle("minor", MINOR.test(name));
+      cell.classList.toggle("minor", minor);
       cell.classList.toggle("number", kind === "number" || kind === "integer");
       button.addEventListener("click", () => {
         choose({ sort: choice.sort === name ? `-${name}` : name });
@@ -81,7 +79,7 @@ function startTable() {
       const cell = element("td", {}, shown(column, row));
       cell.classList.toggle("number", column.kind === "number" || column.kind === "integer");
       cell.classList.toggle("wrong", column.kind === "bool" && !column.values[row]);
-      cell.classList.toggle("minor", MINOR.test(column.name));
+      cell.classList.toggle("minor", column.minor);
       if (cell.textContent.length > 24) cell.title = cell.textContent;
       return cell;
     });

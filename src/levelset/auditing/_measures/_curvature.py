@@ -1,19 +1,20 @@
-"""The curvature around each input, as columns of an audit."""
+"""How the boundary with the runner-up bends at each input, right or wrong."""
 
 import math
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from levelset._tools.evaluation import Evaluator
+from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Model, Progress
+from levelset.auditing._measure import Column, Measure, Measured, Part, Settings, Summary
 from levelset.boundary import (
-    CentralDifference,
     Curvature,
     Exact,
-    ForwardDifference,
     GaussianSmoothing,
     Lanczos,
     SoftplusSurrogate,
@@ -25,24 +26,30 @@ from levelset.errors import FieldError
 from levelset.fields import LogitDifference
 
 __all__ = [
-    "SMOOTHINGS",
+    "CURVATURE",
     "SmoothingChoice",
     "choose_smoothing",
     "curvature_columns",
-    "curvature_products",
 ]
 
 SmoothingChoice: TypeAlias = Smoothing | Literal["auto"] | None
 
-SMOOTHINGS: dict[type[object], str | None] = {
-    type(None): None,
-    SoftplusSurrogate: "beta",
-    GaussianSmoothing: "sigma",
-    CentralDifference: "h",
-    ForwardDifference: "h",
-}
-"""What may stand for the second derivative, in the order of the numbers in the column
-`curvature_smoothing`, and the option of each that the column `curvature_scale` holds."""
+_UNIT = "1 / unit of the inputs"
+_NONE = "NaN where no level set passes, or there is no second derivative but zero"
+_ENDS = (
+    Column("curvature_largest", f"the largest principal curvature; {_NONE}", _UNIT),
+    Column("curvature_smallest", f"the smallest principal curvature; {_NONE}", _UNIT),
+    Column("curvature_mean", f"mean of all principal curvatures; {_NONE}", _UNIT),
+    Column("curvature_mean_error", "standard error of the mean", _UNIT, minor=True),
+)
+_RIVAL = Column("curvature_rival", "the runner-up", kind="class", minor=True)
+_PRINCIPAL = Column(
+    "curvature_principal",
+    "principal curvatures, descending: all of an input of at most 256 numbers; of a larger one the "
+    "5 largest and the 5 smallest, by 40 products of Lanczos' iteration",
+    _UNIT,
+    "numbers",
+)
 
 # Sharpness of the softplus, and width of the noise as a share of the range of the inputs.
 _BETA, _WIDTH, _DRAWS = 5.0, 0.1, 100
@@ -52,7 +59,6 @@ _PROBED = 16
 # times Lanczos' cost at 784); of larger ones so many at each end.
 _ALL, _EACH_END = 256, 5
 _FEW = Lanczos(products=40, mean_products=20)
-_NAMES = ("curvature_largest", "curvature_smallest", "curvature_mean", "curvature_mean_error")
 
 
 def choose_smoothing(
@@ -124,26 +130,19 @@ def curvature_columns(
             found = _measure(
                 field, points[rows], pairs[rows], smoothing, batch_size, generator, progress
             )
-    columns = {name: points.new_full((len(points),), torch.nan) for name in _NAMES}
-    if found is not None:
-        ends = (found.principal[:, 0], found.principal[:, -1], found.mean, found.mean_error)
-        for name, values in zip(_NAMES, ends, strict=True):
-            columns[name][rows] = values
-    columns["curvature_rival"] = pairs[:, 1]
-    option = SMOOTHINGS[type(smoothing)]
-    scale = 0.0 if option is None else float(getattr(smoothing, option))
-    number = list(SMOOTHINGS).index(type(smoothing))
-    columns["curvature_smoothing"] = torch.full_like(pairs[:, 0], number)
-    columns["curvature_scale"] = points.new_full((len(points),), scale)
+    columns = {column.name: points.new_full((len(points),), torch.nan) for column in _ENDS}
+    columns[_RIVAL.name] = pairs[:, 1]
     if e > 1:
         q = e - 1 if e <= _ALL else 2 * _EACH_END
-        columns["curvature_principal"] = points.new_full((len(points), q), torch.nan)
-        if found is not None:
-            columns["curvature_principal"][rows] = found.principal
+        columns[_PRINCIPAL.name] = points.new_full((len(points), q), torch.nan)
+    if found is not None:
+        ends = (found.principal[:, 0], found.principal[:, -1], found.mean, found.mean_error)
+        for column, values in zip((*_ENDS, _PRINCIPAL), (*ends, found.principal), strict=True):
+            columns[column.name][rows] = values
     return columns
 
 
-def curvature_products(smoothing: Smoothing | None, size: int) -> int:
+def _products(smoothing: Smoothing | None, size: int) -> int:
     """Return how many products with a Hessian an input of a size takes."""
     products = size if size <= _ALL else _FEW.products + _FEW.mean_products
     return products * max(1, 0 if smoothing is None else smoothing.draws)
@@ -204,3 +203,39 @@ def _with_slope(
     least = torch.finfo(points.dtype).tiny ** 0.5
     rows = (slope.norm(dim=1) > least).nonzero().flatten()
     return rows if slope.shape[1] > 1 else rows[:0]
+
+
+def _decide(model: Model, points: Tensor, settings: Settings) -> dict[str, Any]:
+    wanted, batch_size = settings.own["smoothing"], settings.batch_size
+    return {"smoothing": choose_smoothing(model, points, wanted, settings.bounds, batch_size)}
+
+
+def _of_part(part: Part) -> Measured:
+    columns = curvature_columns(
+        part.model,
+        part.points,
+        part.settings.own["smoothing"],
+        part.settings.batch_size,
+        part.generator("curvature", of_part=True),
+        part.progress(),
+    )
+    return Measured(columns)
+
+
+def _summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summary:
+    """Return medians over the inputs that have a curvature."""
+    del settings
+    known = columns["curvature_mean"].isfinite()
+    found: Summary = {"curvature_found": int(known.sum())}
+    for name in ("mean", "largest", "smallest") if known.any() else ():
+        found[f"curvature_{name}_median"] = median(columns[f"curvature_{name}"][known])
+    return found
+
+
+def _evaluations(settings: Settings, size: int) -> float:
+    return 6.0 * _products(settings.own["smoothing"], size)
+
+
+CURVATURE = Measure(
+    "curvature", (*_ENDS, _RIVAL, _PRINCIPAL), _of_part, _summary, _evaluations, options=_decide
+)

@@ -14,7 +14,8 @@ from PIL import Image
 from levelset import report
 from levelset.boundary import persistence
 from levelset.errors import ParameterError, ShapeError
-from levelset.report import _noise
+from levelset.report import _class_frequencies
+from levelset.report._sections import _persistence
 from levelset.shapes import Orthant
 
 
@@ -105,7 +106,7 @@ def test_natural_and_adversarial_inputs_stand_side_by_side(make_audit):
 def test_histograms_share_their_bins_and_hold_every_finite_value(make_audit):
     audits = [with_noise(make_audit(name="a")), with_noise(make_audit(name="b"), scale=2.0)]
     values = {audit.name: audit.columns["sigma_star"] for audit in audits}
-    figure = _noise._histogram(values, "Persistence")
+    figure = _persistence._histogram(values, "Persistence")
     for audit, trace in zip(audits, figure.data, strict=True):
         assert trace.name == audit.name
         assert sum(trace.y[:-1]) == len(audit) - 1
@@ -150,7 +151,7 @@ def test_class_frequencies_draw_the_largest_classes_and_the_rest_as_one():
     sigmas = torch.tensor([0.0, 0.5, 1.0])
     section = report.class_frequencies(shares, sigmas, name="input <3>")
     names = [trace.name for trace in section.content.data]
-    assert len(names) == _noise.CURVES + 1
+    assert len(names) == _class_frequencies.CURVES + 1
     assert names[-1] == "other classes"
     total = np.sum([trace.y for trace in section.content.data], axis=0)
     np.testing.assert_allclose(total, 1.0)

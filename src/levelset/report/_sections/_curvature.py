@@ -1,30 +1,29 @@
-"""The section of a page about curvature."""
+"""The section about curvature: ordered profile, means and ends."""
 
 import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from levelset._display.figures import bin_edges
 from levelset._display.palette import model_colours
 from levelset._display.profiles import UNIT, Shown, broken, end_places, mean_profile, places
 from levelset._tools.arguments import checked
-from levelset._typing import Labels
 from levelset.auditing._result import Audit
 from levelset.boundary import Curvature
-from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
-from levelset.report._figures import BINS, FEW, blank, histogram
+from levelset.report._figures import BINS, blank, histogram
+from levelset.report._images import Pictures
+from levelset.report._presentation import Presentation
 from levelset.report._render import Html, figure_html, grid_html
-from levelset.report._words import smoothings
+from levelset.report._words import rounded
 from levelset.report._write import Section
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-__all__ = ["bent", "curvature", "curvatures", "detection"]
+__all__ = ["CURVATURE", "curvature"]
 
 _MEANING = (
     "Curvature of the surface on which the prediction's score exceeds the runner-up's by as much "
@@ -36,27 +35,38 @@ _MEANING = (
 )
 
 
-def bent(audits: Sequence[Audit]) -> bool:
-    """Return whether all of the audits measured curvature."""
-    return all("curvature_mean" in audit.columns for audit in audits)
+def _cards(audit: Audit) -> list[dict[str, str]]:
+    found = audit.summary()
+    value, note = "none", "measured at no input"
+    if found["curvature_found"]:
+        value, largest, smallest = (
+            rounded(found[f"curvature_{name}_median"]) for name in ("mean", "largest", "smallest")
+        )
+        note = (
+            f"1 / unit of the inputs, by {_smoothing(audit)}; median of the largest {largest}, of "
+            f"the smallest {smallest}"
+        )
+    return [{"name": "Median mean curvature", "value": value, "note": note}]
 
 
-def curvatures(audits: Sequence[Audit]) -> list[Section]:
-    """Return the section about curvature of audits that measured it.
+def _smoothing(audit: Audit) -> str:
+    """Return what stood for the second derivative, in words."""
+    used = audit.settings.get("smoothing")
+    return "the network's own second derivative" if used is None else used.words
 
-    Rows of one smoothing share their figures, those of another have their own.
-    """
+
+def _sections(audits: Sequence[Audit], pictures: Pictures | None) -> list[Section]:
+    """Audits of one smoothing share their figures, those of another have their own."""
+    del pictures
     lines = [_MEANING]
     if audits[0].points[0].numel() < 2:
         lines.append("The inputs are single numbers: their level sets are points, and do not bend.")
         return [Section("Curvature", "\n\n".join(lines))]
     groups: dict[str, list[tuple[str, str, dict[str, Tensor]]]] = {}
     for audit, colour in zip(audits, model_colours(len(audits)), strict=True):
-        ways = smoothings(audit)
-        lines.append(f"“{audit.name}”: by {'; '.join(ways)}.{_missing(audit)}")
-        for how, rows in ways.items():
-            columns = {name: column[rows] for name, column in audit.columns.items()}
-            groups.setdefault(how, []).append((audit.name, colour, columns))
+        how = _smoothing(audit)
+        lines.append(f"“{audit.name}”: by {how}.{_missing(audit)}")
+        groups.setdefault(how, []).append((audit.name, colour, audit.columns))
     most = audits[0].points[0].numel() - 1
     below = "<br>by {}" if len(groups) > 1 else ""
     figures = [
@@ -152,46 +162,6 @@ def curvature(
     return [Section("Curvature", "\n\n".join(text), grid_html(figures) if figures else None)]
 
 
-@checked
-def detection(roc: Roc, ranks: Labels | None = None) -> list[Section]:
-    """Return the section of a page about a detector: its curve, and ranks of original classes.
-
-    Args:
-        roc: From `Detector.evaluate`, on inputs it was not fitted on.
-        ranks: From `Detection.rank`, `(n,)`, of the original classes of perturbed inputs.
-
-    Returns:
-        What [`write`][levelset.report.write] takes.
-
-    Raises:
-        MissingExtraError: If jinja2 or plotly is not installed.
-    """
-    colour = model_colours(1)[0]
-    curve = blank("Natural inputs flagged", "Perturbed inputs flagged")
-    x, y = roc.false_alarms.tolist(), roc.hits.tolist()
-    curve.add_scatter(x=x, y=y, mode="lines", line={"color": colour}, name="detector")
-    curve.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot"}, name="chance")
-    figures = [figure_html(curve, "Perturbed against natural inputs flagged")]
-    text = (
-        f"Area under the curve {roc.area:.3f} (95 % bootstrap interval {roc.low:.3f} to "
-        f"{roc.high:.3f}): the chance that a perturbed input scores above a natural one. It holds "
-        "for attacks like those shown; an attacker who knows the detector can do better."
-    )
-    if ranks is not None and bool((ranks < 0).any()):
-        message = f"report.detection: `ranks` must be 0 or more, got {int(ranks.min())}."
-        raise ParameterError(message)
-    if ranks is not None and not len(ranks):
-        text += " No perturbed input was ranked."
-    elif ranks is not None:
-        counts = torch.bincount(ranks.long().cpu())
-        bars = blank("Rank of the original class", "Perturbed inputs")
-        bars.add_bar(x=list(range(1, len(counts) + 1)), y=counts.tolist(), marker={"color": colour})
-        bars.update_xaxes(dtick=1 if len(counts) <= BINS else None)
-        bars.update_yaxes(dtick=1 if int(counts.max()) <= FEW else None)
-        figures.append(figure_html(bars, "Rank of the original class"))
-    return [Section("Detection", text, grid_html(figures))]
-
-
 def _profile(
     lines: Sequence[tuple[str, str, list[float]]],
     at: Sequence[Sequence[int | None]],
@@ -220,3 +190,6 @@ def _profile(
 def _histogram(words: str, series: Sequence[tuple[str, str, Tensor]], below: str = "") -> "Figure":
     edges = bin_edges([column for _, _, column in series], BINS)
     return histogram(f"{words} ({UNIT}){below}", series, edges)
+
+
+CURVATURE = Presentation("curvature", _cards, _sections)

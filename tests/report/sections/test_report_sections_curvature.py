@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from levelset import report
-from levelset.boundary import curvature
+from levelset.boundary import SoftplusSurrogate, curvature
 from levelset.boundary.detect import Roc
 from levelset.errors import ParameterError
 from levelset.shapes import Sphere
@@ -18,9 +18,9 @@ def bent(audit):
     audit.columns.update(
         curvature_largest=values + 1.0, curvature_smallest=values - 1.0, curvature_mean=values,
         curvature_mean_error=0.1 * values.abs(), curvature_rival=torch.zeros(n).long(),
-        curvature_smoothing=torch.ones(n).long(), curvature_scale=torch.full((n,), 5.0),
         curvature_principal=values[:, None] + torch.linspace(1.0, -1.0, 10),
     )  # fmt: skip
+    audit.settings["smoothing"] = SoftplusSurrogate(5.0)
     return audit
 
 
@@ -66,19 +66,12 @@ def test_histograms_of_two_audits_share_their_bins_and_those_of_two_smoothings_d
     two.columns["curvature_mean"] = 10.0 * two.columns["curvature_mean"]
     a, b = figures_of(section_of(one, two))[1]["data"]
     assert a["x"] == b["x"]
-    two.columns["curvature_scale"] = torch.full((30,), 2.0)
+    two.settings["smoothing"] = SoftplusSurrogate(2.0)
     apart = section_of(one, two)
     assert len(figures_of(apart)) == 8
     assert all(len(figure["data"]) == 1 for figure in figures_of(apart))
     words = figures_of(apart)[5]["layout"]["xaxis"]["title"]["text"]
     assert words.endswith("<br>by a softplus of sharpness 2 for each ReLU")
-
-
-def test_rows_of_other_smoothings_are_drawn_apart(make_audit):
-    mixed = bent(make_audit())
-    mixed.columns["curvature_smoothing"][10:] = 2
-    figures = figures_of(section_of(mixed))
-    assert [sum(figures[i]["data"][0]["y"][:-1]) for i in (1, 5)] == [9, 20]
 
 
 def test_where_there_is_nothing_to_draw_words_say_so(make_audit):

@@ -1,0 +1,26 @@
+"""The measures of an audit, a file each: a new one is a file here and a name in the list below."""
+
+from collections.abc import Sequence
+
+from levelset.auditing._answers import ANSWERS
+from levelset.auditing._measure import Column, Measure
+from levelset.auditing._measures._curvature import CURVATURE
+from levelset.auditing._measures._distance import DISTANCE
+from levelset.auditing._measures._persistence import PERSISTENCE
+
+__all__ = ["MEASURES", "declared", "measures_of"]
+
+MEASURES = {measure.name: measure for measure in (DISTANCE, PERSISTENCE, CURVATURE)}
+
+
+def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
+    """Return the measures of these names, and after them those that need several of them."""
+    asked = [MEASURES[name] for name in names]
+    further = [other for measure in asked for other in measure.further]
+    return (*asked, *(other for other in further if set(other.needs) <= set(names)))
+
+
+def declared(norms: Sequence[float]) -> dict[str, Column]:
+    """Return every column that an audit of these norms may have, by name."""
+    columns = [*ANSWERS, *(c for measure in MEASURES.values() for c in measure.named(norms))]
+    return {column.name: column for column in columns}

@@ -1,0 +1,93 @@
+"""The distance of each input to the nearest point of another class, in each norm."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from levelset._tools.medians import median
+from levelset.auditing._measure import (
+    Column,
+    Measure,
+    Measured,
+    Part,
+    Settings,
+    Summary,
+    of_norm,
+)
+from levelset.boundary import ATTACKS, distance
+
+__all__ = ["DISTANCE"]
+
+_ATTACK = Column(
+    "attack", "the attack that found the witness; null where none did", kind="word", words=ATTACKS
+)
+_COLUMNS = (
+    Column(
+        "distance",
+        "norm of witness minus input; 0 where misclassified, infinity where none was found",
+        "unit of the inputs",
+    ),
+    Column("nearest_class", "class of the witness; -1 where none was found", kind="class"),
+    Column("iterations", "how many the search took", "gradients", "integer", minor=True),
+    Column(
+        "converged",
+        "whether the witness lies on the boundary: its margin is within 1e-4 of the size of its "
+        "logits, or about as small as their rounding allows",
+        kind="bool",
+        minor=True,
+    ),
+    _ATTACK,
+)
+
+_GRADIENTS = {"quick": 36, "standard": 95, "thorough": 595}
+
+
+def _measure(part: Part) -> Measured:
+    settings, measured = part.settings, Measured({})
+    for place, norm in enumerate(settings.norms):
+        found = distance(
+            part.model,
+            part.points,
+            part.labels,
+            norm=norm,
+            bounds=settings.bounds,
+            effort=settings.effort,
+            batch_size=settings.batch_size,
+            generator=part.generator("distance", of_part=True),
+            progress=part.progress(place, len(settings.norms)),
+        )
+        names = [found.attacks[k] if k >= 0 else None for k in found.attack.tolist()]
+        columns = {
+            "distance": found.distance,
+            "nearest_class": found.classes,
+            "iterations": found.iterations,
+            "converged": found.converged,
+            "attack": _ATTACK.numbers(names).to(part.points.device),
+        }
+        measured.columns.update({of_norm(name, norm): c for name, c in columns.items()})
+        measured.witnesses[norm] = found.points
+    return measured
+
+
+def _summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summary:
+    """Return numbers over the inputs classified right; those without a witness are `missed`."""
+    found: Summary = {}
+    for norm in settings["norms"]:
+        right = columns[of_norm("distance", norm)][columns["correct"].bool()].double()
+        finite = right[right.isfinite()]
+        found[of_norm("missed", norm)] = len(right) - len(finite)
+        if len(finite):
+            name = of_norm("distance", norm)
+            found[f"{name}_median"] = median(finite)
+            found[f"{name}_mean"] = float(finite.mean())
+            found[f"{name}_min"] = float(finite.min())
+    return found
+
+
+def _evaluations(settings: Settings, size: int) -> float:
+    del size
+    return 3.0 * _GRADIENTS[settings.effort] * len(settings.norms)
+
+
+DISTANCE = Measure("distance", _COLUMNS, _measure, _summary, _evaluations, each_norm=True)
