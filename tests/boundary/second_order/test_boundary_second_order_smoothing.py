@@ -29,7 +29,7 @@ class Isotropic(Hessian):
         values, jacobian = Evaluator(part.function, part.field).value_and_jacobian(
             part.points, part.labels
         )
-        self.values, self.gradient, self.bend = values, jacobian[:, 0], bend
+        self.values, self.gradient, self.bend = values.flatten(), jacobian[:, 0], bend
 
     def product(self, vectors):
         return self.bend * vectors
