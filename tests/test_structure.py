@@ -28,7 +28,6 @@ TESTED_THROUGH = {
     "auditing/_parts.py": "test_auditing_audit.py",
     "auditing/_work.py": "test_auditing_audit.py",
     "boundary/_sampling/_adaptive.py": "test_boundary_sampling_persistence.py",
-    "boundary/_detection/_detector.py": "test_boundary_detect.py",
     "boundary/_detection/_detector_file.py": "test_boundary_detect.py",
     "boundary/_second_order/_eigen.py": "test_boundary_second_order_curvature.py",
     "boundary/_sampling/_estimate.py": "test_boundary_sampling_persistence.py",

@@ -2,8 +2,7 @@
 
 from levelset.boundary import detect
 from levelset.boundary._cross_section import CrossSection, cross_section
-from levelset.boundary._detection._detection import Detection
-from levelset.boundary._detection._detector import Detector
+from levelset.boundary._detection._detector import Detection, Detector
 from levelset.boundary._distance import Distance, distance
 from levelset.boundary._ensemble import ATTACKS, Effort
 from levelset.boundary._sampling._class_frequencies import class_frequencies

@@ -3,8 +3,7 @@
 Of attacks made without knowledge of the detector; one that knows it can follow its score downhill.
 """
 
-from levelset.boundary._detection._detection import Detection
-from levelset.boundary._detection._detector import Detector, fit, load
+from levelset.boundary._detection._detector import Detection, Detector, fit, load
 from levelset.boundary._detection._fit import Roc
 
 __all__ = ["Detection", "Detector", "Roc", "fit", "load"]

@@ -1,6 +1,6 @@
 import torch
 
-from levelset.boundary._second_order._lanczos import lanczos
+from levelset.boundary._second_order._lanczos import lanczos, trace_beyond
 
 
 def draws(noise, m, e):
@@ -70,3 +70,23 @@ def test_sharpening_is_that_of_the_larger_space_where_its_rayleigh_quotient_is_t
     longer = lanczos(lambda v: v @ matrix, lambda _: first, None, 7)
     plain = (short.values[:, -1] - longer.values[:, -1]).abs()
     assert (short.sharper[:, -1] - longer.values[:, -1]).abs() < 0.5 * plain
+
+
+def test_the_estimate_is_unbiased_with_the_spread_it_says(noise):
+    matrix = noise(30, 30, seed=1)
+    matrix = (matrix + matrix.T).expand(400, 30, 30)
+    basis = torch.linalg.qr(noise(30, 6, seed=2)).Q.T.expand(400, 6, 30)
+    truth = matrix[0].trace() - (basis[0] @ matrix[0] @ basis[0].T).trace()
+    draw = lambda number: noise(400, 30, seed=100 + number)  # noqa: E731
+    mean, error = trace_beyond(lambda v: (matrix @ v.unsqueeze(2))[:, :, 0], basis, draw, 20)
+    assert abs(float(mean.mean() - truth)) < 4.0 * float(mean.std()) / 20.0
+    assert 0.9 < float(mean.std() / error.square().mean().sqrt()) < 1.1
+
+
+def test_nothing_is_left_beyond_the_whole_space(noise):
+    matrix = noise(1, 5, 5)
+    basis = torch.eye(5, dtype=torch.float64).unsqueeze(0)
+    mean, error = trace_beyond(
+        lambda v: (matrix @ v.unsqueeze(2))[:, :, 0], basis, lambda k: noise(1, 5, seed=k), 4
+    )
+    assert float(mean.abs() + error) < 1e-12

@@ -10,8 +10,8 @@ from torch import Tensor
 from levelset._tools.arguments import checked, checked_as
 from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_whole
 from levelset._tools.random import draw_seed
-from levelset._typing import Labels, Model, Points
-from levelset.boundary._detection._detection import Detection
+from levelset._tools.results import Rows
+from levelset._typing import Counts, Labels, Mask, Model, PerPoint, Points
 from levelset.boundary._detection._detector_file import Held, read, write
 from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate, roc
 from levelset.boundary._detection._scores import (
@@ -27,7 +27,7 @@ from levelset.boundary._second_order._gaussian import GaussianSmoothing
 from levelset.boundary._second_order._smoothing import Scale
 from levelset.errors import DataError, FieldError, ParameterError, ShapeError
 
-__all__ = ["Detector", "fit", "load"]
+__all__ = ["Detection", "Detector", "fit", "load"]
 
 # The two finer scales see the kinks of the network, the ties of its max-pools on an even background
 # among them; the last sees its whole region. The first and the last rank the classes by themselves.
@@ -36,6 +36,37 @@ SCALES: tuple[Scale, ...] = (
     CentralDifference(0.03),
     GaussianSmoothing(1.0, 200),
 )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Detection(Rows):
+    """What a detector says of each input.
+
+    Attributes:
+        score: Larger for perturbed inputs, `(n,)`; without unit.
+        flagged: Whether the score is above the threshold, `(n,)`.
+        original_class: The class the model gave the input before it was perturbed, if it was, as
+            the curvatures tell, `(n,)`.
+        class_scores: What that is the largest of, `(n, k)`; minus infinity for the present class.
+    """
+
+    score: PerPoint
+    flagged: Mask
+    original_class: Counts
+    class_scores: Tensor
+
+    @checked
+    def rank(self, classes: Labels) -> Counts:
+        """Return the place of a class for each input among the class scores, 0 for the first."""
+        check_labels(
+            "Detection.rank", classes, self.class_scores, self.class_scores.shape[1], "classes"
+        )
+        own = self.class_scores.gather(1, classes.unsqueeze(1))
+        return (self.class_scores > own).sum(1)
+
+    def summary(self) -> dict[str, int | float]:
+        """Return how many were flagged."""
+        return {"points": len(self), "flagged": int(self.flagged.sum())}
 
 
 @dataclass(frozen=True, eq=False)

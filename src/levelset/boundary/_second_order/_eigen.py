@@ -10,9 +10,8 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
-from levelset.boundary._second_order._lanczos import Draw, lanczos
+from levelset.boundary._second_order._lanczos import Draw, lanczos, trace_beyond
 from levelset.boundary._second_order._smoothing import Hessian, Part, Smoothing
-from levelset.boundary._second_order._trace import trace_beyond
 from levelset.errors import ParameterError
 
 __all__ = [
