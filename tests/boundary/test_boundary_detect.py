@@ -111,7 +111,7 @@ def test_bad_input_is_refused(setting, tmp_path):
         ),
         ({"scores": ()}, ParameterError, "`scores` must be among"),
         ({"scores": "depth"}, ParameterError, "`scores` must be one of .* got 'depth'"),
-        ({"scales": ()}, ParameterError, "`scales` must be CentralDifference"),
+        ({"scales": ()}, ParameterError, "`scales` must hold at least one smoothing, got none"),
         ({"scales": (0.1,)}, ParameterError, "`scales` must be one of CentralDifference"),
         ({"draws": 0}, ParameterError, "`draws` must be an integer of at least 1, got 0"),
         ({"false_alarms": 1.0}, ParameterError, "`false_alarms` must lie between 0 and 1"),

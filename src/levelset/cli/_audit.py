@@ -1,7 +1,6 @@
 """`levelset audit`: where the decision boundary lies around each input of a data set."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -27,6 +26,8 @@ __all__ = ["Audit"]
 # Pictures of class frequencies: the most noise, in ranges of an input's values (as in Bell 2023,
 # figure 9), at how many noises, and how many copies are shown.
 NOISE, LEVELS, COPIES = 1.6, 41, 9
+# Draws of a smoothing that draws, as those that an audit chooses itself.
+DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ class Audit(Common):
     """How long to search for each input."""
     smoothing: str = "auto"
     """What stands for the second derivative in curvature: none (the network's own),
-    softplus:SHARPNESS, gaussian:SIGMA or central:STEP; auto takes what fits the network."""
+    softplus:SHARPNESS, gaussian:SIGMA, central:STEP or forward:STEP; auto takes what fits the
+    network."""
     mean: tuple[float, ...] | None = None
     """Subtracted from the inputs before the model sees them: one number, or one a channel."""
     std: tuple[float, ...] | None = None
@@ -160,18 +162,17 @@ def _smoothing(text: str) -> "SmoothingChoice":
         return "auto"
     if text == "none":
         return None
-    boundary = levelset.boundary
-    smoothings: dict[str, Callable[[float], SmoothingChoice]] = {
-        "softplus": boundary.SoftplusSurrogate,
-        "gaussian": lambda sigma: boundary.GaussianSmoothing(sigma, draws=100),
-        "central": boundary.CentralDifference,
-    }
+    from levelset.boundary._second_order._smoothing import smoothings
+
+    kinds = smoothings()
     kind, _, number = text.partition(":")
     try:
-        return smoothings[kind](float(number))
+        smoothing = kinds[kind](float(number))
     except (KeyError, ValueError) as error:
+        known = [f"{name}:{fields(made)[0].name.upper()}" for name, made in kinds.items()]
         message = (
-            "--smoothing must be auto, none, softplus:SHARPNESS, gaussian:SIGMA or central:STEP "
-            f"with a positive number, such as softplus:5, got {text!r}."
+            f"--smoothing must be auto, none, {', '.join(known[:-1])} or {known[-1]} with a "
+            f"positive number, such as softplus:5, got {text!r}."
         )
         raise ParameterError(message) from error
+    return replace(smoothing, draws=DRAWS) if smoothing.draws else smoothing

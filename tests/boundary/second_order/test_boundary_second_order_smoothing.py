@@ -8,8 +8,11 @@ from torch import nn
 
 from levelset import LogitDifference
 from levelset._tools.evaluation import Evaluator
+from levelset.auditing import audit
 from levelset.boundary import (
     CentralDifference,
+    ForwardDifference,
+    GaussianSmoothing,
     Lanczos,
     class_curvatures,
     curvature,
@@ -18,7 +21,8 @@ from levelset.boundary import (
     normal_curvature,
 )
 from levelset.boundary._second_order._differences import ValueDifferences
-from levelset.boundary._second_order._smoothing import Hessian, Scale, Smoothing
+from levelset.boundary._second_order._smoothing import Hessian, Scale, Smoothing, smoothings
+from levelset.cli._audit import _smoothing as chosen
 from levelset.errors import ParameterError
 
 
@@ -84,6 +88,26 @@ def test_a_detector_of_a_new_smoothing_is_saved_and_loaded(model, noise, tmp_pat
     detector = detect.fit(model, points, points + 1.0, scales=Toy(2.0), draws=10)
     detector.save(tmp_path)
     assert detect.load(tmp_path, model).scales == (Toy(2.0),)
+
+
+def test_an_audit_takes_a_new_smoothing(model, noise):
+    points = noise(4, 5).sigmoid()
+    labels = model(points).argmax(1)
+    found = audit(model, points, labels, measures="curvature", smoothing=Toy(2.0))
+    columns = found.columns
+    torch.testing.assert_close(columns["curvature_largest"], columns["curvature_mean"])
+    torch.testing.assert_close(columns["curvature_smallest"], columns["curvature_mean"])
+    assert found.settings["smoothing"] == Toy(2.0)
+
+
+def test_the_command_line_knows_a_new_smoothing_by_its_name():
+    assert smoothings()["toy"] is Toy
+    assert list(smoothings())[:4] == ["central", "forward", "gaussian", "softplus"]
+    assert chosen("toy:2") == Toy(2.0)
+    assert chosen("gaussian:0.2") == GaussianSmoothing(0.2, draws=100)
+    assert chosen("forward:0.1") == ForwardDifference(0.1)
+    with pytest.raises(ParameterError, match=r"central:H, forward:H, gaussian:SIGMA.*toy:BEND"):
+        chosen("sharply:5")
 
 
 @pytest.mark.messages

@@ -301,11 +301,8 @@ def _scales(scales: Scale | Sequence[Scale] | None) -> tuple[Scale, ...]:
         return SCALES
     if isinstance(scales, Scale):
         return (scales,)
-    if not scales or not all(isinstance(scale, Scale) for scale in scales):
-        message = (
-            "detect.fit: `scales` must be CentralDifference, SoftplusSurrogate or "
-            f"GaussianSmoothing, at least one, got {scales!r}."
-        )
+    if not scales:
+        message = "detect.fit: `scales` must hold at least one smoothing, got none."
         raise ParameterError(message)
     return tuple(scales)
 

@@ -1,7 +1,8 @@
 """What a way to give a field a second derivative must be able to do: the parents of all of them."""
 
+import re
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.random import Streams
 from levelset._typing import Field
 
-__all__ = ["Hessian", "Part", "Scale", "SecondDerivatives", "Smoothing"]
+__all__ = ["Hessian", "Part", "Scale", "SecondDerivatives", "Smoothing", "smoothings"]
 
 
 class Part(NamedTuple):
@@ -89,6 +90,12 @@ class Smoothing(ABC):
     def memory(self, size: int) -> int:
         """Return how many numbers the operator keeps for a point of a size, beside its products."""
         return 4 * self.draws * size
+
+
+def smoothings() -> dict[str, type[Any]]:
+    """Return all smoothings by the first word of their names, such as `central`."""
+    kinds = [kind for kind in Smoothing.__subclasses__() if kind.__name__[0] != "_"]
+    return {re.findall("[A-Z][a-z]*", kind.__name__)[0].lower(): kind for kind in kinds}
 
 
 class SecondDerivatives(ABC):
