@@ -58,8 +58,8 @@ BRIGHTNESS = Measure(
         Column("ends", "its smallest and its largest value", "unit of the inputs", "numbers"),
     ),
     _of_part,
-    _summary,
     lambda settings, size: 1.0,
+    _summary,
     options=_options,
 )
 

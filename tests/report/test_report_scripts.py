@@ -21,9 +21,9 @@ TABLE = """(() => {
       { name: "prediction", kind: "class", values: [0, 1, 2, 2] },
       { name: "correct", kind: "bool", values: [1, 1, 1, 0] },
       { name: "margin", kind: "number", values: [1, 2, 3.25, -1] },
-      { name: "distance_2", kind: "number", single: true,
+      { name: "distance_2", norm: "2", kind: "number", single: true,
         values: Float32Array.of(0.1, 0.5, Infinity, 0) },
-      { name: "nearest_class_2", kind: "class", values: [1, 2, -1, 2] },
+      { name: "nearest_class_2", norm: "2", kind: "class", values: [1, 2, -1, 2] },
       { name: "curvature_mean", kind: "number", values: [NaN, 0.5, 1, 2] },
     ],
     shown: ({ kind, values }, row) => (
@@ -184,8 +184,8 @@ def table_as_csv(classes: list[str]) -> str:
       { name: "index", kind: "integer", values: names.map((_, i) => i) },
       { name: "label", kind: "class", values: names.map((_, i) => i) },
       { name: "correct", kind: "bool", values: names.map((_, i) => i % 2) },
-      { name: "nearest_class_2", kind: "class", values: names.map(() => -1) },
-      { name: "distance_2", kind: "number", single: true,
+      { name: "nearest_class_2", norm: "2", kind: "class", values: names.map(() => -1) },
+      { name: "distance_2", norm: "2", kind: "number", single: true,
         values: Float32Array.from(names.map((_, i) => [0.1, Infinity, NaN, -2][i % 4])) },
     ]"""
     text: str = scripts(

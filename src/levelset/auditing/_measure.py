@@ -142,8 +142,8 @@ class Part:
         return lambda done, total: self.report((place + done / max(total, 1)) / places)
 
 
-def _nothing(model: Model, points: Tensor, settings: Settings) -> dict[str, Any]:
-    del model, points, settings
+def _nothing(*given: object) -> dict[str, Any]:
+    del given
     return {}
 
 
@@ -155,9 +155,9 @@ class Measure:
         name: What callers ask for.
         columns: What it finds, in the order of the table; the first says that it was made.
         measure: Returns the columns of a part, and witnesses if it has any.
+        evaluations: Forward passes expected for one input of a size, a gradient being three.
         summary: Returns the numbers of the whole from all columns and the settings of the run:
             `norms`, and what `options` returned.
-        evaluations: Forward passes expected for one input of a size, a gradient being three.
         options: Returns the settings of its own, decided once for all inputs.
         each_norm: Whether it has its columns once for each norm.
         further: What is measured too where all it `needs` is.
@@ -168,8 +168,8 @@ class Measure:
     name: str
     columns: tuple[Column, ...]
     measure: Callable[[Part], Measured]
-    summary: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Summary]
     evaluations: Callable[[Settings, int], float]
+    summary: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Summary] = _nothing
     options: Callable[[Model, Tensor, Settings], dict[str, Any]] = _nothing
     each_norm: bool = False
     further: tuple["Measure", ...] = ()

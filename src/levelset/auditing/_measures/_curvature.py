@@ -237,5 +237,5 @@ def _evaluations(settings: Settings, size: int) -> float:
 
 
 CURVATURE = Measure(
-    "curvature", (*_ENDS, _RIVAL, _PRINCIPAL), _of_part, _summary, _evaluations, options=_decide
+    "curvature", (*_ENDS, _RIVAL, _PRINCIPAL), _of_part, _evaluations, _summary, options=_decide
 )

@@ -90,4 +90,4 @@ def _evaluations(settings: Settings, size: int) -> float:
     return 3.0 * _GRADIENTS[settings.effort] * len(settings.norms)
 
 
-DISTANCE = Measure("distance", _COLUMNS, _measure, _summary, _evaluations, each_norm=True)
+DISTANCE = Measure("distance", _COLUMNS, _measure, _evaluations, _summary, each_norm=True)

@@ -36,14 +36,14 @@ _COLUMNS = (
     Column("sigma_high", "upper end of its 95 % interval", _UNIT, minor=True),
     Column(
         "certified_radius",
-        "lower bound, with 95 % confidence, of the L2 radius within which the *smoothed* "
+        "lower bound, with 95 % confidence, of the L2 radius within which the smoothed "
         "classifier keeps the class; NaN where none was made",
         _UNIT,
     ),
     Column(
         "certified_sigma",
         "standard deviation of the Gaussian noise of that smoothed classifier: about "
-        "`sigma_star`, the largest noise tried where that is infinite; NaN where none was made",
+        "sigma_star, the largest noise tried where that is infinite; NaN where none was made",
         _UNIT,
         minor=True,
     ),
@@ -56,7 +56,7 @@ _COLUMNS = (
 )
 _ADVERSARIAL_COLUMN = Column(
     "sigma_star_adversarial",
-    "where distance is measured too: the same as `sigma_star` at the point 1.5 times as far as "
+    "where distance is measured too: the same as sigma_star at the point 1.5 times as far as "
     "the witness (L2 if measured, else the first norm), within the bounds. For the first 100 "
     "inputs; NaN for others, where misclassified or without a witness, and where that point is "
     "classified as the input",
@@ -124,11 +124,6 @@ def _summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summ
     return found
 
 
-def _no_summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summary:
-    del columns, settings
-    return {}
-
-
 def _evaluations(settings: Settings, size: int) -> float:
     del settings, size
     return 2_500.0
@@ -138,11 +133,10 @@ ADVERSARIAL = Measure(
     "adversarial",
     (_ADVERSARIAL_COLUMN,),
     _measure_adversarial,
-    _no_summary,
     _evaluations,
     needs=("distance", "persistence"),
     limit=FIRST,
 )
 PERSISTENCE = Measure(
-    "persistence", _COLUMNS, _measure, _summary, _evaluations, further=(ADVERSARIAL,)
+    "persistence", _COLUMNS, _measure, _evaluations, _summary, further=(ADVERSARIAL,)
 )

@@ -159,9 +159,8 @@ function columnOf(text, { columns, norm }) {
 }
 
 function namesOf({ columns, norm }) {
-  const end = `_${norm}`;
-  return columns.flatMap(({ name }) => (
-    name.endsWith(end) ? [name, name.slice(0, -end.length)] : [name]
+  return columns.flatMap((column) => (
+    column.norm === norm && norm ? [column.name, column.name.slice(0, -norm.length - 1)] : [column.name]
   ));
 }
 
