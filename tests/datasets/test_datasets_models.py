@@ -125,11 +125,16 @@ def test_a_network_saved_whole_is_refused_with_the_way_out(tmp_path, old):
         load_model(file)
 
 
-@pytest.mark.parametrize("spec", ["nope", "runs/gone.pt2", "", "fc(1"])
+@pytest.mark.parametrize("spec", ["nope", "runs/gone.pt2", " ", "fc(1"])
 def test_what_is_not_understood(spec):
     message = r"is no file, and no network known here.* Understood are: a \.pt2 .*convnet_4a.*digi"
     with pytest.raises(DataError, match=message):
         load_model(spec)
+
+
+def test_an_empty_spec_is_refused():
+    with pytest.raises(ParameterError, match=r"`spec` must be a path, as text or .*, got ''"):
+        load_model("")
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_path_that_is_not_there_is_named(text):
 
 
 def test_an_empty_spec_is_refused():
-    with pytest.raises(DataError, match=r"'' is no data set"):
+    with pytest.raises(ParameterError, match=r"`spec` must be a path, as text or .*, got ''"):
         read_images("")
 
 
@@ -76,7 +76,7 @@ def test_one_idx_file_points_to_its_folder(home):
 
 @pytest.mark.messages
 def test_the_split_is_checked():
-    with pytest.raises(ParameterError, match=r"`split` must be 'train' or 'test', got 'valid'"):
+    with pytest.raises(ParameterError, match=r"`split` must be one of train, test, got 'valid'"):
         read_images("digits", split="valid")
 
 
