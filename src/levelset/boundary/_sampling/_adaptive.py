@@ -43,7 +43,8 @@ _NO_ERROR, _ABSURD_ERROR, _HOPELESS = 1.0, 10.0, 4096
 # More where only a narrow window is fitted, for it takes rounds to fill it.
 _NARROW_HOPELESS = 32_768
 # How far from the estimate, in units of the probit, draws are made to close an interval, in turn.
-_CLOSING_PROBITS = (1.0, 1.5)
+# And how many directions above it, where beside a plane the share stays near a half.
+_CLOSING_PROBITS, _CLOSING_ABOVE = (1.0, 1.5), 64
 # No estimate moves further than this in log sigma in one round.
 _LONGEST_MOVE = 0.7
 
@@ -150,16 +151,16 @@ class _Rounds:
         Near a gamma of 1 nearly all copies below the estimate keep their class, and it takes many
         draws to tell such a share from gamma.
         """
+        # So many that all keep their class are too many for gamma, though both of a pair agree.
+        below = int(np.ceil(np.log(self._outer_tail()) / np.log(self.policy.gamma)))
         for probits in _CLOSING_PROBITS:
             ends = self._ends()
             crossed = self.search.crossed & (self.error < _NO_ERROR)
-            for side, end, share in ((-1.0, ends[0], self.policy.gamma), (1.0, ends[1], 0.5)):
+            for side, end, enough in ((-1.0, ends[0], below), (1.0, ends[1], _CLOSING_ABOVE)):
                 rows = np.flatnonzero(crossed & np.isinf(end))
                 rows = rows[self.search.room(rows, self.most) > 0]
                 if not len(rows):
                     continue
-                # So many of one kind are too many for the share, though both of a pair agree.
-                enough = int(np.ceil(np.log(self._outer_tail()) / np.log(share)))
                 count = np.minimum(enough, self.search.room(rows, self.most))
                 far = self.search.log_sigma[rows] + side * probits / self.slope[rows]
                 far = np.minimum(far, np.log(self.policy.max_sigma[rows]))
