@@ -125,6 +125,7 @@ class Dead(nn.Module):
         return torch.stack([-value, value], 1)
 
 
+@pytest.mark.slow
 def test_an_input_without_gradient_is_answered_alone_as_in_company() -> None:
     generator = torch.Generator().manual_seed(0)
     points = 0.2 * torch.randn(12, 5, generator=generator, dtype=torch.float64)

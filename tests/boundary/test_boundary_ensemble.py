@@ -27,7 +27,9 @@ def points() -> Tensor:
 
 
 @pytest.mark.parametrize("norm", [2.0, math.inf])
-@pytest.mark.parametrize("effort", ["quick", "standard", "thorough"])
+@pytest.mark.parametrize(
+    "effort", ["quick", "standard", pytest.param("thorough", marks=pytest.mark.slow)]
+)
 def test_never_above_a_member(model: nn.Module, points: Tensor, norm: float, effort: str) -> None:
     found = distance(model, points, norm=norm, effort=effort)  # type: ignore[arg-type]
     for member in members(effort, norm, points, ()):  # type: ignore[arg-type]
@@ -69,6 +71,7 @@ def test_random_directions_find_what_gradients_cannot(points: Tensor) -> None:
     assert (found.distance >= (points[:, 0] - 0.5).abs() * (1 - 1e-4)).all()
 
 
+@pytest.mark.slow
 def test_the_random_state_is_neither_used_nor_moved(model: nn.Module, points: Tensor) -> None:
     torch.manual_seed(1)
     first = distance(model, points, effort="thorough")

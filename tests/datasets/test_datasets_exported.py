@@ -255,6 +255,7 @@ def test_sizes_that_the_export_excludes_stay_excluded(tmp_path):
         load_exported(tmp_path / "m.pt2")(torch.rand(2, 65))
 
 
+@pytest.mark.slow
 def test_a_decomposed_program_computes_the_same(tmp_path):
     for name in ("residual", "encoder"):
         model, points, axes = NETWORKS[name]
