@@ -44,7 +44,11 @@ test: $(DEV) ## Run the fast tests
 
 .PHONY: test-slow
 test-slow: $(DEV) ## Run the slow tests
-	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'slow and not gpu'
+	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'slow and not exhaustive and not gpu'
+
+.PHONY: test-exhaustive
+test-exhaustive: $(DEV) ## Run every case of what the other tests sample
+	$(SERIAL) $(PYTEST) -n $(WORKERS) -m exhaustive
 
 .PHONY: test-gpu
 test-gpu: $(DEV) ## Run the tests that need a CUDA device

@@ -111,7 +111,9 @@ def test_intervals_cover_the_persistence_in_a_ball_of_many_dimensions(gamma):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gamma", [0.7, 0.95])
-@pytest.mark.parametrize("d", [2, 10, 100, 784, 3072, 10_000])
+@pytest.mark.parametrize(
+    "d", [784, *(pytest.param(d, marks=pytest.mark.exhaustive) for d in (2, 10, 100, 3072, 10_000))]
+)
 @pytest.mark.parametrize(
     "name", ["half-space", "orthant", "slab", "ball", "ball off centre", "shell"]
 )
