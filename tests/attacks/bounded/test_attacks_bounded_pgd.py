@@ -141,11 +141,12 @@ def test_without_a_generator_the_global_one_is_drawn_once(network: nn.Module) ->
 # Robust accuracies of the first 2,000 test images under PGD-40, radius 0.3, step 0.01, uniform
 # start, last iterate: cross-entropy, margin. Repeats differ by 0.3 points. Raised as it is written,
 # the cross-entropy leaves 10.4 % of the standard network in float32 and 4.3 % in float64, where its
-# softmax is 1 to the last bit; by its log-odds, which point the same way, none is left.
+# softmax is 1 to the last bit; by its log-odds, which point the same way, none is left. So it is
+# with 98.7 % of the level-set network, whose logits are a thousand times as large.
 FIRST_BLOCK = {
     "xent": (0.0, 0.0),
     "madry-eps0.3": (94.2, 94.3),
-    "ours-eps0.4": (98.7, 96.5),
+    "ours-eps0.4": (96.15, 96.5),
 }
 
 
