@@ -46,10 +46,10 @@ def test_the_first_step_has_its_length(
     points, way = noise(20, 9).sigmoid(), noise(20, 9, seed=1)
     for norm in (1.0, 2.0):
         problem = Problem("test", model, points, None, norm=norm)
-        pace = _first_pace(problem, points, way, 0.4)
+        wanted = torch.full((20,), 0.4, dtype=torch.float64)
+        pace = _first_pace(problem, points, way, wanted)
         there = problem.clip(points - pace.unsqueeze(1) * way)
-        lengths = norm_of(there - points, norm)
-        torch.testing.assert_close(lengths, torch.full_like(lengths, 0.4), rtol=1e-6, atol=0)
+        torch.testing.assert_close(norm_of(there - points, norm), wanted, rtol=1e-6, atol=0)
 
 
 def test_two_affine_classes_are_nearly_answered(noise: Callable[..., Tensor]) -> None:
