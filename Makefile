@@ -18,17 +18,20 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
 # torch comes first and by its exact version: anything that asks for a range of it would bring the
-# newest build, with several gigabytes of CUDA.
+# newest build, with several gigabytes of CUDA. Python compiles a module when it first imports it;
+# compiling all 13,000 beforehand, as pip does one by one, takes longer than the demo itself.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(DEMO): pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(shell grep '^torch==' constraints.txt)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mesh,report]'
+	$(BIN)/python -m pip install --quiet --no-compile $(shell grep '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt \
+		--editable '.[mesh,report]'
 	@touch $@
 
 $(DEV): $(DEMO)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1
 	@touch $@
 
 .PHONY: setup
