@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Demo", "input_margin"]
 
 RADIUS = 1.0
-EPOCHS = 30
+EPOCHS = 20
 POINTS = 12_000
 
 
@@ -78,8 +78,8 @@ class Demo(Common):
                     seen.to(device),
                     loss=loss,
                     epochs=EPOCHS,
-                    learning_rate=3e-3,
-                    batch_size=64,
+                    learning_rate=6e-3,
+                    batch_size=128,
                     generator=generator,
                     progress=progress,
                 )
@@ -129,7 +129,12 @@ class Demo(Common):
 
         points = scan_of_a_knot(POINTS, generator=self.generator())
         with watching("Scan of a knot") as progress:
-            result = levelset.reconstruction.surface(points, resolution=128, progress=progress)
+            result = levelset.reconstruction.surface(
+                points,
+                settings=levelset.reconstruction.Fast(grid=64),
+                resolution=128,
+                progress=progress,
+            )
         result.mesh.save(self.out / "knot.ply")
         page = self.out / "scan.html"
         title = "A knot, from raw points without normals"
