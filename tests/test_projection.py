@@ -401,7 +401,7 @@ def test_results_are_not_indexed_by_one_integer(noise):
 
 def test_results_print_on_one_line_and_pickle(noise, same_bits):
     found = project(Circle(1.0), noise(6, 3, dtype=torch.float32))
-    assert repr(found).startswith("Projection(points=6, converged=6, residual_max=")
+    assert repr(found).startswith("Projection(points=(6, 3), converged=6, residual_max=")
     assert "\n" not in repr(found)
     copy = pickle.loads(pickle.dumps(found))
     assert same_bits(copy.points, found.points)

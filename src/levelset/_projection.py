@@ -216,7 +216,7 @@ def project(
         >>> start = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
         >>> result = project(Sphere(radius=1.0), start)
         >>> result
-        Projection(points=2, converged=2, residual_max=0, iterations_max=1)
+        Projection(points=(2, 3), converged=2, residual_max=0, iterations_max=1)
         >>> result.points
         tensor([[1., 0., 0.],
                 [0., 1., 0.]])

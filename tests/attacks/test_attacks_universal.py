@@ -63,7 +63,7 @@ def test_the_rate_out_of_sample_is_measured_there(
     summary = found.summary()
     assert summary["length_2"] == pytest.approx(float(found.perturbation.norm()))
     assert summary["distortion"] == pytest.approx(summary["length_2"] / math.sqrt(6))
-    assert repr(found).startswith("Universal(method=ascent, fooling_rate=")
+    assert repr(found).startswith("Universal(perturbation=(")
 
 
 def test_what_was_not_reached_says_so(affine: nn.Linear, noise: Callable[..., Tensor]) -> None:

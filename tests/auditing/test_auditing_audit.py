@@ -397,7 +397,7 @@ def test_classes_and_bounds_of_a_classifier(
     found = audit(classifier, points, labels, norms=(2.0,), effort="quick", name="pets")
     assert found.classes == ("cat", "dog", "owl")
     assert found.bounds == (-1.0, 2.0)
-    assert repr(found).startswith("Audit(points=23")
+    assert repr(found).startswith("Audit(name='pets', points=(23, ")
 
 
 def test_persistence_joins_the_rows_and_survives_a_resume(

@@ -108,7 +108,7 @@ def test_a_measure_named_in_the_two_lists_goes_from_the_audit_to_the_page(tmp_pa
     assert all(torch.equal(again.columns[name], found.columns[name]) for name in BRIGHTNESS_NAMES)
     summary = json.loads((run / "summary.json").read_text())
     assert summary["brightness_mean"] == pytest.approx(2 / 3)
-    assert "brightness_mean=0.6667" in repr(found)
+    assert "<th>brightness_mean</th><td>0.6667</td>" in found._repr_html_()
     sections = {section.title: section for section in report.audit(found)}
     assert list(sections) == ["At a glance", "Brightness", "All inputs"]
     assert "Mean brightness" in sections["At a glance"].content.markup

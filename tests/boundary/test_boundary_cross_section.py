@@ -26,7 +26,7 @@ def test_the_plane_holds_the_three_points_and_the_field_on_it():
         for j in (0, 13):
             where = found.origin + found.ticks[j] * found.tangent + found.ticks[i] * found.normal
             assert float(found.values[i, j]) == pytest.approx(float(where.norm()) - 1.0)
-    assert repr(found) == "CrossSection(resolution=21, extent=2)"
+    assert repr(found) == "CrossSection(values=(21, 21), extent=2)"
 
 
 def test_by_itself_it_shows_all_three():

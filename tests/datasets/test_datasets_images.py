@@ -32,7 +32,7 @@ def test_a_cut_keeps_points_and_labels_together(images):
 
 
 def test_it_prints_on_one_line(images):
-    assert repr(images) == "Images(toy: 6 points of shape (1, 2, 2), 3 classes)"
+    assert repr(images) == "Images(name='toy', points=(6, 1, 2, 2), classes=3)"
     assert images.summary() == {"points": 6, "classes": 3}
 
 

@@ -57,7 +57,7 @@ def test_ply_of_every_order_gives_the_bits_that_were_written(tmp_path, cloud, or
     assert torch.equal(found.normals, torch.from_numpy(normals))
     assert found.points.dtype == torch.float64
     assert (found.name, found.notes, len(found)) == ("a", (), 40)
-    assert repr(found) == "PointCloud('a', 40 points with normals)"
+    assert repr(found) == "PointCloud(name='a', points=(40, 3), normals=(40, 3))"
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -406,7 +406,7 @@ def test_names_of_any_letters_and_capital_suffixes(tmp_path, cloud):
 
 def test_a_cloud_is_its_length_and_one_line():
     cloud = PointCloud(torch.zeros(3, 3), None, "a")
-    assert (len(cloud), repr(cloud)) == (3, "PointCloud('a', 3 points without normals)")
+    assert (len(cloud), repr(cloud)) == (3, "PointCloud(name='a', points=(3, 3), normals=False)")
 
 
 @pytest.mark.slow

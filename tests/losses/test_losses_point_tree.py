@@ -33,7 +33,7 @@ def test_it_follows_the_dtype_of_the_queries_and_leaves_all_alone(noise, left_as
     assert (found.distance.dtype, found.nearest.dtype) == (torch.float32, torch.int64)
     none = PointTree(cloud).distances(points[:0])
     assert (len(none.distance), len(none.nearest)) == (0, 0)
-    assert repr(PointTree(cloud)) == "PointTree(points=50, axes=2)"
+    assert repr(PointTree(cloud)) == "PointTree(points=(50, 2))"
 
 
 @pytest.mark.gpu

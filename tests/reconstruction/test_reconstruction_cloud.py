@@ -74,11 +74,6 @@ def test_the_input_is_not_touched_and_nothing_is_drawn():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_the_repr_counts():
-    text = repr(prepare(2.0 * sphere()))
-    assert text.startswith("Cloud(points=400, dropped=0, duplicates=0, strays=0, scale=")
-
-
 @pytest.mark.parametrize("rows", [0, 1, 49])
 def test_fewer_than_fifty_points_are_refused(rows):
     message = rf"at least 50 different finite points, got {rows} \(of 60 rows\)\. Scan more"

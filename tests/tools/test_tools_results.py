@@ -1,13 +1,18 @@
-"""Row-wise results: cut, joined, printed."""
+"""Results: cut, joined, printed."""
 
 import dataclasses
+import importlib
+import io
 import pickle
+from typing import ClassVar
 
 import pytest
+import rich
 import torch
 from torch import Tensor
 
-from levelset._tools.results import Rows, concatenate
+import levelset
+from levelset._tools.results import Result, Rows, concatenate
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -61,8 +66,79 @@ def test_joining_undoes_cutting(found):
 def test_results_are_frozen_print_on_one_line_and_pickle(found):
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.norm = 1.0
-    assert repr(found) == "Found(points=4, mean=5.5)"
+    assert repr(found) == "Found(points=(4, 3), mean=5.5)"
     copy = pickle.loads(pickle.dumps(found))
     assert repr(copy) == repr(found)
     assert found != copy  # tensors have no one truth value, so identity it is
     assert Rows.summary(found) == {"points": 4}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Measured(Result):
+    _headline: ClassVar = ("image", "name", "norm", "far_{norm}_median", "flags", "absent")
+
+    image: Tensor
+    flags: Tensor
+    name: str
+    norm: float
+
+    def summary(self) -> dict[str, int | float]:
+        return {"flags": int(self.flags.sum()), "far_inf_median": 2 / 3, "<b>": 1, "absent": None}
+
+
+def test_the_line_holds_the_shapes_and_numbers_of_the_headline():
+    flags = torch.tensor([True, False, True])
+    result = Measured(torch.zeros(3, 1, 8, 8), flags, "a & b", float("inf"))
+    line = "Measured(image=(3, 1, 8, 8), name='a & b', norm=inf, far_inf_median=0.6667, flags=2)"
+    assert repr(result) == line
+
+
+def test_without_a_headline_the_line_is_the_summary_and_that_the_numbers():
+    @dataclasses.dataclass(repr=False)
+    class Numbers(Result):
+        share: float
+        count: int
+        genus: int | None
+        words: str = "left out"
+
+    assert repr(Numbers(0.25, 3, None)) == "Numbers(share=0.25, count=3)"
+    assert Numbers(0.25, 3, None).summary() == {"share": 0.25, "count": 3, "genus": None}
+
+
+def test_a_notebook_shows_the_whole_summary_as_a_table_with_markup_escaped():
+    table = Measured(torch.zeros(2, 2), torch.ones(2), "a & b", float("inf"))._repr_html_()
+    assert table.startswith("<table><caption>Measured(image=(2, 2), name=&#x27;a &amp; b&#x27;")
+    assert "<tr><th>far_inf_median</th><td>0.6667</td></tr>" in table
+    assert "<tr><th>&lt;b&gt;</th><td>1</td></tr>" in table
+
+
+def test_rich_prints_a_line_an_entry():
+    out = io.StringIO()
+    result = Measured(torch.zeros(2, 2), torch.ones(2), "name", float("inf"))
+    rich.get_console().__class__(file=out, width=40).print(result)
+    assert "    far_inf_median=0.66" in out.getvalue()
+    assert out.getvalue().count("\n") == 6
+
+
+def results() -> list[type]:
+    """Return every public class with tensors or other results among its fields."""
+    families = [getattr(levelset, name) for name in dir(levelset)] + [
+        importlib.import_module(f"levelset.{name}") for name in ("auditing", "boundary.detect")
+    ]
+    classes = {
+        value
+        for family in [levelset, *families]
+        for value in (getattr(family, name) for name in dir(family))
+        if isinstance(value, type) and dataclasses.is_dataclass(value)
+    }
+    kinds = ("Tensor", "Point", "Mask", "Counts", "Labels", "Mesh", "Polylines")
+    return sorted(
+        (c for c in classes if any(k in str(f.type) for f in dataclasses.fields(c) for k in kinds)),
+        key=lambda c: c.__name__,
+    )
+
+
+@pytest.mark.parametrize("result", results())
+def test_public_results_print_by_one_mechanism(result):
+    assert issubclass(result, Result)
+    assert result.__repr__ is Result.__repr__

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from levelset._tools.medians import median
 from levelset._tools.norms import norm_name, norm_of
@@ -28,6 +29,8 @@ class Attack(Rows):
         norm: The norm that `distance` is in.
         inputs: The points before the attack, `(n, *d)`.
     """
+
+    _headline: ClassVar = ("points", "norm", "success", "distance_{norm}_median", "evaluations")
 
     points: Points
     success: Mask

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -41,6 +42,8 @@ class RandomDirections(Attack):
             backwards, `(n, draws)`: 0 where the input was misclassified to begin with, infinity
             where the class never changed. `distance` is the least of each row.
     """
+
+    _headline: ClassVar = ("points", "norm", "success", "directions", "along_2_median")
 
     along: Float[Tensor, "n draws"]
 

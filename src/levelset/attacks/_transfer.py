@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_callable, check_instance, check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.results import Result
 from levelset._typing import Labels, Model, Points, Progress
 from levelset.attacks._attack import Attack
 from levelset.errors import ParameterError
@@ -20,7 +22,7 @@ __all__ = ["Transfer", "transfer"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Transfer:
+class Transfer(Result):
     """Accuracies of every model under attacks made on every model.
 
     Attributes:
@@ -30,18 +32,18 @@ class Transfer:
         clean: Share that each gets right before any attack, `(targets,)`.
     """
 
+    _headline: ClassVar = ("accuracy", "clean_mean", "accuracy_mean")
+
     names: tuple[str, ...]
     accuracy: Float[Tensor, "sources targets"]
     clean: Float[Tensor, " targets"]
 
-    def __repr__(self) -> str:
-        """Return the numbers on one line."""
-        inside = ", ".join(f"{name}: {value:.4g}" for name, value in self.summary().items())
-        return f"Transfer({inside})"
-
     def summary(self) -> dict[str, int | float]:
-        """Return every accuracy as `source -> target`, and the clean ones, ready for JSON."""
-        found: dict[str, int | float] = {}
+        """Return means, and every accuracy as `source -> target`, ready for JSON."""
+        found: dict[str, int | float] = {
+            "clean_mean": float(self.clean.mean()),
+            "accuracy_mean": float(self.accuracy.mean()),
+        }
         for name, share in zip(self.names, self.clean.tolist(), strict=True):
             found[f"clean -> {name}"] = share
         for source, row in zip(self.names, self.accuracy.tolist(), strict=True):
@@ -92,7 +94,7 @@ def transfer(
         >>> _ = one.bias.data.zero_()
         >>> points, labels = torch.tensor([[0.7, 0.5], [1.0, 0.0]]), torch.tensor([0, 0])
         >>> transfer({"one": one}, points, labels, attack=partial(fgsm, radius=0.25))
-        Transfer(clean -> one: 1, one -> one: 0.5)
+        Transfer(accuracy=(1, 1), clean_mean=1, accuracy_mean=0.5)
 
     References:
         - Atzmon et al. 2019, supplement, Tables A3 and A4.

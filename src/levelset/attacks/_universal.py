@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from levelset._tools.checks import check_at_least_one, check_finite, check_point
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
+from levelset._tools.results import Result
 from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
 from levelset.attacks._least_norm._fab import fab
 from levelset.attacks._problem import Problem
@@ -37,7 +38,7 @@ _SPAN, _NORMAL_STEPS = 100, 10
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Universal:
+class Universal(Result):
     """One perturbation, and the share of inputs whose class it changes.
 
     Attributes:
@@ -52,6 +53,8 @@ class Universal:
         high: Upper sides.
     """
 
+    _headline: ClassVar = ("perturbation", "method", "fooling_rate", "length")
+
     perturbation: Tensor
     length: float
     norm: float
@@ -61,11 +64,6 @@ class Universal:
     method: Method
     low: Tensor
     high: Tensor
-
-    def __repr__(self) -> str:
-        """Return the summary on one line."""
-        inside = ", ".join(f"{name}={value:.4g}" for name, value in self.summary().items())
-        return f"Universal(method={self.method}, {inside})"
 
     @checked
     def perturb(self, points: Points) -> Points:

@@ -1,7 +1,7 @@
 """What an audit found: a column a quantity, a row an input, and the witnesses."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.norms import norm_name
 from levelset._tools.proportions import clopper_pearson
+from levelset._tools.results import Result
 from levelset._typing import Norm, PerPoint, Points
 from levelset.auditing._measure import Summary, of_norm
 from levelset.auditing._measures import MEASURES
@@ -18,8 +19,8 @@ from levelset.errors import ParameterError
 __all__ = ["Audit", "RobustnessCurve"]
 
 
-@dataclass(frozen=True, eq=False)
-class RobustnessCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class RobustnessCurve(Result):
     """Accuracy against the size of the perturbation, an upper bound of the robust accuracy.
 
     Attributes:
@@ -32,6 +33,8 @@ class RobustnessCurve:
         confidence: Smallest probability that the interval covers the share, radius by radius.
     """
 
+    _headline: ClassVar = ("norm", "radius", "radius_max", "accuracy_max", "accuracy_min")
+
     norm: float
     radius: Tensor
     accuracy: Tensor
@@ -39,9 +42,18 @@ class RobustnessCurve:
     high: Tensor
     confidence: float
 
+    def summary(self) -> dict[str, int | float]:
+        """Return the norm, the largest radius and the largest and smallest accuracy."""
+        numbers: dict[str, int | float] = {"norm": self.norm, "confidence": self.confidence}
+        if len(self.radius):
+            numbers["radius_max"] = float(self.radius.max())
+            numbers["accuracy_max"] = float(self.accuracy.max())
+            numbers["accuracy_min"] = float(self.accuracy.min())
+        return numbers
+
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Audit:
+class Audit(Result):
     """Every measurement of one model on one set of inputs.
 
     Attributes:
@@ -60,6 +72,10 @@ class Audit:
             curvature, `adversarial`, how many inputs have an adversarial one.
     """
 
+    _headline: ClassVar = (
+        "name", "points", "measures", "accuracy", "distance_2_median", "distance_inf_median",
+    )  # fmt: skip
+
     points: Points
     columns: dict[str, Tensor]
     witnesses: dict[float, Tensor]
@@ -72,11 +88,6 @@ class Audit:
     def __len__(self) -> int:
         """Return the number of inputs."""
         return len(self.points)
-
-    def __repr__(self) -> str:
-        """Return the summary on one line."""
-        inside = ", ".join(f"{k}={v:.4g}" for k, v in self.summary().items())
-        return f"Audit({inside})"
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The picture of a boundary beside an input: the plane of its normal and a tangent."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.results import Result
 from levelset._typing import Field, FieldLabels, Points
 from levelset.boundary._second_order._refusals import check_gradient, one_equation
 from levelset.errors import ParameterError, ShapeError
@@ -23,8 +25,8 @@ from levelset.errors import ParameterError, ShapeError
 __all__ = ["CrossSection", "cross_section"]
 
 
-@dataclass(frozen=True, eq=False)
-class CrossSection:
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossSection(Result):
     r"""A field on the plane through a boundary point z, spanned by normal and tangent.
 
     Coordinates are orthonormal, in the units of the points, with z at the origin: first along the
@@ -41,6 +43,8 @@ class CrossSection:
         perturbed: Coordinates of its perturbation y, `(2,)`.
     """
 
+    _headline: ClassVar = ("values", "extent")
+
     values: Tensor
     ticks: Tensor
     normal: Tensor
@@ -49,10 +53,9 @@ class CrossSection:
     start: Tensor
     perturbed: Tensor
 
-    def __repr__(self) -> str:
-        """Return the size on one line."""
-        extent = float(self.ticks[-1])
-        return f"CrossSection(resolution={len(self.ticks)}, extent={extent:.4g})"
+    def summary(self) -> dict[str, int | float]:
+        """Return the points a side of the grid and half the length of a side."""
+        return {"resolution": len(self.ticks), "extent": float(self.ticks[-1])}
 
 
 @checked

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -53,6 +53,8 @@ class Distance(Rows):
         norm: The norm.
         attacks: Names of the attacks that were tried.
     """
+
+    _headline: ClassVar = ("points", "norm", "missed", "distance_{norm}_median")
 
     distance: PerPoint
     points: Points

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -38,23 +38,18 @@ class Images(Rows):
         >>> from levelset.datasets import read_images
         >>> images = read_images("digits")
         >>> images
-        Images(digits: 500 points of shape (1, 8, 8), 10 classes)
+        Images(name='digits', points=(500, 1, 8, 8), classes=10)
         >>> images[images.labels == 7]
-        Images(digits: 50 points of shape (1, 8, 8), 10 classes)
+        Images(name='digits', points=(50, 1, 8, 8), classes=10)
     """
+
+    _headline: ClassVar = ("name", "points", "classes")
 
     points: Points
     labels: Labels
     classes: tuple[str, ...]
     name: str
     bounds: tuple[float, float] = (0.0, 1.0)
-
-    def __repr__(self) -> str:
-        """Return name and sizes on one line."""
-        shape = tuple(self.points.shape[1:])
-        return (
-            f"Images({self.name}: {len(self)} points of shape {shape}, {len(self.classes)} classes)"
-        )
 
     def summary(self) -> dict[str, int | float]:
         """Return the numbers that describe the data, ready for JSON."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.reading import reading
+from levelset._tools.results import Result
 from levelset.datasets._npy import read_array
 from levelset.datasets._points_pcd import read_pcd
 from levelset.datasets._points_ply import read_ply
@@ -26,7 +28,7 @@ _SAMPLE = Path(__file__).with_name("sample.ply")
 
 @checked
 @dataclass(frozen=True, eq=False, repr=False)
-class PointCloud:
+class PointCloud(Result):
     """Points as they lie in a file, in its own units and order.
 
     Attributes:
@@ -35,6 +37,8 @@ class PointCloud:
         name: The name of the file, without its suffix.
         notes: What the user should know of how the file was understood, in sentences.
     """
+
+    _headline: ClassVar = ("name", "points", "normals")
 
     points: Tensor
     normals: Tensor | None
@@ -45,10 +49,13 @@ class PointCloud:
         """Return the number of points."""
         return len(self.points)
 
-    def __repr__(self) -> str:
-        """Return counts on one line."""
-        words = "with" if self.normals is not None else "without"
-        return f"PointCloud({self.name!r}, {len(self)} points {words} normals)"
+    def summary(self) -> dict[str, int | float]:
+        """Return the number of points and of coordinates, and whether there are normals."""
+        return {
+            "points": len(self),
+            "axes": self.points.shape[1],
+            "normals": self.normals is not None,
+        }
 
 
 @checked
@@ -93,7 +100,7 @@ def read_points(path: str | Path) -> PointCloud:
         ...     file = Path(folder) / "corner.xyz"
         ...     written = file.write_text("0 0 0\n1 0 0\n0 1 0\n")
         ...     read_points(file)
-        PointCloud('corner', 3 points without normals)
+        PointCloud(name='corner', points=(3, 3), normals=False)
     """
     path = Path(path).expanduser()
     if str(path) == _SAMPLE.stem and not path.exists():

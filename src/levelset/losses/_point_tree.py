@@ -9,6 +9,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_finite, check_points
+from levelset._tools.results import Result
 from levelset._typing import PerPoint, Points
 from levelset.errors import DataError, ShapeError
 
@@ -26,8 +27,12 @@ class Nearest(NamedTuple):
     distance: PerPoint
     nearest: Int[Tensor, " n"]
 
+    def __repr__(self) -> str:
+        """Return the number of points on one line."""
+        return f"Nearest(points={len(self.nearest)})"
 
-class PointTree:
+
+class PointTree(Result):
     r"""A cloud X of points, ready to be asked for $d(x, X) = \min_j |x - x_j|$.
 
     A kd-tree is built once, so that a query costs a logarithm of the cloud's size and no memory
@@ -67,9 +72,9 @@ class PointTree:
         """Return the number of points."""
         return len(self.points)
 
-    def __repr__(self) -> str:
-        """Return the size on one line."""
-        return f"PointTree(points={len(self)}, axes={self.points.shape[1]})"
+    def summary(self) -> dict[str, int | float]:
+        """Return the number of points."""
+        return {"points": len(self)}
 
     @checked
     def distances(self, points: Points) -> Nearest:

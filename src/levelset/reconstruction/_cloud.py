@@ -55,13 +55,6 @@ class Cloud:
         """Return the number of points."""
         return len(self.points)
 
-    def __repr__(self) -> str:
-        """Return the counts on one line."""
-        return (
-            f"Cloud(points={len(self)}, dropped={self.dropped}, duplicates={self.duplicates}, "
-            f"strays={self.strays}, scale={self.scale:.4g})"
-        )
-
     def to_world(self, points: Tensor) -> Tensor:
         """Return points of the unit frame `(m, 3)` in the input's coordinates and units."""
         return points * self.scale + self.centre.to(points.device, points.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from levelset._tools.arguments import checked
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.results import Result
 from levelset.errors import NotConvergedError, ParameterError
 from levelset.networks import SplineGrid
 from levelset.reconstruction._cloud import Cloud, prepare
@@ -42,7 +44,7 @@ _LEAST_NOISE = 0.04
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Surface:
+class Surface(Result):
     """A surface through a cloud of points, in the units and at the place of the cloud.
 
     Attributes:
@@ -61,6 +63,16 @@ class Surface:
         scale: Its unit, in units of the points.
     """
 
+    _headline: ClassVar = (
+        "points",
+        "vertices",
+        "faces",
+        "genus",
+        "watertight",
+        "residual_median",
+        "noise",
+    )
+
     mesh: Mesh
     sketch: Mesh
     network: nn.Module
@@ -73,14 +85,6 @@ class Surface:
     notes: tuple[str, ...]
     centre: Tensor
     scale: float
-
-    def __repr__(self) -> str:
-        """Return the summary on one line."""
-        inside = ", ".join(
-            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-            for k, v in self.summary().items()
-        )
-        return f"Surface({inside})"
 
     @checked
     def to_world(self, points: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ class Html:
 
     markup: str
 
+    def __repr__(self) -> str:
+        """Return the length on one line."""
+        return f"Html({len(self.markup):,} characters)"
+
     def __html__(self) -> str:
         """Return the fragment, as templates ask for it."""
         return self.markup

@@ -37,6 +37,13 @@ class Section(NamedTuple):
     text: str = ""
     content: Content = None
 
+    def __repr__(self) -> str:
+        """Return the title and what lies below it on one line."""
+        content = (
+            self.content if isinstance(self.content, Html | None) else type(self.content).__name__
+        )
+        return f"Section({self.title!r}, {len(self.text):,} characters, {content})"
+
 
 @checked
 def write(

@@ -187,7 +187,7 @@ def test_labels_give_what_logits_give():
 def test_results_follow_the_dtype_and_print_in_one_line():
     found = persistence(Orthant(2, 2), torch.ones(2, 2, dtype=torch.float64), generator=seeded())
     assert found.sigma.dtype == torch.float64
-    assert repr(found).startswith("Persistence(points=2, found=2, evaluations=")
+    assert repr(found).startswith("Persistence(points=2, found=2, sigma_median=")
     assert len(found[:1]) == 1
 
 

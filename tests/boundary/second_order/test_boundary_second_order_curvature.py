@@ -480,7 +480,7 @@ def test_images_float32_no_points_slices_and_pickles(settled):
     torch.testing.assert_close(found[1:].principal, found.principal[1:])
     again = pickle.loads(pickle.dumps(found))
     assert torch.equal(again.principal, found.principal)
-    assert repr(again).startswith("Curvature(points=3, largest=")
+    assert repr(again).startswith("Curvature(principal=(3, ")
     none = curvature(model, points[:0], count=2)
     assert none.principal.shape == (0, 2)
     assert none.summary() == {"points": 0}

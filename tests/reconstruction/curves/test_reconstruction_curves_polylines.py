@@ -21,7 +21,7 @@ def test_lengths_edges_and_counts():
     assert torch.allclose(BOTH.lengths, torch.tensor([4.0, 7.0], dtype=torch.float64))
     assert BOTH.edges.tolist() == [[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6]]
     assert BOTH.summary() == {"lines": 2, "closed": 1, "points": 7, "length": pytest.approx(11)}
-    assert repr(BOTH) == "Polylines(lines=2, closed=1, points=7, length=11)"
+    assert repr(BOTH) == "Polylines(lines=2, closed=1, points=(7, 3), length=11)"
     assert len(BOTH) == 2
     assert torch.equal(BOTH.points, torch.cat([SQUARE, STEP]))
 

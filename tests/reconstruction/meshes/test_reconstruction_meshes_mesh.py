@@ -55,7 +55,9 @@ def test_a_tetrahedron_has_its_numbers():
         "vertices": 4, "faces": 4, "components": 1, "genus": 0, "watertight": True,
         "area": mesh.area,
     }  # fmt: skip
-    assert repr(mesh).startswith("Mesh(vertices=4, faces=4, components=1, genus=0, watertight=True")
+    assert repr(mesh).startswith(
+        "Mesh(vertices=(4, 3), faces=(4, 3), genus=0, watertight=True, area="
+    )
 
 
 def test_inside_out_has_the_negative_volume_and_far_away_the_same():

@@ -1,8 +1,9 @@
 """Telling perturbed inputs from natural ones by the curvature of the boundaries around them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked, checked_as
 from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_whole
 from levelset._tools.random import draw_seed
-from levelset._tools.results import Rows
+from levelset._tools.results import Result, Rows
 from levelset._typing import Counts, Labels, Mask, Model, PerPoint, Points
 from levelset.boundary._detection._detector_file import Held, read, write
 from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate, roc
@@ -69,8 +70,8 @@ class Detection(Rows):
         return {"points": len(self), "flagged": int(self.flagged.sum())}
 
 
-@dataclass(frozen=True, eq=False)
-class Detector:
+@dataclass(frozen=True, eq=False, repr=False)
+class Detector(Result):
     """A fitted detector: call it with points.
 
     Attributes:
@@ -88,18 +89,29 @@ class Detector:
         shape: Of one input.
     """
 
-    model: Model = field(repr=False)
+    _headline: ClassVar = ("scores", "shape", "area", "threshold")
+
+    model: Model
     scores: tuple[ScoreName, ...]
     scales: tuple[Scale, ...]
-    centre: Tensor = field(repr=False)
-    spread: Tensor = field(repr=False)
+    centre: Tensor
+    spread: Tensor
     weights: Tensor
     threshold: float
     class_weights: Tensor
-    roc: Roc = field(repr=False)
-    seed: int = field(repr=False)
-    classes: int = field(repr=False)
-    shape: tuple[int, ...] = field(repr=False)
+    roc: Roc
+    seed: int
+    classes: int
+    shape: tuple[int, ...]
+
+    def summary(self) -> dict[str, int | float]:
+        """Return the number of features, the threshold and the area under the curve."""
+        return {
+            "features": len(self.weights),
+            "threshold": self.threshold,
+            "area": self.roc.area,
+            "classes": self.classes,
+        }
 
     @checked
     def __call__(self, points: Points, *, batch_size: int | None = None) -> Detection:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch.nn import functional
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_whole
 from levelset._tools.random import draw_seed
+from levelset._tools.results import Result
 from levelset.errors import DataError
 
 __all__ = ["Roc", "choices", "logistic", "most_accurate", "roc"]
@@ -19,8 +21,8 @@ __all__ = ["Roc", "choices", "logistic", "most_accurate", "roc"]
 _RIDGE = 1e-3
 
 
-@dataclass(frozen=True, eq=False)
-class Roc:
+@dataclass(frozen=True, eq=False, repr=False)
+class Roc(Result):
     """A receiver operating characteristic.
 
     Attributes:
@@ -31,6 +33,8 @@ class Roc:
         low: Lower end of the 95 % bootstrap interval of the area.
         high: Upper end.
     """
+
+    _headline: ClassVar = ("thresholds", "area", "low", "high")
 
     false_alarms: Tensor
     hits: Tensor

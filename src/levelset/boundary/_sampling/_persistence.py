@@ -3,7 +3,7 @@ r"""Persistence: the noise at which a point's class loses its hold on the neighb
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -75,6 +75,8 @@ class Persistence(Rows):
         gamma: The share.
         confidence: Of the interval, and of the certified radius.
     """
+
+    _headline: ClassVar = ("points", "found", "sigma_median", "evaluations")
 
     sigma: PerPoint
     low: PerPoint

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class PathPersistence(Rows):
         evaluations: Forward passes spent on each point, `(t,)`.
         gammas: The gammas.
     """
+
+    _headline: ClassVar = ("points", "gammas", "first_change")
 
     fraction: PerPoint
     points: Points

@@ -1,6 +1,7 @@
 """How much of the noise around a point keeps its class: a share, an interval, a decision."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +51,8 @@ class Stability(Rows):
         confidence: Smallest probability that an interval covers the share, however many looks
             were taken.
     """
+
+    _headline: ClassVar = ("points", "stable", "decided", "share_mean")
 
     share: PerPoint
     low: PerPoint

@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -59,6 +60,8 @@ class Curvature(Rows):
         residual: Distance of the field from the level asked for, `(n,)`, in its units.
         smoothing: What stood for the second derivative; `None` for the exact one.
     """
+
+    _headline: ClassVar = ("principal", "largest", "smallest", "mean")
 
     principal: Tensor
     directions: Tensor

@@ -1,6 +1,7 @@
 """The curvature profile of a loss: eigenvalues of its Hessian in the input."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ class LossCurvature(Rows):
         loss: The loss itself, `(n,)`.
         smoothing: What stood for the second derivative; `None` for the exact one.
     """
+
+    _headline: ClassVar = ("eigenvalues", "largest", "smallest")
 
     eigenvalues: Tensor
     directions: Tensor

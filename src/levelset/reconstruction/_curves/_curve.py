@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from levelset._projection import project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
 from levelset._tools.random import draw_seed
+from levelset._tools.results import Result
 from levelset._typing import Points
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._curves._field import CurveField
@@ -38,7 +39,7 @@ _NEAR = 6.0  # distances to the nearest other point within which a traced line h
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Curve:
+class Curve(Result):
     """Curves reconstructed from points.
 
     Attributes:
@@ -53,6 +54,8 @@ class Curve:
         notes: What was dropped or decided, in words.
     """
 
+    _headline: ClassVar = ("points", "curves", "closed", "length", "residual_mean")
+
     network: nn.Module
     lines: Polylines
     history: tuple[Step, ...]
@@ -61,14 +64,6 @@ class Curve:
     centre: Tensor
     scale: float
     notes: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        """Return the summary on one line."""
-        inside = ", ".join(
-            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-            for k, v in self.summary().items()
-        )
-        return f"Curve({inside})"
 
     @checked
     def to_world(self, points: Points) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.files import write_whole
+from levelset._tools.results import Result
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Polylines"]
@@ -22,7 +23,7 @@ MARGIN = 20.0
 
 @checked
 @dataclass(frozen=True, eq=False, repr=False)
-class Polylines:
+class Polylines(Result):
     """Curves in space or in the plane, each a row of points joined by straight pieces.
 
     Attributes:
@@ -56,14 +57,6 @@ class Polylines:
     def __len__(self) -> int:
         """Return the number of curves."""
         return len(self.lines)
-
-    def __repr__(self) -> str:
-        """Return the summary on one line."""
-        found = self.summary()
-        return (
-            f"Polylines(lines={found['lines']}, closed={found['closed']}, "
-            f"points={found['points']}, length={found['length']:.4g})"
-        )
 
     @cached_property
     def points(self) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.results import Result
 from levelset._typing import Field, Points
 from levelset.errors import DataError
 from levelset.losses import PointTree
@@ -26,8 +27,8 @@ from levelset.reconstruction._meshes._sampling import sample_surface
 __all__ = ["DistanceLikeness", "distance_likeness"]
 
 
-@dataclass(frozen=True)
-class DistanceLikeness:
+@dataclass(frozen=True, repr=False)
+class DistanceLikeness(Result):
     r"""How far the levels of a field are from those of a distance, in a band about the surface.
 
     All numbers of a signed distance are 0, but where two parts of the surface are equally near.
@@ -50,10 +51,6 @@ class DistanceLikeness:
     error_size: float
     band: float
     points: int
-
-    def summary(self) -> dict[str, int | float]:
-        """Return all numbers, ready for JSON."""
-        return asdict(self)
 
 
 @checked

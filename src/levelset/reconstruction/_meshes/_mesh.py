@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.results import Result
 from levelset.errors import ShapeError
 from levelset.reconstruction._meshes._mesh_files import read_mesh, write_mesh
 
@@ -19,7 +21,7 @@ __all__ = ["Mesh"]
 
 @checked
 @dataclass(frozen=True, eq=False, repr=False)
-class Mesh:
+class Mesh(Result):
     """A surface of triangles.
 
     Seen from outside, the corners of a face run counter-clockwise. Corners that no face uses
@@ -30,6 +32,8 @@ class Mesh:
         faces: Three rows of `vertices` each, `(f, 3)`, int64.
         normals: Unit vectors that point outwards at the corners, `(v, 3)`, float64, or `None`.
     """
+
+    _headline: ClassVar = ("vertices", "faces", "genus", "watertight", "area")
 
     vertices: Tensor
     faces: Tensor
@@ -62,14 +66,6 @@ class Mesh:
         object.__setattr__(self, "vertices", self.vertices.detach().to("cpu", torch.float64))
         if self.normals is not None:
             object.__setattr__(self, "normals", self.normals.detach().to("cpu", torch.float64))
-
-    def __repr__(self) -> str:
-        """Return the summary on one line."""
-        inside = ", ".join(
-            f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}"
-            for k, v in self.summary().items()
-        )
-        return f"Mesh({inside})"
 
     @cached_property
     def edges(self) -> Tensor:

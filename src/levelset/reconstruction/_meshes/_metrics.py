@@ -1,7 +1,8 @@
 """How good a reconstructed surface is, against the true one."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.spatial import cKDTree
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
+from levelset._tools.results import Result
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._point_to_mesh import distance_to_mesh
 from levelset.reconstruction._meshes._sampling import sample_surface
@@ -16,8 +18,8 @@ from levelset.reconstruction._meshes._sampling import sample_surface
 __all__ = ["Metrics", "metrics"]
 
 
-@dataclass(frozen=True)
-class Metrics:
+@dataclass(frozen=True, repr=False)
+class Metrics(Result):
     """Distances between a result and the truth, in the units of their vertices.
 
     *Accuracy* looks from the result to the truth (what is there, is it right), *completeness* from
@@ -51,6 +53,8 @@ class Metrics:
         exact_draws: Samples of each surface for the second group.
     """
 
+    _headline: ClassVar = ("surface_l1", "surface_max", "normal_consistency", "watertight")
+
     chamfer_l1: float
     chamfer_l2: float
     hausdorff: float
@@ -73,10 +77,6 @@ class Metrics:
     threshold: float
     draws: int
     exact_draws: int
-
-    def summary(self) -> dict[str, int | float | bool | None]:
-        """Return all of it, ready for JSON."""
-        return asdict(self)
 
 
 @checked

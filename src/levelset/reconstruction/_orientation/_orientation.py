@@ -51,13 +51,6 @@ class Oriented:
     unsure: float
     outlier: Tensor
 
-    def __repr__(self) -> str:
-        """Return the numbers of the whole on one line."""
-        return (
-            f"Oriented(points={len(self.normals)}, noise={self.noise:.3g}, "
-            f"outliers={int(self.outlier.sum())}, unsure={self.unsure:.3g})"
-        )
-
 
 def orient(points: Tensor, *, normals: Tensor | None = None) -> Oriented:
     """Estimate outward normals of a cloud, with its noise and its outliers.
