@@ -230,9 +230,7 @@ def test_tensors_without_content_do_not_fill_the_memory(program):
     first = next(iter(config["config"].values()))
     first["tensor_meta"]["sizes"] = [{"as_int": 1 << 20}, {"as_int": 1 << 20}]
     empty = {f"data/weights/{first['path_name']}": b"", name: json.dumps(config).encode()}
-    with pytest.raises(
-        DataError, match=r"too large: 17592186044416 bytes, the limit is 2147483648"
-    ):
+    with pytest.raises(DataError, match=r"the numbers of [\w.]+, is empty or missing"):
         load_model(write({**program, **empty}))
 
 

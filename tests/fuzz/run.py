@@ -35,7 +35,7 @@ def work(family: str, seed: int, seconds: float, log: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         targets = importlib.import_module(family).targets(Path(folder))
-        end, count, refused = time.monotonic() + seconds, 0, 0
+        end, count = time.monotonic() + seconds, 0
         while time.monotonic() < end:
             name = list(targets)[count % len(targets)]
             own = f"{seed}.{count}"
@@ -44,7 +44,7 @@ def work(family: str, seed: int, seconds: float, log: Path) -> None:
             try:
                 targets[name](random.Random(f"{family} {name} {own}"))
             except LevelSetError:
-                refused += 1
+                pass
             except Exception:
                 print(f"FOUND {family} {name} {own}", flush=True)
                 traceback.print_exc()
@@ -52,7 +52,7 @@ def work(family: str, seed: int, seconds: float, log: Path) -> None:
             finally:
                 signal.alarm(0)
             count += 1
-    print(f"{family}: {count} inputs, {refused} refused by name, the others accepted", flush=True)
+    print(f"{family}: {count} inputs, no exception but our own", flush=True)
 
 
 def once(case: str) -> None:

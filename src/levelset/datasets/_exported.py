@@ -2,7 +2,6 @@
 
 import io
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive._package import load_pt2
 from torch.fx import GraphModule
 
-from levelset._tools.reading import check_size
-from levelset.datasets._archives import pack, read_members
+from levelset.datasets._archives import damaged, pack, read_members
 from levelset.datasets._grammar import UnfitError, check_payload, check_program, is_identifier
 from levelset.errors import DataError, LevelSetError
 
@@ -26,7 +24,6 @@ PAYLOADS = tuple(f"data/{kind}/model_{kind}_config.json" for kind in ("weights",
 TENSORS = re.compile(r"data/weights/weight_\d+|data/constants/tensor_\d+", re.ASCII)
 WORDS = ("archive_format", "archive_version", "byteorder", ".data/version", "version")
 IGNORED = re.compile(r"extra/.*|\.data/.*|.*/module_info\.json")
-WIDEST = 16  # bytes of the widest number, a complex of two doubles
 
 
 def load_exported(file: Path) -> nn.Module:
@@ -76,7 +73,7 @@ def _checked(file: Path, members: dict[str, bytes]) -> dict[str, bytes]:
             kept[name] = check_program(content)
         elif name in PAYLOADS:
             kept[name] = check_payload(content, f"its member {name}")
-            _check_promised(file, name, json.loads(content), members)
+            _check_present(file, name, json.loads(content), members)
         elif name == INPUTS:
             kept[name] = _checked_inputs(file, content)
         elif name in WORDS or TENSORS.fullmatch(name):
@@ -94,15 +91,16 @@ def _checked(file: Path, members: dict[str, bytes]) -> dict[str, bytes]:
     return kept
 
 
-def _check_promised(file: Path, name: str, payload: Any, members: dict[str, bytes]) -> None:
-    """Refuse tensors without content of a size that would not fit: PyTorch fills in zeros."""
+def _check_present(file: Path, name: str, payload: Any, members: dict[str, bytes]) -> None:
+    """Refuse tensors whose numbers are missing: PyTorch would fill in zeros."""
     folder = name.rpartition("/")[0]
     for key, entry in payload["config"].items():
         sizes = [
             size.get("as_int", 0) for size in (entry.get("tensor_meta") or {}).get("sizes", [])
         ]
-        if not members.get(f"{folder}/{entry['path_name']}"):
-            check_size(WIDEST * math.prod(sizes), f"load_model: {file}: its tensor {key}")
+        member = f"{folder}/{entry['path_name']}"
+        if 0 not in sizes and not members.get(member):
+            raise damaged(file, f"its member {member}, the numbers of {key}, is empty or missing")
 
 
 def _checked_inputs(file: Path, content: bytes) -> bytes:

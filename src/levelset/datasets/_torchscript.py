@@ -1,6 +1,8 @@
 """TorchScript: loaded only if no code runs by loading, and used only if it computes."""
 
 import ast
+import io
+import pickle
 import pickletools
 import re
 import warnings
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from levelset.datasets._archives import pack, read_members
+from levelset.datasets._archives import damaged, pack, read_members
 from levelset.datasets._operators import computes_in_script, named_like_what_computes
 from levelset.errors import DataError, LevelSetError
 
@@ -30,6 +32,16 @@ GLOBALS = re.compile(
     r"build_tensor_from_id)",
     re.ASCII,
 )
+# What PyTorch writes into them; Python reads each of these as PyTorch does.
+OPERATIONS = re.compile(
+    "APPENDS?|BIN(FLOAT|GET|INT[12]?|PERSID|PUT|UNICODE)|BUILD|EMPTY_(DICT|LIST|TUPLE)|GLOBAL|"
+    "LONG1|LONG_BIN(GET|PUT)|MARK|NEW(FALSE|OBJ|TRUE)|NONE|PROTO|REDUCE|SETITEMS?|STOP|TUPLE[123]?"
+)
+BYTES = {
+    "BFloat16Storage": 2, "BoolStorage": 1, "ByteStorage": 1, "CharStorage": 1,
+    "ComplexDoubleStorage": 16, "ComplexFloatStorage": 8, "DoubleStorage": 8, "FloatStorage": 4,
+    "HalfStorage": 2, "IntStorage": 4, "LongStorage": 8, "ShortStorage": 2,
+}  # fmt: skip
 STATEMENTS = (
     ast.AnnAssign, ast.Assert, ast.Assign, ast.AugAssign, ast.ClassDef, ast.Delete, ast.Expr,
     ast.For, ast.FunctionDef, ast.If, ast.Pass, ast.Raise, ast.Return, ast.While, ast.With,
@@ -51,6 +63,7 @@ RUN_BY_WITH = ("__enter__", "__exit__")
 def load_torchscript(file: Path) -> nn.Module:
     """Return a TorchScript module, on the CPU. No Python code runs.
 
+    Tensors are compared with the bytes that they are read from, which PyTorch leaves out.
     Loading runs what an archive calls `__setstate__`, and computes the defaults of arguments; both
     are looked for in the source and refused. The source is handed on as parsed and printed by
     Python, so that PyTorch reads what was checked. Then all graphs are walked.
@@ -64,7 +77,7 @@ def load_torchscript(file: Path) -> nn.Module:
     try:
         for name in PICKLES:
             if name in members:
-                _check_pickle(file, name, members[name])
+                _check_pickle(file, name, members)
                 kept[name] = members[name]
         for name in filter(CODE.fullmatch, members):
             kept[name] = _checked_source(file, name, members[name]).encode()
@@ -82,12 +95,64 @@ def load_torchscript(file: Path) -> nn.Module:
     return module
 
 
-def _check_pickle(file: Path, name: str, content: bytes) -> None:
-    for operation, argument, _ in pickletools.genops(content):
+def _check_pickle(file: Path, name: str, members: dict[str, bytes]) -> None:
+    """Refuse what makes objects of other kinds, and tensors that reach past their numbers.
+
+    PyTorch compares neither the length of a tensor with that of its member nor its strides with
+    its length: it would read whatever lies in memory behind it.
+    """
+    for operation, argument, _ in pickletools.genops(members[name]):
         if operation.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument)):
             raise _refused(file, f"its member {name} names {argument}")
-        if operation.name in {"INST", "OBJ", "STACK_GLOBAL", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"}:
+        if not OPERATIONS.fullmatch(operation.name):
             raise _refused(file, f"its member {name} makes objects by {operation.name}")
+    _Extents(file, name, members).load()
+
+
+class _Inert:
+    """Stands for every object of a pickle, and does nothing."""
+
+    def __new__(cls, *values: object) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *values: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Extents(pickle.Unpickler):
+    """Reads a pickle for the extents of its tensors alone; nothing that it names is called."""
+
+    def __init__(self, file: Path, name: str, members: dict[str, bytes]) -> None:
+        super().__init__(io.BytesIO(members[name]))
+        self.file, self.folder, self.members = file, name.removesuffix(".pkl"), members
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_rebuild_tensor_v2":
+            return self._check_extent
+        return name if name in BYTES else _Inert
+
+    def persistent_load(self, storage: Any) -> int:
+        """Return how many numbers a storage holds, if its member has as many bytes as it needs."""
+        _, kind, key, _, count = storage
+        size = len(self.members[f"{self.folder}/{key}"])
+        if size != count * BYTES[kind]:
+            reason = f"its member {self.folder}/{key} has {size} bytes, not {count * BYTES[kind]}"
+            raise damaged(self.file, reason)
+        return int(count)
+
+    def _check_extent(
+        self, count: int, offset: int, sizes: Any, strides: Any, *rest: object
+    ) -> _Inert:
+        last = offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+        if min((offset, *sizes, *strides)) < 0 or (0 not in sizes and last >= count):
+            reason = (
+                f"a tensor of sizes {sizes} and strides {strides} reaches past its {count} numbers"
+            )
+            raise damaged(self.file, reason)
+        return _Inert()
 
 
 def _checked_source(file: Path, name: str, content: bytes) -> str:
