@@ -77,3 +77,15 @@ def test_it_comes_nearer_than_ddn(
     both = found.success & other.success
     assert both.double().mean() > 0.9
     assert found.distance[both].log().mean() < other.distance[both].log().mean()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_class_region_of_the_plane_keeps_an_input(settled, noise, seed) -> None:
+    # The margin as a share of the spread falls for ever inside a region that reaches to infinity.
+    model = settled(nn.Linear(2, 10), dtype=torch.float64)
+    with torch.no_grad():
+        model.weight.copy_(noise(10, 2, seed=seed))
+    points = noise(60, 2, seed=seed + 2)
+    witnesses = alma(model, points, bounds=NO_BOUNDS)
+    assert witnesses.distance.isfinite().all()
+    assert (model(witnesses.points).argmax(1) != model(points).argmax(1)).all()

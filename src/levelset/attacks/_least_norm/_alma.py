@@ -60,8 +60,11 @@ def alma(
     a point across was met.
 
     The nearest point is brought back onto the boundary at the end, which the paper does not do.
+    Inputs without a point across are searched again by the plain margin: the share can fall for
+    ever inside a class region that reaches to infinity.
 
-    Cost: `steps` gradients and about 10 forward passes more an input.
+    Cost: `steps` gradients and about 10 forward passes more an input; twice that for an input
+    that is searched again.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.
@@ -106,6 +109,9 @@ def alma(
             enough = problem.logits.shape[1] >= (3 if targets is None else 4)
             objective = Objective(problem, "ratio" if enough else "margin")
             _descend(objective, rows, steps, first_step, memory, progress)
+            left = rows[problem.distance[rows].isinf()]
+            if enough and len(left):
+                _descend(Objective(problem, "margin"), left, steps, first_step, memory, progress)
             project_once(problem, rows)
             polish(problem, rows)
         return problem.result()
