@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from levelset._tools.arguments import checked
 from levelset._tools.evaluation import Evaluator
-from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Labels, Model, Points, Progress
-from levelset.attacks._attack import Attack
-from levelset.attacks._ball import column
-from levelset.attacks._problem import Problem, runners_up
+from levelset.attacks._search._attack import Attack
+from levelset.attacks._search._ball import column
+from levelset.attacks._search._declaration import attack
+from levelset.attacks._search._problem import Problem, runners_up
 from levelset.errors import ParameterError
 
 __all__ = ["jsma"]
@@ -19,7 +18,7 @@ __all__ = ["jsma"]
 _SHORTLIST = 64
 
 
-@checked
+@attack()
 def jsma(
     model: Model,
     points: Points,
@@ -50,16 +49,11 @@ def jsma(
     Cost: a forward pass and two gradients a step; at most `share` / 2 of the entries steps.
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
-        points: The inputs, `(n, *d)`, inside the bounds.
-        labels: Their classes, `(n,)`; `None` for the model's own predictions.
         targets: The classes to reach, `(n,)`; `None` for those of the second highest logits.
         bounds: Smallest and largest value of an input, finite; `None` for the classifier's own,
             or 0 to 1.
         step: Share of the box's width by which an entry changes, in (0, 1].
         share: Largest share of the entries that may change, in (0, 1].
-        batch_size: Most points an evaluation; `None` for the number that runs fastest.
-        progress: Called as `progress(done, total)` after each step.
 
     Returns:
         The points of the targets' classes; `distance` is the number of changed entries.
@@ -78,20 +72,15 @@ def jsma(
         if not 0.0 < value <= 1.0:
             message = f"jsma: `{name}` must lie in (0, 1], got {value}."
             raise ParameterError(message)
-    with frozen(model):
-        if targets is None:
-            targets = runners_up("jsma", model, points, labels, batch_size)
-        problem = Problem(
-            "jsma", model, points, labels, targets=targets, norm=0.0, bounds=bounds,
-            batch_size=batch_size,
-        )  # fmt: skip
-        if not bool((problem.low.isfinite() & problem.high.isfinite()).all()):
-            message = "jsma: `bounds` must be finite, for steps are shares of their width."
-            raise ParameterError(message)
-        rows = problem.open()
-        most = int(share * problem.points[0:1].numel()) if len(points) else 0
-        _change_pairs(problem, rows, step, most, progress)
-        return problem.result()
+    if targets is None:
+        targets = runners_up("jsma", model, points, labels, batch_size)
+    problem = Problem("jsma", model, points, labels, targets, 0.0, bounds, batch_size)
+    if not bool((problem.low.isfinite() & problem.high.isfinite()).all()):
+        message = "jsma: `bounds` must be finite, for steps are shares of their width."
+        raise ParameterError(message)
+    most = int(share * problem.points[0:1].numel()) if len(points) else 0
+    _change_pairs(problem, problem.open(), step, most, progress)
+    return problem.result()
 
 
 class _TargetAndOthers(nn.Module):

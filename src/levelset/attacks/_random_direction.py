@@ -9,17 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from levelset._intersection import close_bracket
-from levelset._tools.arguments import checked
-from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.medians import median
-from levelset._tools.modes import frozen
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset._tools.rounding import rounding
 from levelset._typing import Bounds, Labels, Model, Points, Progress
-from levelset.attacks._attack import Attack
-from levelset.attacks._ball import column
-from levelset.attacks._problem import Problem
+from levelset.attacks._search._attack import Attack
+from levelset.attacks._search._ball import column
+from levelset.attacks._search._declaration import attack
+from levelset.attacks._search._problem import Problem
 from levelset.errors import ParameterError
 
 __all__ = ["RandomDirections", "random_direction"]
@@ -61,7 +59,7 @@ class RandomDirections(Attack):
         return found
 
 
-@checked
+@attack()
 def random_direction(
     model: Model,
     points: Points,
@@ -93,17 +91,9 @@ def random_direction(
     Cost: at most 30 forward passes a direction and way, about 8 more to close in; no gradient.
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
-        points: The inputs, `(n, *d)`, inside the bounds.
-        labels: Their classes, `(n,)`; `None` for the model's own predictions.
-        targets: The classes to reach, `(n,)`; `None` for any other than the label.
-        bounds: Smallest and largest value of an input; `None` for the classifier's own, or
-            0 to 1.
         draws: Directions an input.
         reach: Longest way along a direction, before clipping, in the units of the points; `None`
             for four diagonals of the box.
-        batch_size: Most points an evaluation; `None` for the number that runs fastest.
-        generator: Draws one number, the seed of all; `None` for torch's global generator.
         progress: Called as `progress(done, total)` in inputs.
 
     Returns:
@@ -125,24 +115,17 @@ def random_direction(
         - Alonso & Bonin, Eq. 2, after A. Fawzi, S.-M. Moosavi-Dezfooli, P. Frossard, "The
           robustness of deep networks: a geometrical perspective", 2017.
     """
-    check_at_least_one("random_direction", "draws", draws)
-    if reach is not None:
-        check_positive("random_direction", "reach", reach)
-    with frozen(model):
-        problem = Problem(
-            "random_direction", model, points, labels, targets=targets, norm=2.0, bounds=bounds,
-            batch_size=batch_size,
-        )  # fmt: skip
-        rays = _Rays(problem, _reach(problem, reach))
-        streams = Streams(generator, points)
-        along = points.new_zeros(len(points), draws)
-        rows = problem.open()
-        size = max(_ELEMENTS // (2 * draws * max(points[0:1].numel(), 1)), 1)
-        for part in torch.split(rows, size) if len(rows) else ():
-            along[part] = rays.follow(part, streams, draws)
-            if progress is not None:
-                progress(int((rows <= part[-1]).sum()), len(rows))
-        return RandomDirections(**vars(problem.result()), along=along)
+    problem = Problem("random_direction", model, points, labels, targets, 2.0, bounds, batch_size)
+    rays = _Rays(problem, _reach(problem, reach))
+    streams = Streams(generator, points)
+    along = points.new_zeros(len(points), draws)
+    rows = problem.open()
+    size = max(_ELEMENTS // (2 * draws * max(points[0:1].numel(), 1)), 1)
+    for part in torch.split(rows, size) if len(rows) else ():
+        along[part] = rays.follow(part, streams, draws)
+        if progress is not None:
+            progress(int((rows <= part[-1]).sum()), len(rows))
+    return RandomDirections(**vars(problem.result()), along=along)
 
 
 class _Rays:

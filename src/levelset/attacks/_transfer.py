@@ -15,7 +15,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import Result
 from levelset._typing import Labels, Model, Points, Progress
-from levelset.attacks._attack import Attack
+from levelset.attacks._search._attack import Attack
 from levelset.errors import ParameterError
 
 __all__ = ["Transfer", "transfer"]

@@ -15,8 +15,9 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
 from levelset._tools.results import Result
 from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
-from levelset.attacks._least_norm._fab import fab
-from levelset.attacks._problem import Problem
+from levelset.attacks._fab import fab
+from levelset.attacks._search._declaration import described
+from levelset.attacks._search._problem import Problem
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Universal", "universal"]
@@ -93,6 +94,7 @@ class Universal(Result):
 
 
 @checked
+@described(math.inf, 2.0)
 def universal(
     model: Model,
     points: Points,
@@ -126,18 +128,11 @@ def universal(
     decomposition of `(n, e)`.
 
     Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
         points: The inputs to fit it to, `(n, *d)`, inside the bounds.
-        labels: Their classes, `(n,)`; `None` for the model's own predictions.
         fooling_rate: Share of the inputs whose class must change, $1 - \epsilon$.
-        norm: Infinity or 2.
-        bounds: Smallest and largest value of an input; `None` for the classifier's own, or
-            0 to 1.
         method: `ascent` or `normals`.
         steps: Steps of the ascent.
         held_out: Other inputs, `(m, *d)`, to measure the fooling rate on.
-        batch_size: Most points an evaluation; `None` for the number that runs fastest.
-        progress: Called as `progress(done, total)` after each step.
 
     Returns:
         The shortest perturbation that was met with the share asked for; the one with the largest

@@ -19,7 +19,7 @@ from levelset._tools.files import write_json
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
-from levelset.attacks._problem import box_of
+from levelset.attacks._search._problem import box_of
 from levelset.auditing._answers import first_answers
 from levelset.auditing._manifest import identity, manifest, start_run
 from levelset.auditing._measure import Measured, Settings

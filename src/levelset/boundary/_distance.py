@@ -19,7 +19,7 @@ from levelset._tools.results import Rows
 from levelset._tools.rounding import resolution, rounding
 from levelset._typing import Bounds, Counts, Labels, Mask, Model, Norm, PerPoint, Points, Progress
 from levelset.attacks import Attack
-from levelset.attacks._problem import box_of
+from levelset.attacks._search._problem import box_of
 from levelset.boundary._ensemble import Effort, Ensemble, members
 from levelset.errors import NoGradientError, ParameterError
 from levelset.fields import Margin

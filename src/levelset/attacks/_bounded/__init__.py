@@ -1,1 +1,0 @@
-"""Attacks that look for the worst point within a radius, and what they share."""

@@ -1,1 +1,0 @@
-"""Attacks that look for the smallest perturbation, and what they share."""

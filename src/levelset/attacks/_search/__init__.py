@@ -1,0 +1,1 @@
+"""What several attacks share; none of it is an attack."""
