@@ -18,22 +18,22 @@ import torch
 import levelset
 from levelset.auditing._measures import MEASURES
 from levelset.cli import main
-from levelset.cli._attack import Attack
-from levelset.cli._audit import Audit
-from levelset.cli._demo import Demo
+from levelset.cli._attack import AttackCommand
+from levelset.cli._audit import AuditCommand
+from levelset.cli._demo import DemoCommand
 from levelset.cli._options import Common
-from levelset.cli._reconstruct import Reconstruct
-from levelset.cli._train import Train
+from levelset.cli._reconstruct import ReconstructCommand
+from levelset.cli._train import TrainCommand
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 README = ROOT / "README.md"
 COMMANDS = {
-    "attack": Attack,
-    "audit": Audit,
-    "train": Train,
-    "reconstruct": Reconstruct,
-    "demo": Demo,
+    "attack": AttackCommand,
+    "audit": AuditCommand,
+    "train": TrainCommand,
+    "reconstruct": ReconstructCommand,
+    "demo": DemoCommand,
 }
 WITHOUT_DASHES = {"scans": "`SCAN`"}
 BLOCK = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -1,5 +1,9 @@
 """What to cite for what was used."""
 
+import inspect
+import re
+from importlib import import_module
+
 from levelset._tools.arguments import checked
 from levelset.errors import ParameterError
 
@@ -111,30 +115,18 @@ _ENTRIES = {
 }""",
 }
 
-_USED = {
-    "project": ("atzmon2019", "benisrael1966"),
-    "attach": ("atzmon2019",),
-    "intersect": ("atzmon2019", "oliveira2020"),
-    "direct_boundary": ("atzmon2019", "croce2020fab"),
-    "distance": ("atzmon2019", "croce2020fab"),
-    "audit": ("atzmon2019", "croce2020fab"),
-    "pgd": ("madry2018", "croce2020"),
-    "fab": ("croce2020fab",),
-    "deepfool": ("moosavi2016",),
-    "ddn": ("rony2019",),
-    "stability": ("bell2023",),
-    "persistence": ("bell2023", "cohen2019"),
-    "curvature": ("alonso", "goldman2005", "fawzi2018"),
-    "normal_curvature": ("alonso",),
-    "class_curvatures": ("alonso",),
-    "loss_curvature": ("alonso", "moosavi2019"),
-    "detect": ("alonso",),
-}
+# How docstrings name a work that they do not give the title of.
+_SHORT = {"Alonso & Bonin": "alonso", "Atzmon et al. 2019": "atzmon2019", "Bell 2023": "bell2023"}
+# Authors, title, and what follows it up to the year.
+_REFERENCE = re.compile(r'^(?:[^"]*\bafter )?([^"]*?), "([^"]+)", ([^";]*?(?:report|\d{4}\b\)?))')
+_PACKAGES = ("", ".boundary", ".attacks", ".losses", ".reconstruction", ".shapes", ".networks")
 
 
 @checked
 def cite(*names: str) -> str:
     """Return the BibTeX of this library and of the works behind the functions named.
+
+    The works are those that the docstrings name under References.
 
     Args:
         names: Names of public functions, such as `project`; none for the library alone.
@@ -150,9 +142,53 @@ def cite(*names: str) -> str:
         >>> cite("attach").count("@")
         2
     """
-    unknown = [name for name in names if name not in _USED]
-    if unknown:
-        message = f"cite: `names` must be among {', '.join(sorted(_USED))}, got {unknown[0]!r}."
-        raise ParameterError(message)
-    keys = dict.fromkeys(["levelset", *(key for name in names for key in _USED[name])])
-    return "\n\n".join(_ENTRIES[key] for key in keys) + "\n"
+    entries = {"levelset": _ENTRIES["levelset"]}
+    for name in names:
+        works = next((w for package in _PACKAGES if (w := _works(package, name))), None)
+        if works is None:
+            known = sorted(n for p in _PACKAGES for n in _public(p) if _works(p, n))
+            message = f"cite: `names` must be among {', '.join(known)}, got {name!r}."
+            raise ParameterError(message)
+        entries |= works
+    return "\n\n".join(entries.values()) + "\n"
+
+
+def _public(package: str) -> list[str]:
+    return import_module(f"levelset{package}").__all__
+
+
+def _works(package: str, name: str) -> dict[str, str]:
+    """Return the entries, by key, of the works that the docstring of a public name refers to."""
+    if name not in _public(package):
+        return {}
+    text = inspect.getdoc(getattr(import_module(f"levelset{package}"), name)) or ""
+    references = " ".join(text.partition("\nReferences:\n")[2].split())
+    works: dict[str, str] = {}
+    for reference in f" {references}".split(" - ")[1:]:
+        works |= {key: _ENTRIES[key] for short, key in _SHORT.items() if short in reference}
+        if match := _REFERENCE.search(reference):
+            works |= _entry(*match.groups())
+    return works
+
+
+def _entry(authors: str, title: str, venue: str) -> dict[str, str]:
+    """Return the entry of a work by its key: the one written above, or what a docstring says."""
+    for key, entry in _ENTRIES.items():
+        if _letters(title) in _letters(entry):
+            return {key: entry}
+    year = venue.removesuffix(")")[-4:]
+    first = authors.partition(",")[0].removesuffix(" et al.").split()[-1]
+    key = re.sub(r"\W", "", first).lower() + year
+    names = authors.replace(" et al.", " and others").replace(", ", " and ")
+    lines = {
+        "author": names,
+        "title": title,
+        "howpublished": venue.replace("&", r"\&"),
+        "year": year,
+    }
+    body = "\n".join(f"  {name} = {{{value}}}," for name, value in lines.items())
+    return {key: f"@misc{{{key},\n{body}\n}}"}
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"\W", "", text).lower()

@@ -8,10 +8,10 @@ import pytest
 
 from levelset.boundary import Effort
 from levelset.cli import main
-from levelset.cli._audit import Audit
+from levelset.cli._audit import AuditCommand
 from levelset.cli._commands import COMMANDS, command_class
-from levelset.cli._reconstruct import Reconstruct
-from levelset.cli._train import Train
+from levelset.cli._reconstruct import ReconstructCommand
+from levelset.cli._train import TrainCommand
 from levelset.cli._words import UsageError, check_name, check_words, closest
 from levelset.training import Schedule
 
@@ -88,7 +88,7 @@ def test_names_nearly_right_are_pointed_out(
 
 def test_other_ways_to_write_a_choice_are_understood() -> None:
     words = [*AUDIT, "--norms", "Linf", "l2", "--measure", "Distance", "--effort=QUICK"]
-    assert check_words("audit", Audit, words)[6:] == [
+    assert check_words("audit", AuditCommand, words)[6:] == [
         "--norms", "inf", "2", "--measure", "distance", "--effort", "quick",
     ]  # fmt: skip
     kind = command_class("attack")
@@ -99,22 +99,23 @@ def test_other_ways_to_write_a_choice_are_understood() -> None:
 
 def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
-    assert check_words("audit", Audit, ["--out=~/x"]) == ["--out", "/somewhere/x"]
-    assert check_words("reconstruct", Reconstruct, ["~/a.ply", "b.ply", "-o", "~/m.ply"]) == [
+    assert check_words("audit", AuditCommand, ["--out=~/x"]) == ["--out", "/somewhere/x"]
+    words = ["~/a.ply", "b.ply", "-o", "~/m.ply"]
+    assert check_words("reconstruct", ReconstructCommand, words) == [
         "/somewhere/a.ply", "b.ply", "--out", "/somewhere/m.ply",
     ]  # fmt: skip
 
 
 def test_words_without_a_flag_may_stand_anywhere() -> None:
     words = ["a.ply", "--open", "-o", "out", "b.ply", "--seconds", "3", "c.ply"]
-    assert check_words("reconstruct", Reconstruct, words) == [
+    assert check_words("reconstruct", ReconstructCommand, words) == [
         "a.ply", "--open", "--out", "out", "b.ply", "--seconds", "3", "c.ply",
     ]  # fmt: skip
 
 
 def test_negative_numbers_are_values() -> None:
     words = ["--mean", "-0.5", "-1", "--std", "1"]
-    assert check_words("audit", Audit, words) == words
+    assert check_words("audit", AuditCommand, words) == words
 
 
 def test_paths_and_callables_are_no_names() -> None:
@@ -129,8 +130,8 @@ def test_nothing_is_suggested_for_what_is_far_from_all() -> None:
 
 
 def test_choices_are_those_of_the_library() -> None:
-    assert get_type_hints(Audit)["effort"] == Effort
-    assert set(get_args(get_type_hints(Train)["schedule"])) == set(get_args(Schedule))
+    assert get_type_hints(AuditCommand)["effort"] == Effort
+    assert set(get_args(get_type_hints(TrainCommand)["schedule"])) == set(get_args(Schedule))
 
 
 @pytest.mark.parametrize("name", COMMANDS)

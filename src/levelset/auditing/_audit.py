@@ -105,6 +105,11 @@ def audit(
             labels where logits are needed, or the smoothing can be measured at none of the first
             inputs.
         RunError: If the folder cannot be written, or holds another run.
+
+    References:
+        - Atzmon et al. 2019, reply: attacks aimed at the decision boundary.
+        - F. Croce, M. Hein, "Minimally distorted adversarial examples with a fast adaptive
+          boundary attack", ICML 2020: the projection of the input inside the box.
     """
     measures = (measures,) if isinstance(measures, str) else measures
     _check(points, measures, norms, smoothing)

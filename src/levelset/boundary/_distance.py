@@ -152,6 +152,11 @@ def distance(
         >>> _ = model.bias.data.zero_()
         >>> distance(model, torch.tensor([[1.0, 0.5]])).distance  # |3 * 1 - 4 * 0.5| / 5
         tensor([0.2000])
+
+    References:
+        - Atzmon et al. 2019, reply: attacks aimed at the decision boundary.
+        - F. Croce, M. Hein, "Minimally distorted adversarial examples with a fast adaptive
+          boundary attack", ICML 2020: the projection of the input inside the box.
     """
     norm = check_norm("distance", norm)
     if effort not in get_args(Effort):

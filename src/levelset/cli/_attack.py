@@ -1,9 +1,11 @@
 """`levelset attack`: inputs moved across the decision boundary by a method of one's choice."""
 
 import inspect
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import levelset
 from levelset._tools.extras import check_extras, optional
@@ -14,19 +16,22 @@ from levelset.cli._threads import choose_threads
 from levelset.cli._words import count
 from levelset.errors import ParameterError
 
+__all__ = ["AttackCommand"]
+
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Attack"]
-
-Method = Literal[
-    "alma", "carlini_wagner", "ddn", "deepfool", "direct_boundary", "fab", "fgsm", "fmn", "igsm",
-    "jsma", "lbfgs", "mi_fgsm", "pgd", "r_fgsm", "random_direction", "square",
-]  # fmt: skip
+    Method: TypeAlias = str
+else:
+    # What a file declares an attack, read without importing torch.
+    _FILES = (Path(levelset.__file__).parent / "attacks").glob("_*.py")
+    _DECLARED = re.compile(r"^@attack\(.*\)\ndef (\w+)\(", re.MULTILINE)
+    _NAMES = [name for file in _FILES for name in _DECLARED.findall(file.read_text("utf-8"))]
+    Method = Literal[tuple(sorted(_NAMES))]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack(Common):
+class AttackCommand(Common):
     """Move inputs across the decision boundary, and write them.
 
     Writes OUT, an .npz with inputs, points, labels, success and distance, and beside it a picture
@@ -68,8 +73,8 @@ class Attack(Common):
         check_extras("attack", "plot")
         check_file(self.out)
         method = getattr(levelset.attacks, self.method)
-        taken = set(inspect.signature(method).parameters)
-        options = self._options(taken)
+        parameters = inspect.signature(method).parameters
+        options = self._options(parameters)
         device = self.place()
         data = read_images(self.data, split=self.split, limit=self.limit)
         data = data if self.target is None else data[data.labels != self.target]
@@ -80,35 +85,36 @@ class Attack(Common):
         if self.target is not None:
             options["targets"] = labels.new_full((len(labels),), self.target)
         with bar(f"Attacking, {self.method}") as progress:
-            options |= {"progress": progress} if "progress" in taken else {}
-            found = method(model, points, labels, **options)
+            options |= {"progress": progress} if "progress" in parameters else {}
+            result = method(model, points, labels, **options)
         make_folder(self.out.parent)
-        arrays = {"inputs": points, "labels": labels, "points": found.points}
-        arrays |= {"success": found.success, "distance": found.distance}
+        arrays = {"inputs": points, "labels": labels, "points": result.points}
+        arrays |= {"success": result.success, "distance": result.distance}
         written = {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
         write_whole(self.out, lambda part: _save(part, written))
-        pictures = {} if found.points.dim() < 3 else _draw(found, self.out.with_suffix(".png"))
-        show({**found.summary(), **pictures, "inputs": str(self.out)}, json=self.json)
+        pictures = {} if result.points.dim() < 3 else _draw(result, self.out.with_suffix(".png"))
+        show({**result.summary(), **pictures, "inputs": str(self.out)}, json=self.json)
 
-    def _options(self, taken: set[str]) -> dict[str, object]:
+    def _options(self, parameters: Mapping[str, inspect.Parameter]) -> dict[str, object]:
         """Return the options given, or say which the method does not take."""
-        given: dict[str, object] = {
+        options: dict[str, object] = {
             name: getattr(self, name)
             for name in ("radius", "steps", "step_size", "loss", "restarts", "batch_size")
             if getattr(self, name) is not None
         }
         if self.norm is not None:
-            given["norm"] = NORMS[self.norm]
-        wanted = set(given) | ({"targets"} if self.target is not None else set())
-        unknown = sorted(wanted - taken)
+            options["norm"] = NORMS[self.norm]
+        asked = set(options) | ({"targets"} if self.target is not None else set())
+        unknown = sorted(asked - set(parameters))
         if unknown:
             flag = "--" + unknown[0].replace("_", "-").replace("targets", "target")
             message = f"{self.method} takes no {flag}. Leave it out, or choose another --method."
             raise ParameterError(message)
-        if "radius" in taken and "radius" not in given and self.method != "fab":
+        radius = parameters.get("radius")
+        if radius is not None and radius.default is radius.empty and "radius" not in options:
             message = f"{self.method} needs --radius, the largest size of a perturbation."
             raise ParameterError(message)
-        return given | ({"generator": self.generator()} if "generator" in taken else {})
+        return options | ({"generator": self.generator()} if "generator" in parameters else {})
 
 
 def _save(path: Path, arrays: "dict[str, np.ndarray]") -> None:
@@ -118,12 +124,12 @@ def _save(path: Path, arrays: "dict[str, np.ndarray]") -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _draw(found: "levelset.attacks.Attack", path: Path) -> dict[str, str]:
+def _draw(result: "levelset.attacks.Attack", path: Path) -> dict[str, str]:
     """Draw the closest, if anything was moved."""
-    if not (found.success & (found.distance > 0)).any():
+    if not (result.success & (result.distance > 0)).any():
         return {}
     figures: Any = optional("matplotlib.figure", "plot", "attack")
     figure = figures.Figure(figsize=(9.0, 3.4), layout="constrained")
-    levelset.plots.attack(found, figure.subplots())
+    levelset.plots.attack(result, figure.subplots())
     write_whole(path, lambda part: figure.savefig(part, format="png", dpi=150))
     return {"picture": str(path)}

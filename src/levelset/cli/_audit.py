@@ -21,7 +21,7 @@ else:
     _FILES = (Path(levelset.__file__).parent / "auditing" / "_measures").glob("_[a-z]*.py")
     Measure = Literal[tuple(sorted(path.stem[1:] for path in _FILES))]
 
-__all__ = ["Audit"]
+__all__ = ["AuditCommand"]
 
 # Pictures of class frequencies: the most noise, in ranges of an input's values (as in Bell 2023,
 # figure 9), at how many noises, and how many copies are shown.
@@ -31,7 +31,7 @@ DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audit(Common):
+class AuditCommand(Common):
     """Measure a classifier's decision boundary around each input, and write a report.
 
     Writes to OUT: report.html (open it in a browser), summary.json, manifest.json, and a row an

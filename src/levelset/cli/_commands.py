@@ -11,28 +11,22 @@ from typing import Any
 
 __all__ = ["COMMANDS", "command_class", "first_lines"]
 
-COMMANDS = {
-    "audit": "Audit",
-    "train": "Train",
-    "attack": "Attack",
-    "reconstruct": "Reconstruct",
-    "demo": "Demo",
-}
-"""The class of each command, in `levelset.cli._NAME`."""
+COMMANDS = ("audit", "train", "attack", "reconstruct", "demo")
+"""The commands: `NameCommand` in `levelset.cli._name` is the class of each."""
 
 
 def command_class(name: str) -> Any:
     """Import the class of a command: a dataclass of its options with a method `run`."""
-    return getattr(import_module(f"levelset.cli._{name}"), COMMANDS[name])
+    return getattr(import_module(f"levelset.cli._{name}"), f"{name.capitalize()}Command")
 
 
 def first_lines() -> dict[str, str]:
     """Return the first line of each command's docstring, by parsing its file."""
-    return {name: _first_line(name, kind) for name, kind in COMMANDS.items()}
+    return {name: _first_line(name) for name in COMMANDS}
 
 
-def _first_line(name: str, kind: str) -> str:
+def _first_line(name: str) -> str:
     source = Path(__file__).with_name(f"_{name}.py").read_text(encoding="utf-8")
     classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
-    text = next(ast.get_docstring(node) for node in classes if node.name == kind)
+    text = next(ast.get_docstring(node) for node in classes if node.name.endswith("Command"))
     return (text or "").partition("\n")[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from levelset.datasets import Images
     from levelset.training._loop import Loss
 
-__all__ = ["Demo", "input_margin"]
+__all__ = ["DemoCommand", "input_margin"]
 
 RADIUS = 1.0
 EPOCHS = 20
@@ -41,7 +41,7 @@ def input_margin(model: "nn.Module", points: "Tensor", labels: "Tensor") -> "Ten
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo(Common):
+class DemoCommand(Common):
     """Show the library at work: train a small network twice on real handwritten digits.
 
     Once with cross-entropy, once with a loss that pushes the decision boundary away from the

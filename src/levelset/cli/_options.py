@@ -53,7 +53,7 @@ class Common:
 
     def command(self) -> str:
         """Return the words of this command, without options that have their default values."""
-        words = ["levelset", type(self).__name__.lower()]
+        words = ["levelset", type(self).__name__.removesuffix("Command").lower()]
         for one in fields(self):
             value = getattr(self, one.name)
             if value != one.default and one.name not in ("resume", "json"):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from levelset.datasets import PointCloud
     from levelset.reconstruction import Fast, Mesh, Paper
 
-__all__ = ["Reconstruct"]
+__all__ = ["ReconstructCommand"]
 
 MESHES = (".ply", ".obj", ".stl", ".glb")
 CURVES = (".ply", ".obj", ".svg")
@@ -27,7 +27,7 @@ Summary: TypeAlias = dict[str, int | float | str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruct(Common):
+class ReconstructCommand(Common):
     """Turn raw points of a scan, without normals, into a surface or a curve.
 
     Writes a mesh in the units and at the place of the scan. Several scans, or a folder of them,

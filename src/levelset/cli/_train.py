@@ -10,11 +10,11 @@ from levelset.cli._progress import bar, log
 from levelset.cli._threads import choose_threads
 from levelset.cli._words import check_name, count
 
-__all__ = ["Train"]
+__all__ = ["TrainCommand"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Common):
+class TrainCommand(Common):
     """Train a classifier on labelled images.
 
     Writes to OUT: weights.safetensors, history.json, and a checkpoint after each epoch. Press

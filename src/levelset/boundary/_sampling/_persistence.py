@@ -207,6 +207,8 @@ def persistence(
     References:
         - B. Bell, "Neighborhoods of Adversarial Examples", dissertation draft 2023: definition
           4.2, algorithm 1.
+        - J. Cohen, E. Rosenfeld, J. Z. Kolter, "Certified adversarial robustness via randomized
+          smoothing", ICML 2019: the certified radius.
     """
     _check(points, gamma, method, tolerance, max_sigma, confidence)
     check_noise("persistence", noise)
