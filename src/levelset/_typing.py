@@ -7,14 +7,19 @@ plain tensors; the tests check the shapes through jaxtyping's import hook.
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = [
+    "Booleans",
     "Bounds",
     "Counts",
     "Field",
     "FieldLabels",
+    "Floats",
+    "Integers",
     "Labels",
     "Logits",
     "Mask",
@@ -24,6 +29,7 @@ __all__ = [
     "PerPoint",
     "Points",
     "Progress",
+    "Singles",
 ]
 
 Points: TypeAlias = Float[Tensor, "n *d"]
@@ -32,6 +38,12 @@ Logits: TypeAlias = Float[Tensor, "n k"]
 Mask: TypeAlias = Bool[Tensor, " n"]
 Counts: TypeAlias = Int[Tensor, " n"]
 Labels: TypeAlias = Integer[Tensor, " n"]
+
+Floats: TypeAlias = NDArray[np.float64]
+"""Arrays of NumPy, in double precision; with `Singles`, `Integers` and `Booleans` beside it."""
+Singles: TypeAlias = NDArray[np.float32]
+Integers: TypeAlias = NDArray[np.int64]
+Booleans: TypeAlias = NDArray[np.bool_]
 
 # The last word of each tells `_tools.arguments` how to read such an argument.
 Norm: TypeAlias = Annotated[Any, "norm"]

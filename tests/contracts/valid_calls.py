@@ -290,11 +290,11 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "losses.reconstruction": lambda: (
             losses.reconstruction,
             {"field": shapes.Sphere(), "attached": points(), "levels": torch.zeros(4),
-             "cloud": losses.PointTree(points()), "on_data": points(), "weight": 1.0},
+             "cloud": reconstruction.PointTree(points()), "on_data": points(), "weight": 1.0},
         ),
-        "losses.PointTree": lambda: (losses.PointTree, {"points": points()}),
-        "losses.PointTree.distances": lambda: (
-            losses.PointTree(points()).distances, {"points": points()}
+        "reconstruction.PointTree": lambda: (reconstruction.PointTree, {"points": points()}),
+        "reconstruction.PointTree.distances": lambda: (
+            reconstruction.PointTree(points()).distances, {"points": points()}
         ),
         "training.cross_entropy": lambda: (
             training.cross_entropy, {"model": model(), "points": points(), "labels": labels()}

@@ -4,7 +4,8 @@ from torch import nn
 
 from levelset import Newton, Projection, attach, project
 from levelset.errors import DataError, FieldError, ParameterError, ShapeError
-from levelset.losses import PointTree, reconstruction
+from levelset.losses import reconstruction
+from levelset.reconstruction import PointTree
 from levelset.shapes import Circle, Sphere
 
 

@@ -1,16 +1,41 @@
-"""One random stream a point: what a point draws depends on the seed and its number, no more."""
+"""Random numbers from one seed: a stream a point, and a stream for what draws globally."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Streams", "draw_seed"]
+__all__ = ["Streams", "draw_seed", "mixed_seed", "private_stream"]
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
     """Return a seed by one draw of `generator`, or of torch's global one."""
     device = "cpu" if generator is None else generator.device
     return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+
+
+def mixed_seed(seed: int, stream: int) -> int:
+    """Return the seed of one of many independent streams."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+
+
+@contextmanager
+def private_stream(device: torch.device, seed: int, stream: int) -> Iterator[None]:
+    """Let torch's global generators give a stream of their own meanwhile, then put them back.
+
+    Layers such as Dropout, and torch's initialisations, draw from the global generators and from
+    nothing else. Each (`seed`, `stream`) gives one and the same sequence.
+    """
+    mixed = mixed_seed(seed, stream)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(mixed)
+        for one in devices:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(mixed)
+        yield
 
 
 class Streams:

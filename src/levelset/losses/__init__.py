@@ -1,7 +1,6 @@
 """Losses that shape level sets: each returns a scalar, the mean over the inputs or samples."""
 
 from levelset.losses._curvature import curvature
-from levelset.losses._point_tree import Nearest, PointTree
 from levelset.losses._reconstruction import reconstruction
 
-__all__ = ["Nearest", "PointTree", "curvature", "reconstruction"]
+__all__ = ["curvature", "reconstruction"]

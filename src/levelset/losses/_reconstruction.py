@@ -8,9 +8,9 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_points
+from levelset._tools.point_tree import PointTree
 from levelset._typing import Field, PerPoint, Points
 from levelset.errors import FieldError, ParameterError, ShapeError
-from levelset.losses._point_tree import PointTree
 
 __all__ = ["reconstruction"]
 
@@ -67,7 +67,8 @@ def reconstruction(
     Example:
         >>> import torch
         >>> from levelset import Projection, attach, project
-        >>> from levelset.losses import PointTree, reconstruction
+        >>> from levelset.losses import reconstruction
+        >>> from levelset.reconstruction import PointTree
         >>> cloud = torch.nn.functional.normalize(torch.randn(50, 3), dim=1)
         >>> network = torch.nn.Sequential(
         ...     torch.nn.Linear(3, 9), torch.nn.Tanh(), torch.nn.Linear(9, 1)

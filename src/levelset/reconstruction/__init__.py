@@ -1,5 +1,6 @@
 """Surfaces and curves from raw point clouds."""
 
+from levelset._tools.point_tree import Nearest, PointTree
 from levelset.reconstruction._curves._curve import Curve, curve
 from levelset.reconstruction._curves._field import CurveField
 from levelset.reconstruction._curves._polylines import Polylines
@@ -21,7 +22,9 @@ __all__ = [
     "Fast",
     "Mesh",
     "Metrics",
+    "Nearest",
     "Paper",
+    "PointTree",
     "Polylines",
     "Step",
     "Surface",

@@ -5,23 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, optim
 
-from levelset._tools.files import write_whole
+from levelset._tools.arguments import checked
+from levelset._tools.files import (
+    checksum,
+    make_folder,
+    remove_leftovers,
+    write_json,
+    write_whole,
+)
+from levelset._tools.random import draw_seed
+from levelset._tools.results import Result
 from levelset.errors import RunError
-from levelset.training._data import checksum
+from levelset.training._history import History
 
-__all__ = [
-    "Checkpoint",
-    "Epoch",
-    "Settings",
-    "read_checkpoint",
-    "restore",
-    "save_weights",
-    "snapshot",
-]
+__all__ = ["Checkpoint", "Epoch", "Settings", "Store"]
 
 Epoch: TypeAlias = tuple[float, float, float | None, float]
 """Loss, accuracy on the batches, accuracy on held-out points or none, seconds."""
@@ -32,15 +34,16 @@ Settings: TypeAlias = dict[str, int | float | str | None]
 _FORMAT = 1
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """All that a training needs to go on as if it had never stopped.
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(Result):
+    """All that a training needs to go on as if it had never stopped, on the CPU.
 
     Attributes:
         settings: What was asked for, and fingerprints of data and model: the same on resuming.
         seed: Of all random numbers of the run; an epoch's own follow from it and its index.
         epochs: The epochs done.
-        tensors: State of the model (`model.*`) and moments of the optimiser (`optimizer.*`).
+        tensors: State of the model (`model.*`), moments of the optimiser (`optimizer.*`), and
+            whatever else a training has, by names of its own.
     """
 
     settings: Settings
@@ -48,63 +51,151 @@ class Checkpoint:
     epochs: tuple[Epoch, ...]
     tensors: dict[str, Tensor]
 
-    def write(self, path: Path) -> None:
+    def summary(self) -> dict[str, int | float]:
+        """Return how far the training is, and how much is kept, ready for JSON."""
+        numbers = sum(tensor.numel() for tensor in self.tensors.values())
+        return {"epochs": len(self.epochs), "tensors": len(self.tensors), "numbers": numbers}
+
+    @classmethod
+    @checked
+    def of(
+        cls,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        *,
+        settings: Settings,
+        seed: int,
+        epochs: tuple[Epoch, ...] = (),
+        more: dict[str, Tensor] | None = None,
+    ) -> "Checkpoint":
+        """Return copies of the state of a model and its optimiser, and of other tensors."""
+        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+        return cls(settings, seed, epochs, _copied(tensors | (more or {})))
+
+    @classmethod
+    @checked
+    def read(cls, path: str | Path) -> "Checkpoint":
+        """Return the checkpoint in a file.
+
+        Raises:
+            RunError: If the file is damaged, or is no checkpoint of this version.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise _damaged(path, str(error)) from error
+        text = metadata.get("training", "")
+        if metadata.get("sha256") != checksum(text, tensors):
+            raise _damaged(path, "its content does not match its own checksum")
+        head = json.loads(text)
+        if head.pop("format") != _FORMAT:
+            raise _damaged(path, "it was written by another version of levelset")
+        epochs = tuple(tuple(epoch) for epoch in head["epochs"])
+        return cls(head["settings"], head["seed"], epochs, tensors)
+
+    @checked
+    def write(self, path: str | Path) -> None:
         """Write the checkpoint as one safetensors file, in place of the one before."""
         head = {k: v for k, v in vars(self).items() if k != "tensors"} | {"format": _FORMAT}
         text = json.dumps(head, allow_nan=False)
         metadata = {"training": text, "sha256": checksum(text, self.tensors)}
-        _write(path, self.tensors, metadata)
+        _write(Path(path), self.tensors, metadata)
+
+    @checked
+    def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        """Put model and optimiser into this state, bit for bit."""
+        weights = {}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in self.tensors.items():
+            part, _, key = name.partition(".")
+            if part == "model":
+                weights[key] = tensor
+            elif part == "optimizer":
+                index, _, key = key.partition(".")
+                state.setdefault(int(index), {})[key] = tensor
+        model.load_state_dict(weights)
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def snapshot(model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies of the state of a model and its optimiser, on the CPU, by name."""
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-    return _copied(tensors)
+@dataclass(frozen=True)
+class Store:
+    """A folder with the checkpoint, and at the end the weights, of one training.
 
-
-def restore(tensors: dict[str, Tensor], model: nn.Module, optimizer: optim.Optimizer) -> None:
-    """Put a snapshot back, bit for bit."""
-    weights = {}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        if part == "model":
-            weights[rest] = tensor
-        else:
-            index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-    model.load_state_dict(weights)
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the state of a model as a safetensors file, whole."""
-    _write(path, _copied(model.state_dict()), None)
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the checkpoint in a file.
-
-    Raises:
-        RunError: If the file is damaged, or is no checkpoint of this version.
+    Attributes:
+        folder: Made if it is not there.
+        settings: What was asked for; a run is resumed with the same only.
+        model: What is trained.
+        optimizer: What trains it.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, str(error)) from error
-    text = metadata.get("training", "")
-    if metadata.get("sha256") != checksum(text, tensors):
-        raise _damaged(path, "its content does not match its own checksum")
-    head = json.loads(text)
-    if head.pop("format") != _FORMAT:
-        raise _damaged(path, "it was written by another version of levelset")
-    epochs = tuple(tuple(epoch) for epoch in head["epochs"])
-    return Checkpoint(head["settings"], head["seed"], epochs, tensors)
+
+    folder: Path
+    settings: Settings
+    model: nn.Module
+    optimizer: optim.Optimizer
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def begin(
+        self, generator: torch.Generator | None, *, resume: bool
+    ) -> tuple[int, tuple[Epoch, ...]]:
+        """Return the seed and the epochs done; on resuming, put model and optimiser back.
+
+        The checkpoint before the first epoch makes a run that is stopped within it start over from
+        the same weights and seed.
+
+        Raises:
+            RunError: If there is a run and it shall not be resumed, or cannot be.
+        """
+        make_folder(self.folder)
+        remove_leftovers(self.folder)
+        if not self._checkpoint.exists():
+            seed = draw_seed(generator)
+            self.keep(seed, ())
+            return seed, ()
+        if not resume:
+            message = (
+                f"train: {self.folder} holds a training already. Give `resume=True` to go on with "
+                "it, or choose another `out`."
+            )
+            raise RunError(message)
+        checkpoint = Checkpoint.read(self._checkpoint)
+        self._refuse_others(checkpoint, None if generator is None else draw_seed(generator))
+        checkpoint.restore(self.model, self.optimizer)
+        return checkpoint.seed, checkpoint.epochs
+
+    def keep(self, seed: int, epochs: tuple[Epoch, ...]) -> None:
+        """Write the checkpoint after these epochs."""
+        state = Checkpoint.of(
+            self.model, self.optimizer, settings=self.settings, seed=seed, epochs=epochs
+        )
+        state.write(self._checkpoint)
+
+    def finish(self, history: History) -> None:
+        """Write the weights, and the history as JSON."""
+        _write(self.folder / "weights.safetensors", _copied(self.model.state_dict()), None)
+        write_json(self.folder / "history.json", history.columns())
+
+    def _refuse_others(self, checkpoint: Checkpoint, seed: int | None) -> None:
+        differing = [
+            f"`{name}` was {checkpoint.settings.get(name)!r} and is now {value!r}"
+            for name, value in self.settings.items()
+            if checkpoint.settings.get(name) != value
+        ]
+        if seed is not None and seed != checkpoint.seed:
+            differing.append("`generator` gives another seed")
+        if differing:
+            message = (
+                f"train: the training in {self.folder} cannot be resumed: {'; '.join(differing)}. "
+                "Give what was given before, or choose another `out`."
+            )
+            raise RunError(message)
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None) -> None:
@@ -118,7 +209,7 @@ def _copied(tensors: dict[str, Any]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
 
 
-def _damaged(path: Path, reason: str) -> RunError:
+def _damaged(path: str | Path, reason: str) -> RunError:
     message = (
         f"train: the checkpoint {path} cannot be believed: {reason}. "
         "Delete it to train from the start, or choose another `out`."

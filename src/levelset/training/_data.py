@@ -1,17 +1,16 @@
 """What can be trained on, checked before the first step, and recognised when a run is resumed."""
 
-import hashlib
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor, nn
 
 from levelset._tools.checks import check_finite, check_labels, check_points, check_same_rows
 from levelset._tools.evaluation import Evaluator
+from levelset._tools.files import checksum
 from levelset._tools.modes import frozen
 from levelset.errors import DataError, FieldError, ShapeError
 
-__all__ = ["Examples", "check_examples", "checksum", "fingerprint"]
+__all__ = ["Examples", "check_examples", "fingerprint"]
 
 
 @runtime_checkable
@@ -66,14 +65,3 @@ def check_examples(model: nn.Module, data: Examples, name: str) -> None:
 def fingerprint(data: Examples) -> str:
     """Return 16 hexadecimal digits that change with any point or label, or with their order."""
     return checksum("", {"points": data.points, "labels": data.labels})[:16]
-
-
-def checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of a text and of name, shape, dtype and every byte of the tensors."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()

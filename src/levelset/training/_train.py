@@ -1,5 +1,7 @@
 """Training a classifier: what a user calls."""
 
+import functools
+import hashlib
 import math
 import time
 from pathlib import Path
@@ -16,15 +18,14 @@ from levelset._tools.checks import (
     check_labels,
     check_positive,
 )
+from levelset._tools.random import draw_seed, private_stream
 from levelset._typing import Labels, Points, Progress
 from levelset.errors import ParameterError
-from levelset.training._checkpoint import Epoch, Settings
+from levelset.training._checkpoint import Epoch, Settings, Store
 from levelset.training._data import Examples, check_examples, fingerprint
 from levelset.training._history import History
 from levelset.training._loop import Loop, Loss, in_training, share_right
-from levelset.training._randomness import draw_seed, private_stream
 from levelset.training._schedule import Schedule, check_schedule
-from levelset.training._store import Store, describe_loss, describe_model
 
 __all__ = ["cross_entropy", "train"]
 
@@ -189,8 +190,8 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
 def _identity(model: nn.Module, loss: Loss, data: Examples, held_out: Examples | None) -> Settings:
     """Return what tells one training from another, beside its options."""
     return {
-        "loss": describe_loss(loss),
-        "model": describe_model(model),
+        "loss": _describe_loss(loss),
+        "model": _describe_model(model),
         "data": fingerprint(data),
         "held_out": None if held_out is None else fingerprint(held_out),
     }
@@ -206,3 +207,20 @@ def _check_options(
         raise ParameterError(message)
     check_schedule(schedule)
     check_batch_size("train", batch_size)
+
+
+def _describe_model(model: nn.Module) -> str:
+    """Return the kind and size of a model, and a hash of the names and shapes of its state."""
+    state = {k: (tuple(v.shape), str(v.dtype)) for k, v in model.state_dict().items()}
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    digest = hashlib.sha256(repr((state, trained)).encode()).hexdigest()[:8]
+    size = sum(p.numel() for p in model.parameters())
+    return f"{type(model).__name__} with {size} parameters, layout {digest}"
+
+
+def _describe_loss(loss: Loss) -> str:
+    """Return the name of a loss, with its options where it is a `functools.partial`."""
+    if isinstance(loss, functools.partial):
+        options = [repr(a) for a in loss.args] + [f"{k}={v!r}" for k, v in loss.keywords.items()]
+        return f"{_describe_loss(loss.func)}({', '.join(options)})"
+    return getattr(loss, "__qualname__", type(loss).__qualname__)

@@ -16,10 +16,10 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.point_tree import PointTree
 from levelset._tools.results import Result
 from levelset._typing import Field, Points
 from levelset.errors import DataError
-from levelset.losses import PointTree
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._point_to_mesh import distance_to_mesh
 from levelset.reconstruction._meshes._sampling import sample_surface

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from levelset._tools.random import mixed_seed, private_stream
 from levelset.networks import fc_1, fc_2
-from levelset.training._randomness import private_stream
 
 __all__ = ["as_sphere", "paper_network", "stream"]
 
@@ -17,8 +16,7 @@ _RADIUS = 0.5  # of the sphere that a surface's network begins as
 
 def stream(seed: int, epoch: int) -> torch.Generator:
     """Return the generator of one epoch of a training."""
-    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed_seed(seed, epoch))
 
 
 def paper_network(points: Tensor, curve: bool, seed: int) -> nn.Module:

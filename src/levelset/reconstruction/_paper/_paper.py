@@ -13,24 +13,17 @@ from torch import Tensor, nn, optim
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_instance
-from levelset._tools.files import make_folder
+from levelset._tools.files import checksum, make_folder
+from levelset._tools.point_tree import PointTree
 from levelset._tools.random import draw_seed
 from levelset._typing import Points
 from levelset.errors import NotConvergedError, ParameterError, RunError
-from levelset.losses import PointTree, reconstruction
+from levelset.losses import reconstruction
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._paper._follow import follow
 from levelset.reconstruction._paper._network import paper_network, stream
 from levelset.reconstruction._settings import Paper
-from levelset.training._checkpoint import (
-    Checkpoint,
-    Epoch,
-    Settings,
-    read_checkpoint,
-    restore,
-    snapshot,
-)
-from levelset.training._data import checksum
+from levelset.training import Checkpoint
 
 __all__ = ["train_paper"]
 
@@ -121,7 +114,7 @@ class _Trainer:
             values = network(points[:1])
         self.equations = 1 if values.dim() == 1 else values.shape[1]
         self.zero = points[:0]
-        self.epochs: tuple[Epoch, ...] = ()
+        self.epochs: tuple[tuple[float, float, float | None, float], ...] = ()
         self.file: Path | None = None
         self.turn = 0
 
@@ -226,9 +219,12 @@ class _Trainer:
 
     def _keep(self, file: Path) -> None:
         """Write the checkpoint."""
-        tensors = snapshot(self.network, self.optimizer)
-        tensors |= {"samples.zero": self.zero.cpu(), "samples.turn": torch.tensor(self.turn)}
-        Checkpoint(self._identity(), self.seed, self.epochs, tensors).write(file)
+        checkpoint = Checkpoint.of(
+            self.network, self.optimizer,
+            settings=self._identity(), seed=self.seed, epochs=self.epochs,
+            more={"samples.zero": self.zero, "samples.turn": torch.tensor(self.turn)},
+        )  # fmt: skip
+        checkpoint.write(file)
 
     def take_up(self, file: Path, resume: bool) -> None:
         """Keep checkpoints in a file, and go on from the one there, if it shall be."""
@@ -241,21 +237,21 @@ class _Trainer:
                 "go on with it, or choose another `out`."
             )
             raise RunError(message)
-        found = read_checkpoint(file)
+        checkpoint = Checkpoint.read(file)
         mine = self._identity()
-        differing = [name for name in mine if found.settings.get(name) != mine[name]]
+        differing = [name for name in mine if checkpoint.settings.get(name) != mine[name]]
         if differing:
             message = (
                 f"train_paper: the training in {file.parent} was of another "
                 f"{', '.join(differing)}. Give what was given before, or choose another `out`."
             )
             raise RunError(message)
-        self.zero = found.tensors.pop("samples.zero").to(self.points)
-        self.turn = int(found.tensors.pop("samples.turn"))
-        restore(found.tensors, self.network, self.optimizer)
-        self.seed, self.epochs = found.seed, found.epochs
+        self.zero = checkpoint.tensors["samples.zero"].to(self.points)
+        self.turn = int(checkpoint.tensors["samples.turn"])
+        checkpoint.restore(self.network, self.optimizer)
+        self.seed, self.epochs = checkpoint.seed, checkpoint.epochs
 
-    def _identity(self) -> Settings:
+    def _identity(self) -> dict[str, int | float | str | None]:
         options = {k: str(v) for k, v in asdict(self.settings).items() if k != "seconds"}
         state = {name: tuple(p.shape) for name, p in self.network.state_dict().items()}
         return {

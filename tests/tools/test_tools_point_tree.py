@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from levelset.errors import DataError, ShapeError
-from levelset.losses import PointTree
+from levelset.reconstruction import PointTree
 
 
 def test_distances_are_those_of_all_pairs(noise):

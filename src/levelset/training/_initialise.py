@@ -1,40 +1,14 @@
-"""Random numbers of a training: from one seed, apart from torch's global generator."""
+"""Initial weights, drawn from a generator of the caller's."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import numpy as np
 import torch
 from torch import nn
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_instance
+from levelset._tools.random import draw_seed, private_stream
 from levelset.errors import ParameterError
 
-__all__ = ["draw_seed", "initialise", "private_stream"]
-
-
-def draw_seed(generator: torch.Generator | None) -> int:
-    """Return a seed by one draw of `generator`, or of torch's global one."""
-    device = "cpu" if generator is None else generator.device
-    return int(torch.randint(2**63 - 1, (), generator=generator, device=device))
-
-
-@contextmanager
-def private_stream(device: torch.device, seed: int, stream: int) -> Iterator[None]:
-    """Let torch's global generators give a stream of their own meanwhile, then put them back.
-
-    Layers such as Dropout, and torch's initialisations, draw from the global generators and from
-    nothing else. Each (`seed`, `stream`) gives one and the same sequence.
-    """
-    mixed = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(mixed)
-        for one in devices:
-            with torch.cuda.device(one):
-                torch.cuda.manual_seed(mixed)
-        yield
+__all__ = ["initialise"]
 
 
 @checked

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from levelset._tools.random import draw_seed, private_stream
 from levelset.errors import ParameterError
 from levelset.networks import digits, fc_2, resnet18_cifar
 from levelset.training import initialise
-from levelset.training._randomness import draw_seed, private_stream
 
 CPU = torch.device("cpu")
 

@@ -1,1 +1,0 @@
-"""Telling perturbed inputs by scores of the boundary around them."""
