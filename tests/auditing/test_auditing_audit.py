@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from levelset import Classifier, audit
-from levelset.auditing import _parts
+from levelset.auditing import _run
 from levelset.auditing._measures import MEASURES
 from levelset.auditing._measures._persistence import ADVERSARIAL, PERSISTENCE
 from levelset.boundary import ATTACKS, distance
@@ -312,7 +312,7 @@ def test_a_full_disk_leaves_only_whole_parts(
 ) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     audit(model, points, labels, effort="quick", out=whole)
-    calls, write = [], _parts.pq.write_table
+    calls, write = [], _run.pq.write_table
 
     def full(table: object, path: Path) -> None:
         calls.append(path)
@@ -321,7 +321,7 @@ def test_a_full_disk_leaves_only_whole_parts(
             raise OSError(28, os.strerror(28))
         write(table, path)
 
-    monkeypatch.setattr(_parts.pq, "write_table", full)
+    monkeypatch.setattr(_run.pq, "write_table", full)
     with pytest.raises(RunError, match=r"No space left on device.*free space or choose another"):
         audit(model, points, labels, effort="quick", out=run)
     monkeypatch.undo()

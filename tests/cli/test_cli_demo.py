@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from levelset.cli import main
-from levelset.cli._knot import scan_of_a_knot
+from levelset.cli._demo import scan_of_a_knot
 from levelset.datasets import read_points
 from levelset.reconstruction import Mesh
 

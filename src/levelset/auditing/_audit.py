@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +15,19 @@ from levelset._tools.checks import (
     check_finite,
     check_points,
 )
+from levelset._tools.cost import operations
 from levelset._tools.files import write_json
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._search._problem import box_of
-from levelset.auditing._answers import first_answers
-from levelset.auditing._manifest import identity, manifest, start_run
-from levelset.auditing._measure import Measured, Settings
+from levelset.auditing._answers import answers, first_answers
+from levelset.auditing._measure import Measure, Measured, Part, Settings
 from levelset.auditing._measures import MEASURES, declared, measures_of
 from levelset.auditing._measures._curvature import SmoothingChoice
-from levelset.auditing._parts import Parts
+from levelset.auditing._plan import Meter, cut, expected_seconds
 from levelset.auditing._result import Audit
-from levelset.auditing._work import Work
+from levelset.auditing._run import Parts, identity, manifest, start_run
 from levelset.boundary import Effort
 from levelset.errors import DataError, ParameterError
 from levelset.fields import Classifier
@@ -222,3 +222,74 @@ def _options(
         "bounds": [torch.as_tensor(low).tolist(), torch.as_tensor(high).tolist()],
         "classes": list(classes),
     }
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that is measured, and on what: cut into parts, of which those on disk are not measured.
+
+    Attributes:
+        model: In evaluation mode.
+        points: The inputs, `(n, *d)`.
+        labels: Their classes, `(n,)`.
+        logits: What the model answers on them.
+        measures: What to measure, in order.
+        settings: How.
+        progress: Told the inputs done and their number.
+    """
+
+    model: Model
+    points: Tensor
+    labels: Tensor
+    logits: Tensor
+    measures: tuple[Measure, ...]
+    settings: Settings
+    progress: Progress | None
+
+    def run(self, store: Parts | None) -> list[Measured]:
+        """Return all parts in order, each read or else measured and written."""
+        seconds = self._seconds()
+        whole = sum(seconds[m.name] for m in self.measures if m.limit is None)
+        cuts = cut(len(self.points), self.points[0].numel(), whole)
+        found: list[Measured | None] = [None] * len(cuts)
+        if store is not None:
+            store.refuse_strays(len(cuts))
+            found = [store.read(k, self.points[rows]) for k, rows in enumerate(cuts)]
+        meter = Meter(self.progress, self._rows(0, len(self.points)), seconds)
+        for rows, part in zip(cuts, found, strict=True):
+            if part is not None:
+                meter.skip(self._rows(rows.start, rows.stop))
+        meter.tell()
+        parts = []
+        for number, (rows, part) in enumerate(zip(cuts, found, strict=True)):
+            parts.append(self._measure(rows, meter) if part is None else part)
+            if part is None and store is not None:
+                store.write(number, self.points[rows], parts[-1])
+        return parts
+
+    def _measure(self, rows: slice, meter: Meter) -> Measured:
+        points, labels = self.points[rows], self.labels[rows]
+        index = torch.arange(rows.start, rows.stop, device=points.device)
+        measured = Measured(answers(self.logits[rows], labels, index))
+        counts = self._rows(rows.start, rows.stop)
+        for measure in self.measures:
+            report = meter.watch(measure.name, counts[measure.name])
+            part = Part(self.model, points, labels, rows.start, self.settings, measured, report)
+            found = measure.measure(part)
+            report(1.0)
+            measured.columns.update(found.columns)
+            measured.witnesses.update(found.witnesses)
+        return measured
+
+    def _seconds(self) -> dict[str, float]:
+        """Return the seconds expected of each measure for one input."""
+        points, size = self.points, self.points[0].numel()
+        count, device = operations(self.model, points), points.device.type
+        return {
+            measure.name: expected_seconds(measure.evaluations(self.settings, size), count, device)
+            for measure in self.measures
+        }
+
+    def _rows(self, start: int, stop: int) -> dict[str, int]:
+        """Return how many inputs from `start` to `stop` each measure is made of."""
+        return {measure.name: measure.rows(start, stop) for measure in self.measures}

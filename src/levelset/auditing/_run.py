@@ -1,27 +1,34 @@
-"""What a run was made of, so that a resume goes on with the same, and a reader can repeat it."""
+"""The folder of a run: its manifest, by which a resume is the same run, and its parts."""
 
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
-from levelset._tools.files import make_folder, remove_leftovers, write_json
+from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
 from levelset._tools.modes import modules_of
+from levelset._tools.norms import norm_name
 from levelset._typing import Model
+from levelset.auditing._measure import Column, Measured
 from levelset.errors import RunError
 
 __all__ = [
+    "Parts",
     "add_notes",
-    "fingerprint",
     "identity",
     "manifest",
-    "model_fingerprint",
     "start_run",
 ]
 
@@ -29,9 +36,11 @@ __all__ = [
 _FREE = {"device", "machine", "torch", "python"}
 # What is said about a run, and plays no part in it.
 _NOTES = {"command", "date", "threads"}
+_KEY = b"levelset"
+_FOLDERS = {"measurements": ".parquet", "witnesses": ".safetensors"}
 
 
-def fingerprint(*tensors: Tensor) -> str:
+def _fingerprint(*tensors: Tensor) -> str:
     """Return a short hash of values, shapes and dtypes."""
     digest = hashlib.sha256()
     for tensor in tensors:
@@ -41,7 +50,7 @@ def fingerprint(*tensors: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_fingerprint(model: Model) -> str:
+def _model_fingerprint(model: Model) -> str:
     """Return a short hash of a model's weights and buffers, and of what its modules are."""
     digest = hashlib.sha256()
     for root in modules_of(model):
@@ -49,7 +58,7 @@ def model_fingerprint(model: Model) -> str:
             digest.update(f"{name}:{type(module).__name__}:{module.extra_repr()};".encode())
         tensors = {**dict(root.named_parameters()), **dict(root.named_buffers())}
         for name in sorted(tensors):
-            digest.update(f"{name}:{fingerprint(tensors[name].flatten())};".encode())
+            digest.update(f"{name}:{_fingerprint(tensors[name].flatten())};".encode())
     return digest.hexdigest()[:16]
 
 
@@ -58,8 +67,8 @@ def manifest(
 ) -> dict[str, Any]:
     """Return versions, device, options and hashes, ready for JSON."""
     return {
-        "model": model_fingerprint(model),
-        "data": fingerprint(points.flatten(1), labels),
+        "model": _model_fingerprint(model),
+        "data": _fingerprint(points.flatten(1), labels),
         "options": options,
         "levelset": version("levelset"),
         "torch": str(torch.__version__),
@@ -79,7 +88,7 @@ def start_run(out: Path, content: dict[str, Any], *, resume: bool) -> None:
                 "to go on with it, or another `out`."
             )
             raise RunError(message)
-        _check_same(out, _read(path), content)
+        _check_same(out, _read_manifest(path), content)
     make_folder(out / "measurements")
     make_folder(out / "witnesses")
     for folder in (out, out / "measurements", out / "witnesses"):
@@ -101,14 +110,14 @@ def add_notes(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
         out: The folder of the run.
         notes: Of `command`, `date` and `threads`.
     """
-    content = _read(out / "manifest.json")
+    content = _read_manifest(out / "manifest.json")
     written = {**notes, **content}
     if written != content:
         write_json(out / "manifest.json", written)
     return written
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -142,3 +151,112 @@ def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in content.items() if k not in _FREE | _NOTES | {"options"}}
     return {**kept, **json.loads(json.dumps(content["options"]))}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one run.
+
+    A part carries the identity of its run, its number, and a checksum of its columns (names,
+    order, types, values), inputs and witnesses. One that does not match is measured again.
+
+    Attributes:
+        out: The folder of the run.
+        run: What tells this run from others.
+        norms: For which norms there are witnesses.
+        declared: The columns that a part may have, by name.
+    """
+
+    out: Path
+    run: str
+    norms: tuple[float, ...]
+    declared: Mapping[str, Column]
+
+    def write(self, number: int, points: Tensor, measured: Measured) -> None:
+        """Write inputs and witnesses, then the table; the table is what says the part is done."""
+        tensors = {"inputs": points.detach().cpu().contiguous()}
+        for norm, witness in measured.witnesses.items():
+            tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
+        content = save(tensors)
+        write_whole(self._path("witnesses", number), lambda partial: partial.write_bytes(content))
+        columns = [(self.declared[name], values) for name, values in measured.columns.items()]
+        arrays = [_written(column, values) for column, values in columns]
+        fields = [_field(column, a.type) for (column, _), a in zip(columns, arrays, strict=True)]
+        seal = {_KEY: self._seal(number, measured.columns, tensors)}
+        rows = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=seal))
+        write_whole(
+            self._path("measurements", number), lambda partial: pq.write_table(rows, partial)
+        )
+
+    def read(self, number: int, points: Tensor) -> Measured | None:
+        """Return a part if it is whole, unchanged, and of these inputs; else `None`."""
+        try:
+            table = pq.ParquetFile(self._path("measurements", number)).read()
+            tensors = load_file(self._path("witnesses", number))
+            columns = {
+                name: _read(self.declared[name], column)
+                for name, column in zip(table.column_names, table.columns, strict=True)
+            }
+        except (OSError, pa.ArrowException, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+        seal = (table.schema.metadata or {}).get(_KEY)
+        if seal != self._seal(number, columns, tensors):
+            return None
+        if not torch.equal(tensors["inputs"], points.detach().cpu()):
+            return None
+        return Measured(columns, {p: tensors[f"witness_{norm_name(p)}"] for p in self.norms})
+
+    def refuse_strays(self, count: int) -> None:
+        """Refuse a folder with parts that are none of `count`: its table would hold their rows.
+
+        Raises:
+            RunError: If there is one; the message names it.
+        """
+        for folder, suffix in _FOLDERS.items():
+            ours = {self._path(folder, number) for number in range(count)}
+            for path in sorted((self.out / folder).glob(f"*{suffix}")):
+                if path not in ours and not path.name.startswith("."):
+                    message = (
+                        f"audit: {path} is no part of this run, which has {count}. Remove it, or "
+                        "choose another `out`."
+                    )
+                    raise RunError(message)
+
+    def _path(self, folder: str, number: int) -> Path:
+        return self.out / folder / f"part-{number:05d}{_FOLDERS[folder]}"
+
+    def _seal(
+        self, number: int, columns: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    ) -> bytes:
+        """Return the metadata of a part: its run, its number and a checksum of its content."""
+        digest = hashlib.sha256()
+        for name, column in [*columns.items(), *sorted(tensors.items())]:
+            digest.update(f"{name}:{_fingerprint(column)};".encode())
+        content = {"run": self.run, "part": number, "sha256": digest.hexdigest()}
+        return json.dumps(content).encode()
+
+
+def _field(column: Column, kind: pa.DataType) -> pa.Field:
+    """Return the heading of a column on disk, with what it means and its unit."""
+    metadata = {"meaning": column.meaning, "unit": column.unit}
+    return pa.field(column.name, kind, metadata={k: text for k, text in metadata.items() if text})
+
+
+def _written(column: Column, values: Tensor) -> pa.Array:
+    """Return values as they stand on disk, where words are spelt."""
+    if column.kind == "word":
+        return pa.array(column.spelt(values), pa.string())
+    flat = pa.array(values.cpu().numpy().ravel())
+    if column.kind != "numbers":
+        return flat
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _read(column: Column, values: pa.ChunkedArray) -> Tensor:
+    """Return values as they stand in memory, where words are numbers."""
+    if column.kind == "word":
+        return column.numbers(values.to_pylist())
+    size = values.type.list_size if column.kind == "numbers" else 1
+    flat = values.combine_chunks().flatten() if column.kind == "numbers" else values
+    read = torch.from_numpy(flat.to_numpy(zero_copy_only=False).copy())
+    return read.view(len(values), size) if column.kind == "numbers" else read

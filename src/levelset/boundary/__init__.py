@@ -2,7 +2,6 @@
 
 from levelset.boundary import detect
 from levelset.boundary._cross_section import CrossSection, cross_section
-from levelset.boundary._detection._detector import Detection, Detector
 from levelset.boundary._distance import Distance, distance
 from levelset.boundary._ensemble import ATTACKS, Effort
 from levelset.boundary._sampling._class_frequencies import class_frequencies
@@ -17,6 +16,7 @@ from levelset.boundary._second_order._gaussian import GaussianSmoothing
 from levelset.boundary._second_order._loss_curvature import LossCurvature, loss_curvature
 from levelset.boundary._second_order._normal_curvature import normal_curvature
 from levelset.boundary._second_order._surrogate import SoftplusSurrogate
+from levelset.boundary.detect._detector import Detection, Detector
 
 __all__ = [
     "ATTACKS",

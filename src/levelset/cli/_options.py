@@ -66,7 +66,7 @@ class Common:
         import torch
 
         notes = {"command": self.command(), "date": date, "threads": torch.get_num_threads()}
-        levelset.auditing._manifest.add_notes(run, notes)
+        levelset.auditing._run.add_notes(run, notes)
 
     def generator(self) -> "torch.Generator":
         """Return the one generator of the run."""

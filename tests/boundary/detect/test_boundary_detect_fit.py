@@ -6,7 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from levelset._tools.random import draw_seed
-from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate
+from levelset.boundary.detect._fit import choices, logistic
+from levelset.boundary.detect._roc import Roc, most_accurate
 from levelset.errors import DataError, ParameterError
 
 

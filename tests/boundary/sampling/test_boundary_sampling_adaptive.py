@@ -6,7 +6,7 @@ import torch
 from scipy.stats import beta, norm
 
 from levelset.boundary import persistence
-from levelset.boundary._sampling._certificate import certified_radius, rivals
+from levelset.boundary._sampling._adaptive import certified_radius, rivals
 from levelset.boundary._sampling._noise import Noise
 from levelset.boundary._sampling._votes import Task, Voter
 from levelset.shapes import Orthant

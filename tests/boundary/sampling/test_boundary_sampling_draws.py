@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from levelset.boundary import persistence
-from levelset.boundary._sampling._budget import check_draws, check_spent
+from levelset.boundary._sampling._persistence import check_draws, check_spent
 from levelset.errors import ParameterError, PrecisionWarning
 from levelset.shapes import Orthant
 

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from levelset._tools.convolutions import LinearConvolutions
+from levelset.boundary._second_order._hessian import LinearConvolutions
 
 
 def held(module):

@@ -3,19 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri
+import torch
+from scipy.special import betaincinv, ndtri
 
-from levelset.boundary._sampling._certificate import certified_radius, rivals
+from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
 from levelset.boundary._sampling._locate import Search, cast, locate, sharpen
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter, Votes
 
-__all__ = ["probit"]
+__all__ = ["certified_radius", "probit", "rivals"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 _ROUNDS = 60
 # The share of the draws of a round that goes to either side, where they tell the slope, and how
@@ -49,7 +47,7 @@ _CLOSING_PROBITS, _CLOSING_ABOVE = (1.0, 1.5), 64
 _LONGEST_MOVE = 0.7
 
 
-def probit(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
+def probit(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
     """Estimate the persistence of the points `rows`, all of them advancing together.
 
     Each round doubles the draws at most, puts four fifths of them at the present estimate and the
@@ -78,9 +76,9 @@ def probit(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
 class _Plan:
     """Directions of the next round for the points still going, `(m,)` each."""
 
-    centre: Rows
-    arm: Rows
-    last: NDArray[np.bool_]
+    centre: Integers
+    arm: Integers
+    last: Booleans
 
 
 class _Rounds:
@@ -91,7 +89,7 @@ class _Rounds:
         n = len(search.rows)
         # The rest is for the certificate.
         self.most = int(policy.most / (1.0 + _LEAST_CERTIFIED))
-        self.going: Rows = np.flatnonzero(search.crossed)
+        self.going: Integers = np.flatnonzero(search.crossed)
         self.going = self.going[search.room(self.going, self.most) > 0]
         self.quantile = float(ndtri(1.0 - 0.5 * LAST_LOOK * (1.0 - policy.confidence)))
         self.error = np.full(n, np.inf)
@@ -202,7 +200,7 @@ class _Rounds:
         spread = np.clip(_ARM_PROBITS / slope / fit.unit, _ARM_LEAST, most)
         self.spread[going] = fit.unit * spread
 
-    def _certify(self, going: Rows, centre: Array, votes: Votes, last: NDArray[np.bool_]) -> None:
+    def _certify(self, going: Integers, centre: Floats, votes: Votes, last: Booleans) -> None:
         """Use the round that was planned to be the last: its noise is fixed before its draws."""
         wanted = last & ~self.certified[going]
         rows = self.search.rows[going]
@@ -218,7 +216,7 @@ class _Rounds:
         """Return how rarely an end that the outer draws set may be wrong."""
         return 0.5 * (1.0 - LAST_LOOK) * (1.0 - self.policy.confidence)
 
-    def _ends(self) -> tuple[Array, Array]:
+    def _ends(self) -> tuple[Floats, Floats]:
         """Return ends of the intervals: the model's, or where it sets none, the outer draws'."""
         search = self.search
         low, high = outer_ends(
@@ -227,7 +225,7 @@ class _Rounds:
         low = np.where(np.isfinite(self.low), self.low, low)
         return low, np.where(np.isfinite(self.high), self.high, high)
 
-    def _widened(self, low: Array, high: Array) -> tuple[Array, Array]:
+    def _widened(self, low: Floats, high: Floats) -> tuple[Floats, Floats]:
         """Return ends that do not rest on the model alone where the transition is sharp.
 
         There the tolerance leaves room for ends that are true of any share that falls: those that
@@ -258,3 +256,57 @@ class _Rounds:
         short = ~found & (search.room(np.arange(len(at)), self.most) == 0)
         error = np.where(found, self.error, np.where(short, np.inf, np.nan))
         return Estimate(sigma, error, low, high, found, self.rival, self.radius, self.smoothing)
+
+
+def certified_radius(
+    voter: Voter, rows: Integers, sigma: Floats, votes: Votes, confidence: float
+) -> Floats:
+    r"""Return the L2 radius within which the smoothed classifier keeps the class, `(n,)`.
+
+    The smoothed classifier answers the class that most of $N(x, \sigma^2 I)$ gets. If at least
+    $p > 1/2$ of it gets class y, it answers y everywhere within $\sigma \Phi^{-1}(p)$. Here y is
+    the class of the point itself, fixed before any draw, and p a lower bound of the share
+    (one-sided Clopper-Pearson): the radius is 0 where p is not above a half.
+
+    Only one copy of each pair counts, for those are independent.
+
+    Args:
+        voter: Who voted; knows the class of each point.
+        rows: The points, one a task, `(n,)`.
+        sigma: Their noise, `(n,)`, chosen before these draws.
+        votes: The draws.
+        confidence: Probability that the radius holds.
+
+    References:
+        - J. Cohen, E. Rosenfeld, J. Z. Kolter, "Certified Adversarial Robustness via Randomized
+          Smoothing", ICML 2019: theorem 1 and the function CERTIFY.
+    """
+    own = voter.classes[torch.from_numpy(rows).to(voter.classes.device)]
+    kept = (votes.plus == own[votes.task]).long()
+    hits = torch.bincount(votes.task, weights=kept.double(), minlength=len(rows)).cpu().numpy()
+    total = torch.bincount(votes.task, minlength=len(rows)).cpu().numpy()
+    tail = betaincinv(np.maximum(hits, 1.0), total - hits + 1.0, 1.0 - confidence)
+    share = np.where(hits > 0, tail, 0.0)
+    return np.where(share > 0.5, sigma * ndtri(np.maximum(share, 0.5)), 0.0)
+
+
+def rivals(voter: Voter, rows: Integers, votes: Votes) -> tuple[Integers, Integers]:
+    """Return the class that most copies of each point go over to, `(n,)`, and how many copies.
+
+    Args:
+        voter: Who voted.
+        rows: The points, one a task, `(n,)`.
+        votes: The draws.
+    """
+    own = voter.classes[torch.from_numpy(rows).to(voter.classes.device)]
+    labels = torch.cat([votes.plus, votes.minus])
+    task = torch.cat([votes.task, votes.task])
+    other = labels != own[task]
+    names, label = torch.unique(labels[other], return_inverse=True)
+    rival, most = np.full(len(rows), -1), np.zeros(len(rows), dtype=np.int64)
+    if len(names):
+        cells = torch.bincount(task[other] * len(names) + label, minlength=len(rows) * len(names))
+        counts, place = cells.view(len(rows), len(names)).max(1)
+        most = counts.cpu().numpy()
+        rival = np.where(most > 0, names[place].cpu().numpy(), -1)
+    return rival, most

@@ -1,9 +1,9 @@
 """The paper's algorithm 1, word for word, for many points side by side: the reference."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
 from levelset.boundary._sampling._locate import Search, cast
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
@@ -11,8 +11,6 @@ from levelset.boundary._sampling._votes import Voter
 
 __all__ = ["bracketing"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 _MAX_STEPS = 30
 _FIRST_MIN, _FIRST_MAX = 0.5, 1.5
@@ -20,7 +18,7 @@ _FIRST_MIN, _FIRST_MAX = 0.5, 1.5
 _LEAST = 2.0**-40
 
 
-def bracketing(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
+def bracketing(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
     """Find the persistence of the points `rows` by doubling, halving and bisecting.
 
     `policy.tolerance` is the paper's `precision`. The ends of the bracket and the comparisons are
@@ -46,7 +44,7 @@ class _Bracket:
     def __init__(self, voter: Voter, search: Search, policy: Policy) -> None:
         self.voter, self.search, self.policy = voter, search, policy
 
-    def find(self, low: Array, high: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def find(self, low: Floats, high: Floats) -> tuple[Booleans, Booleans]:
         """RANGEFINDER: halve and double, in place, until gamma lies between the shares."""
         gamma, everyone = self.policy.gamma, np.arange(len(low))
         first, second = self.share(everyone, low), self.share(everyone, high)
@@ -61,7 +59,7 @@ class _Bracket:
             high[up] = np.minimum(2.0 * high[up], self.policy.max_sigma[up])
             second[up] = self.share(up, high)
 
-    def bisect(self, low: Array, high: Array, going: Rows) -> tuple[Array, NDArray[np.bool_]]:
+    def bisect(self, low: Floats, high: Floats, going: Integers) -> tuple[Floats, Booleans]:
         """BRACKETING: halve the bracket, in place, until a share is within the precision."""
         sigma, solved = np.full(len(low), np.nan), np.zeros(len(low), bool)
         for _ in range(_MAX_STEPS - 1):
@@ -78,7 +76,7 @@ class _Bracket:
             going = going[~near]
         return sigma, solved
 
-    def share(self, going: Rows, sigma: Array) -> Array:
+    def share(self, going: Integers, sigma: Floats) -> Floats:
         """COMPUTE_PERSISTENCE: the share of fresh draws that keep the class."""
         if not len(going):
             return np.zeros(0)
@@ -88,7 +86,7 @@ class _Bracket:
 
 
 def _estimate(
-    search: Search, policy: Policy, sigma: Array, low: Array, solved: NDArray[np.bool_]
+    search: Search, policy: Policy, sigma: Floats, low: Floats, solved: Booleans
 ) -> Estimate:
     both = search.stable & search.crossed
     n = len(sigma)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
+
+from levelset._typing import Booleans, Floats, Integers
 
 __all__ = ["LAST_LOOK", "Estimate", "Policy"]
 
-Array = NDArray[np.float64]
 
 # How much of the error that the confidence allows goes to the last look; the rest is for having
 # looked before, which decided when to stop.
@@ -34,9 +34,9 @@ class Policy:
     tolerance: float
     confidence: float
     most: int
-    start: Array
-    least: Array
-    max_sigma: Array
+    start: Floats
+    least: Floats
+    max_sigma: Floats
     tell: Callable[[int], None]
 
 
@@ -56,15 +56,15 @@ class Estimate:
         reentry: Share of the checked rays that leave the class more than once; NaN if unchecked.
     """
 
-    sigma: Array
-    error: Array
-    low: Array
-    high: Array
-    found: NDArray[np.bool_]
-    rival: NDArray[np.int64]
-    certified: Array = field(default_factory=lambda: np.zeros(0))
-    certified_sigma: Array = field(default_factory=lambda: np.zeros(0))
-    reentry: Array = field(default_factory=lambda: np.zeros(0))
+    sigma: Floats
+    error: Floats
+    low: Floats
+    high: Floats
+    found: Booleans
+    rival: Integers
+    certified: Floats = field(default_factory=lambda: np.zeros(0))
+    certified_sigma: Floats = field(default_factory=lambda: np.zeros(0))
+    reentry: Floats = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         """Fill in what was not made."""

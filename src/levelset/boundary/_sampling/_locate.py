@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import bdtr, bdtrc, ndtri
 
+from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import Policy
 from levelset.boundary._sampling._probit import STEEP, Draws
 from levelset.boundary._sampling._votes import Task, Voter, Votes
 
 __all__ = ["Search", "cast", "locate", "sharpen"]
 
-Rows = NDArray[np.int64]
-Mask = NDArray[np.bool_]
-Array = NDArray[np.float64]
 
 # A level is looked at again if draws of the share asked for would show so few this rarely.
 _DOUBT = 0.02
@@ -47,16 +44,16 @@ class Search:
         unit: Width of the transition in log sigma, `(n,)`: 1, or less where it is sharp.
     """
 
-    rows: Rows
+    rows: Integers
     draws: Draws
-    log_sigma: Array
-    crossed: Mask
-    stable: Mask
-    few: Rows
-    unit: Array
+    log_sigma: Floats
+    crossed: Booleans
+    stable: Booleans
+    few: Integers
+    unit: Floats
 
     @classmethod
-    def of(cls, rows: Rows, *, sides: int) -> "Search":
+    def of(cls, rows: Integers, *, sides: int) -> "Search":
         """Return the state before any draw."""
         n = len(rows)
         return cls(
@@ -64,13 +61,15 @@ class Search:
             stable=np.zeros(n, bool), few=np.zeros(n, dtype=np.int64), unit=np.ones(n),
         )  # fmt: skip
 
-    def room(self, places: Rows, most: int) -> Rows:
+    def room(self, places: Integers, most: int) -> Integers:
         """Return how many more directions these points may draw, of `most` evaluations."""
         left = most - 1 - self.draws.total[places].sum(1)  # one was the point's own
         return np.maximum(left // self.draws.sides, 0).astype(np.int64)
 
 
-def cast(voter: Voter, search: Search, places: Rows, log_sigma: Array, directions: Rows) -> Votes:
+def cast(
+    voter: Voter, search: Search, places: Integers, log_sigma: Floats, directions: Integers
+) -> Votes:
     """Draw for the points at `places` in the search, and enter what was found."""
     held = np.flatnonzero(directions > 0)
     places, log_sigma, directions = places[held], log_sigma[held], directions[held]
@@ -85,7 +84,7 @@ def cast(voter: Voter, search: Search, places: Rows, log_sigma: Array, direction
     return votes
 
 
-def locate(voter: Voter, rows: Rows, policy: Policy) -> Search:
+def locate(voter: Voter, rows: Integers, policy: Policy) -> Search:
     """Go up in noise from far below until the share is below `policy.gamma` beyond doubt.
 
     The way is upwards because persistence is the *first* noise that unsettles the class; a dip of
@@ -119,7 +118,7 @@ def locate(voter: Voter, rows: Rows, policy: Policy) -> Search:
     return search
 
 
-def _descend(voter: Voter, search: Search, sigma: Array, policy: Policy) -> None:
+def _descend(voter: Voter, search: Search, sigma: Floats, policy: Policy) -> None:
     going = np.arange(len(sigma))
     while len(going):
         kept, total = _look(voter, search, going, sigma, policy)
@@ -134,8 +133,8 @@ def _descend(voter: Voter, search: Search, sigma: Array, policy: Policy) -> None
 
 
 def _look(
-    voter: Voter, search: Search, going: Rows, sigma: Array, policy: Policy, times: int = 1
-) -> tuple[Array, NDArray[np.int64]]:
+    voter: Voter, search: Search, going: Integers, sigma: Floats, policy: Policy, times: int = 1
+) -> tuple[Floats, Integers]:
     """Return how many copies kept the class at one more level, or the same, and of how many."""
     sides = search.draws.sides
     least = max(_LEAST_DIRECTIONS * 2 // sides, int(np.ceil(4.0 / (policy.gamma * sides))))
@@ -147,11 +146,11 @@ def _look(
 def _confirm(
     voter: Voter,
     search: Search,
-    places: Rows,
-    sigma: Array,
+    places: Integers,
+    sigma: Floats,
     policy: Policy,
-    first: tuple[Array, Rows],
-) -> tuple[Mask, Mask]:
+    first: tuple[Floats, Integers],
+) -> tuple[Booleans, Booleans]:
     """Return whether the share of points that kept few copies is below beyond doubt, or above.
 
     Look by look, each with as many draws as all before it: those close to the share take most, and
@@ -210,7 +209,7 @@ def sharpen(voter: Voter, search: Search, policy: Policy) -> None:
     search.log_sigma[search.crossed] = 0.5 * (low + high)[search.crossed]
 
 
-def _steps(voter: Voter, search: Search, policy: Policy) -> tuple[Array, Array]:
+def _steps(voter: Voter, search: Search, policy: Policy) -> tuple[Floats, Floats]:
     """Return the ends, in log sigma, of the step within which the share of each point falls.
 
     That is the step up to the first level that looked below. But if it falls steeply later, that
@@ -227,7 +226,7 @@ def _steps(voter: Voter, search: Search, policy: Policy) -> tuple[Array, Array]:
     return low, high
 
 
-def _fall(search: Search, going: Rows, low: Array, high: Array) -> Array:
+def _fall(search: Search, going: Integers, low: Floats, high: Floats) -> Floats:
     """Return by how much the probit of the share falls from one level to another, about."""
     probits = []
     for level in (low, high):
@@ -236,7 +235,7 @@ def _fall(search: Search, going: Rows, low: Array, high: Array) -> Array:
     return probits[0] - probits[1]
 
 
-def _counts(search: Search, going: Rows, level: Array) -> tuple[Array, Rows]:
+def _counts(search: Search, going: Integers, level: Floats) -> tuple[Floats, Integers]:
     """Return how many copies kept their class at a level, and of how many."""
     here = np.abs(search.draws.log_sigma[going] - level[going, None]) < _SAME
     kept, total = search.draws.kept[going], search.draws.total[going]

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, chdtrc, ndtr, ndtri
 
+from levelset._typing import Booleans, Floats, Integers
+
 __all__ = ["STEEP", "Draws", "Fit", "fit_quantile", "outer_ends"]
 
-Array = NDArray[np.float64]
 
 _STEPS, _FARTHEST = 12, 6.0
 # Windows in log sigma, tried in turn until the model fits the draws inside.
@@ -53,10 +54,10 @@ class Draws:
         sides: Copies a direction, 1 or 2.
     """
 
-    log_sigma: Array
-    none: Array
-    one: Array
-    both: Array
+    log_sigma: Floats
+    none: Floats
+    one: Floats
+    both: Floats
     sides: int
 
     @classmethod
@@ -65,7 +66,7 @@ class Draws:
         none, one, both, log_sigma = np.zeros((4, rows, 0))
         return cls(log_sigma, none, one, both, sides)
 
-    def append(self, rows: NDArray[np.int64], log_sigma: Array, counts: Array) -> None:
+    def append(self, rows: Integers, log_sigma: Floats, counts: Floats) -> None:
         """Add a batch `(m,)` with counts of none, one and both `(m, 3)` for the points `rows`."""
         column = np.zeros((4, len(self.log_sigma), 1))
         column[0, rows, 0] = log_sigma
@@ -75,16 +76,16 @@ class Draws:
             setattr(self, name, np.concatenate([getattr(self, name), new], axis=1))
 
     @property
-    def total(self) -> Array:
+    def total(self) -> Floats:
         """Return how many copies were classified, `(n, t)`."""
         return self.sides * (self.none + self.one + self.both)
 
     @property
-    def kept(self) -> Array:
+    def kept(self) -> Floats:
         """Return how many of them kept the class, `(n, t)`."""
         return self.one + 2.0 * self.both if self.sides == 2 else self.one
 
-    def __getitem__(self, rows: NDArray[np.int64]) -> "Draws":
+    def __getitem__(self, rows: Integers) -> "Draws":
         """Return the draws of some points."""
         return Draws(
             self.log_sigma[rows], self.none[rows], self.one[rows], self.both[rows], self.sides
@@ -105,17 +106,17 @@ class Fit:
         unit: Width of the transition in log sigma: 1, or less where it is sharp.
     """
 
-    log_sigma: Array
-    error: Array
-    low: Array
-    high: Array
-    slope: Array
-    bent: NDArray[np.bool_]
-    unit: Array
+    log_sigma: Floats
+    error: Floats
+    low: Floats
+    high: Floats
+    slope: Floats
+    bent: Booleans
+    unit: Floats
 
 
 def fit_quantile(
-    draws: Draws, start: Array, gamma: float, quantile: float, unit: Array | None = None
+    draws: Draws, start: Floats, gamma: float, quantile: float, unit: Floats | None = None
 ) -> Fit:
     """Fit the share near `start`, `(n,)`, and find where it is `gamma`.
 
@@ -140,7 +141,7 @@ def fit_quantile(
     return fit
 
 
-def _fit_windows(draws: Draws, start: Array, gamma: float, quantile: float, unit: Array) -> Fit:
+def _fit_windows(draws: Draws, start: Floats, gamma: float, quantile: float, unit: Floats) -> Fit:
     """Fit in the widest window, and in narrower ones where the model is wrong."""
     found = _fit(draws, start, gamma, quantile, np.full(len(start), _WINDOWS[0]), unit)
     for window in _WINDOWS[1:]:
@@ -156,7 +157,7 @@ def _fit_windows(draws: Draws, start: Array, gamma: float, quantile: float, unit
 
 
 def _fit(
-    draws: Draws, start: Array, gamma: float, quantile: float, window: Array, unit: Array
+    draws: Draws, start: Floats, gamma: float, quantile: float, window: Floats, unit: Floats
 ) -> tuple[NDArray[Any], ...]:
     u = (draws.log_sigma - start[:, None]) / unit[:, None]
     inside = (np.abs(u) <= window[:, None]) & (draws.total > 0)
@@ -174,7 +175,7 @@ def _fit(
     )  # fmt: skip
 
 
-def _maximise(powers: Array, total: Array, kept: Array, level: float) -> tuple[Array, Array]:
+def _maximise(powers: Floats, total: Floats, kept: Floats, level: float) -> tuple[Floats, Floats]:
     """Return the coefficients `(n, 3)` of greatest likelihood, and their information."""
     mean = np.tile([level, _SLOPE, 0.0], (len(powers), 1))
     beta = mean.copy()
@@ -198,7 +199,7 @@ def _maximise(powers: Array, total: Array, kept: Array, level: float) -> tuple[A
     return beta, information
 
 
-def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array, unit: Array) -> Array:
+def _dispersion(draws: Draws, inside: Booleans, share: Floats, unit: Floats) -> Floats:
     """Return the variance of a count relative to the binomial one: 1 + correlation in pairs."""
     if draws.sides == 1:
         return np.ones(len(share))
@@ -216,7 +217,7 @@ def _dispersion(draws: Draws, inside: NDArray[np.bool_], share: Array, unit: Arr
     return np.clip(1.0 + correlation + doubt, 0.25, 2.0)
 
 
-def _chance(total: Array, kept: Array, share: Array, spread: Array) -> Array:
+def _chance(total: Floats, kept: Floats, share: Floats, spread: Floats) -> Floats:
     """Return how rarely draws contradict a right model by so much: Pearson's chi-squared test."""
     expected = total * share * (1.0 - share)
     known = expected > 1.0
@@ -226,8 +227,8 @@ def _chance(total: Array, kept: Array, share: Array, spread: Array) -> Array:
 
 
 def _invert(
-    beta: Array, covariance: Array, gamma: float, quantile: float, window: Array
-) -> tuple[Array, Array, Array, Array, Array]:
+    beta: Floats, covariance: Floats, gamma: float, quantile: float, window: Floats
+) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Return where the modelled share is `gamma`: root, error, low, high, slope.
 
     The interval holds every u at which the model's own band includes `gamma` (Fieller's method,
@@ -251,7 +252,7 @@ def _invert(
     return root, error, low, high, slope
 
 
-def _crossing(u: Array, above: Array, window: Array) -> Array:
+def _crossing(u: Floats, above: Floats, window: Floats) -> Floats:
     """Return the downward crossing of zero nearest to 0, or the end that it lies beyond."""
     falls = (above[:, :-1] > 0) & (above[:, 1:] <= 0)
     middle = 0.5 * (u[:, :-1] + u[:, 1:])
@@ -264,7 +265,7 @@ def _crossing(u: Array, above: Array, window: Array) -> Array:
     return np.where(falls.any(1), at, ends)
 
 
-def _edge(u: Array, inside: Array, root: Array, sign: int) -> Array:
+def _edge(u: Floats, inside: Floats, root: Floats, sign: int) -> Floats:
     """Return where, going outward from the root, the band leaves the level; infinity if nowhere."""
     outward = sign * (u - root[:, None]) > 0
     out = outward & (inside <= 0)
@@ -279,8 +280,8 @@ def _edge(u: Array, inside: Array, root: Array, sign: int) -> Array:
 
 
 def outer_ends(
-    draws: Draws, log_sigma: Array, gamma: float, tail: float, unit: Array, apart: float = _APART
-) -> tuple[Array, Array]:
+    draws: Draws, log_sigma: Floats, gamma: float, tail: float, unit: Floats, apart: float = _APART
+) -> tuple[Floats, Floats]:
     """Return ends of the interval that the draws far from the estimate set, `(n,)` each.
 
     Where the share falls all the way, one at a level is below `gamma` only if it is at all levels
@@ -305,7 +306,7 @@ def outer_ends(
     return log_sigma - unit * low, log_sigma + unit * high
 
 
-def _outer_end(u: Array, hits: Array, total: Array, share: float, tail: float) -> Array:
+def _outer_end(u: Floats, hits: Floats, total: Floats, share: float, tail: float) -> Floats:
     """Return the nearest level from which on the hits are too many for the share, or infinity."""
     if not u.shape[1]:
         return np.full(len(u), np.inf)

@@ -2,17 +2,15 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import bdtrik, ndtri
 
+from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import Estimate, Policy
 from levelset.boundary._sampling._locate import locate
 from levelset.boundary._sampling._votes import Voter
 
 __all__ = ["quickselect"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 _FIRST_DIRECTIONS = 512
 # Evaluations that a direction takes in all, about.
@@ -25,7 +23,7 @@ _CHECKED = 64
 _BEFORE, _AFTER = (0.33, 0.67), (1.25, 1.6, 2.0)
 
 
-def quickselect(voter: Voter, rows: Rows, policy: Policy) -> Estimate:
+def quickselect(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
     r"""Find the persistence of the points `rows` from the exit radii of fixed directions.
 
     If every ray from x leaves the class once, at $R(z) z$, the share at noise $\sigma$ is that of
@@ -83,7 +81,7 @@ class _Rays:
             self.inside = np.append(self.inside, np.zeros(new))
             self.outside = np.append(self.outside, np.full(new, np.inf))
 
-    def unknown(self, radius: float) -> Rows:
+    def unknown(self, radius: float) -> Integers:
         """Return the directions of which it is not known whether they are in or out."""
         return np.flatnonzero((self.inside < radius) & (self.outside > radius))
 
@@ -93,7 +91,7 @@ class _Rays:
 
 
 def _solve(
-    voter: Voter, rays: list[_Rays], guess: Array, policy: Policy, found: Estimate, held: Rows
+    voter: Voter, rays: list[_Rays], guess: Floats, policy: Policy, found: Estimate, held: Integers
 ) -> None:
     """Find the quantile of every point, with as many directions as its tolerance asks for."""
     quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
@@ -132,7 +130,7 @@ def _solve(
     ]
 
 
-def _ranks(m: Rows, policy: Policy) -> tuple[Array, Array, Array]:
+def _ranks(m: Integers, policy: Policy) -> tuple[Floats, Floats, Floats]:
     """Return how many of m directions are out at the quantile, and at the ends of its interval."""
     tail, out = 0.5 - 0.5 * policy.confidence, 1.0 - policy.gamma
     few = np.floor(bdtrik(tail, m, out)).clip(0)
@@ -141,8 +139,8 @@ def _ranks(m: Rows, policy: Policy) -> tuple[Array, Array, Array]:
 
 
 def _select(
-    voter: Voter, rays: list[_Rays], rank: Array, guess: Array, fine: float
-) -> tuple[Array, Array]:
+    voter: Voter, rays: list[_Rays], rank: Floats, guess: Floats, fine: float
+) -> tuple[Floats, Floats]:
     """Return two radii between which exit number `rank` lies, to the relative width `fine`.
 
     They are further apart where evaluations run out. The first is 0 where that exit lies below the
@@ -173,26 +171,26 @@ def _select(
     return low, high
 
 
-def _between(low: Array, high: Array) -> Array:
+def _between(low: Floats, high: Floats) -> Floats:
     """Return the middle of two radii; 0 or infinity where one of them is."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isinf(high), high, np.sqrt(low * high))
 
 
-def _closed(low: Array, high: Array, fine: float) -> tuple[Array, Array]:
+def _closed(low: Floats, high: Floats, fine: float) -> tuple[Floats, Floats]:
     """Return the middle twice where two radii are as close as was asked for, else the two."""
     middle, narrow = _between(low, high), high <= (1.0 + fine) * low
     return np.where(narrow, middle, low), np.where(narrow, middle, high)
 
 
-def _next_radius(low: Array, high: Array, share: Array) -> Array:
+def _next_radius(low: Floats, high: Floats, share: Floats) -> Floats:
     """Return where to try next: outwards while an end is open, else where the rank is likely."""
     with np.errstate(divide="ignore", invalid="ignore"):
         between = low * (high / low) ** np.clip(share, 0.15, 0.85)
     return np.where(np.isinf(high), _STEP * low, np.where(low == 0, high / _STEP, between))
 
 
-def _try(voter: Voter, rays: list[_Rays], radius: Array) -> NDArray[np.bool_]:
+def _try(voter: Voter, rays: list[_Rays], radius: Floats) -> Booleans:
     """Try each point's unknown directions at its radius, all points in the same batches.
 
     Return for which points: for those whose evaluations suffice.
@@ -211,8 +209,8 @@ def _try(voter: Voter, rays: list[_Rays], radius: Array) -> NDArray[np.bool_]:
 
 
 def _kept(
-    voter: Voter, rays: list[_Rays], which: list[Rows], radii: list[Array]
-) -> list[NDArray[np.bool_]]:
+    voter: Voter, rays: list[_Rays], which: list[Integers], radii: list[Floats]
+) -> list[Booleans]:
     """Return which directions keep the class at which radii."""
     asked = [
         (r.row, r.directions[torch.from_numpy(w).to(r.directions.device)], torch.from_numpy(s))

@@ -7,7 +7,8 @@ References:
       project report: curvature as a score.
 """
 
-from levelset.boundary._detection._detector import Detection, Detector, fit, load
-from levelset.boundary._detection._fit import Roc
+from levelset.boundary.detect._detector import Detection, Detector, load
+from levelset.boundary.detect._fit import fit
+from levelset.boundary.detect._roc import Roc
 
 __all__ = ["Detection", "Detector", "Roc", "fit", "load"]

@@ -1,42 +1,38 @@
 """Telling perturbed inputs from natural ones by the curvature of the boundaries around them."""
 
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from levelset._tools.arguments import checked, checked_as
-from levelset._tools.checks import check_batch_size, check_finite, check_labels, check_whole
-from levelset._tools.random import draw_seed
+from levelset._tools.checks import check_batch_size, check_finite, check_labels
+from levelset._tools.files import make_folder, write_json, write_whole
 from levelset._tools.results import Result, Rows
 from levelset._typing import Counts, Labels, Mask, Model, PerPoint, Points
-from levelset.boundary._detection._detector_file import Held, read, write
-from levelset.boundary._detection._fit import Roc, choices, logistic, most_accurate, roc
-from levelset.boundary._detection._scores import (
+from levelset.boundary._second_order._smoothing import Scale
+from levelset.boundary.detect._roc import Roc
+from levelset.boundary.detect._scores import (
     Features,
     ScoreName,
-    chosen_scores,
     class_scores,
+    count_of,
     features,
-    standardised,
 )
-from levelset.boundary._second_order._differences import CentralDifference
-from levelset.boundary._second_order._gaussian import GaussianSmoothing
-from levelset.boundary._second_order._smoothing import Scale
-from levelset.errors import DataError, FieldError, ParameterError, ShapeError
+from levelset.errors import DataError, FieldError, LevelSetError, ShapeError
 
-__all__ = ["Detection", "Detector", "fit", "load"]
+__all__ = ["Detection", "Detector", "load"]
 
-# The two finer scales see the kinks of the network, the ties of its max-pools on an even background
-# among them; the last sees its whole region. The first and the last rank the classes by themselves.
-SCALES: tuple[Scale, ...] = (
-    CentralDifference(0.1),
-    CentralDifference(0.03),
-    GaussianSmoothing(1.0, 200),
-)
+_TENSORS = "detector.safetensors"
+_WORDS = "detector.json"
+# Raised whenever a score or a scale changes its meaning: old weights would judge new numbers.
+_FORMAT = 2
+_NUMBERS = ("threshold", "seed", "area", "area_low", "area_high")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -185,95 +181,6 @@ class Detector(Result):
         write(Path(folder), Held(tensors, numbers, self.scores, self.scales, shape))
 
 
-@checked_as("detect.fit")
-def fit(
-    model: Model,
-    natural: Points,
-    perturbed: Points,
-    *,
-    scores: ScoreName | Sequence[ScoreName] = ("curvature",),
-    scales: Scale | Sequence[Scale] | None = None,
-    originals: Labels | None = None,
-    false_alarms: float | None = None,
-    draws: int = 1000,
-    batch_size: int | None = None,
-    generator: torch.Generator | None = None,
-) -> Detector:
-    r"""Fit a detector of perturbed inputs on labelled examples.
-
-    The score `total_curvature` is the sum over the other classes j of the mean curvature of
-    $F_{ij}$, i the model's answer, one number a scale (see
-    [`class_curvatures`][levelset.boundary.class_curvatures]); `curvature` adds the largest and the
-    smallest over the classes. `distance` is the logarithm of the L2 distance to the boundary,
-    `persistence` that of the noise the class survives. A logistic regression weighs them all.
-    `total_curvature` at one scale is the rule of Alonso and Bonin; the examples decide its side, as
-    on ReLU networks the sign of the shift depends on the scale.
-
-    The class scores, whose largest is the original class, are the mean curvatures of the classes,
-    each scale standardised over the classes of an input and weighed: by a conditional logistic
-    regression on `originals`, or else -1 for the first scale (the rule of the paper, the largest
-    by Goldman's formula as printed) and +1/2 for the last if there are several.
-
-    A detector is no defence. Its score is made of differences of the network's values, and so has a
-    gradient that an attacker who knows the detector can follow; the rates on plain attacks say
-    nothing about such a one. `experiments/evasion.py` is that attacker, to be run on a detector
-    before anything is built on it.
-
-    Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
-        natural: Inputs as they were, `(n, *d)`.
-        perturbed: Perturbed inputs, `(m, *d)`; need not come from the natural ones.
-        scores: `curvature`, `total_curvature`, `distance`, `persistence`, one or some of them.
-        scales: One or some, at which curvature is measured; `None` for `CentralDifference`, 0.1 and
-            0.03, and `GaussianSmoothing(1, 200)`, which suit images with pixels from 0 to 1.
-        originals: What the model answered before each perturbed input was perturbed, `(m,)`.
-        false_alarms: Share of natural inputs that may be flagged, by rank among `natural`; `None`
-            for the threshold with most right answers, both kinds counting the same.
-        draws: Bootstrap samples behind the interval of the area.
-        batch_size: Most points an evaluation; `None` for the number that runs fastest.
-        generator: Draws one number, the seed of all; `None` for torch's global generator.
-
-    Returns:
-        The detector, with its curve on these examples. Judge it on others.
-
-    Raises:
-        DataError: If there are fewer than two inputs of a kind.
-        FieldError: If the model does not return finite logits of two classes or more.
-        ShapeError: If the two kinds differ in shape.
-        ParameterError: If an option is out of range.
-    """
-    _check(natural, perturbed, false_alarms, draws, batch_size)
-    chosen = chosen_scores(scores)
-    used = _scales(scales)
-    seed = draw_seed(generator)
-    kinds = [features(model, part, chosen, used, seed, batch_size) for part in (natural, perturbed)]
-    numbers = torch.cat([kinds[0].numbers, kinds[1].numbers])
-    centre, spread = numbers.mean(0), numbers.std(0)
-    spread = torch.where(spread > 0, spread, 1.0)
-    standard = [(kind.numbers - centre) / spread for kind in kinds]
-    weights = logistic(standard[0], standard[1])
-    values = [numbers @ weights for numbers in standard]
-    curve = roc(values[0], values[1], draws, torch.Generator().manual_seed(seed))
-    if false_alarms is None:
-        threshold = most_accurate(curve)
-    else:
-        threshold = float(values[0].double().quantile(1.0 - false_alarms))
-    return Detector(
-        model=model,
-        scores=chosen,
-        scales=used,
-        centre=centre,
-        spread=spread,
-        weights=weights,
-        threshold=threshold,
-        class_weights=_class_weights(kinds[1], originals, perturbed),
-        roc=curve,
-        seed=seed,
-        classes=kinds[0].curvatures.shape[1],
-        shape=tuple(natural.shape[1:]),
-    )
-
-
 @checked_as("detect.load")
 def load(folder: str | Path, model: Model) -> Detector:
     """Read a detector that was saved, for the model it was fitted on.
@@ -307,53 +214,72 @@ def load(folder: str | Path, model: Model) -> Detector:
     )
 
 
-def _scales(scales: Scale | Sequence[Scale] | None) -> tuple[Scale, ...]:
-    """Return the scales asked for, or the default ones."""
-    if scales is None:
-        return SCALES
-    if isinstance(scales, Scale):
-        return (scales,)
-    if not scales:
-        message = "detect.fit: `scales` must hold at least one smoothing, got none."
-        raise ParameterError(message)
-    return tuple(scales)
+class Held(NamedTuple):
+    """What the files of a detector hold."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, float]
+    scores: tuple[ScoreName, ...]
+    scales: tuple[Scale, ...]
+    shape: tuple[int, ...]
+    """Number of classes, then the axes of one point."""
 
 
-def _class_weights(found: Features, originals: Labels | None, perturbed: Tensor) -> Tensor:
-    count = found.curvatures.shape[2]
-    if originals is None:
-        weights = found.numbers.new_zeros(count)
-        weights[-1] = 0.5
-        weights[0] = -1.0
-        return weights
-    check_labels("detect.fit", originals, perturbed, found.curvatures.shape[1], "originals")
-    moved = found.curvatures[:, :, 0].gather(1, originals.unsqueeze(1))[:, 0].isfinite()
-    if not moved.any():
+def write(folder: Path, held: Held) -> None:
+    """Write a detector into a folder."""
+    make_folder(folder)
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in held.tensors.items()}
+    write_whole(folder / _TENSORS, lambda partial: save_file(kept, partial))
+    words = {
+        "format": _FORMAT,
+        # JSON knows no infinity; a threshold that flags all or none is written as a word.
+        "numbers": {name: repr(value) for name, value in held.numbers.items()},
+        "scores": list(held.scores),
+        "scales": [{"kind": type(scale).__name__, **vars(scale)} for scale in held.scales],
+        "shape": list(held.shape),
+    }
+    write_json(folder / _WORDS, words)
+
+
+def read(folder: Path) -> Held:
+    """Read what `write` wrote.
+
+    Raises:
+        DataError: If the files are missing, damaged, or of another format.
+    """
+    try:
+        words = json.loads((folder / _WORDS).read_text(encoding="utf-8"))
+        if words.get("format") != _FORMAT:
+            message = f"format {words.get('format')}, not {_FORMAT}: fit the detector again"
+            raise ValueError(message)
+        held = _parsed(words, load_file(folder / _TENSORS))
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, LevelSetError,
+    ) as error:  # fmt: skip
         message = (
-            "detect.fit: `originals` must differ from what the model answers now for some of "
-            "`perturbed`, got the same for all. Give attacked inputs that changed class."
+            f"detect.load: `folder` must hold {_TENSORS} and {_WORDS} as Detector.save wrote them, "
+            f"got {folder}: {type(error).__name__}: {error}."
         )
-        raise DataError(message)
-    return choices(standardised(found.curvatures)[moved], originals[moved])
+        raise DataError(message) from error
+    return held
 
 
-def _check(
-    natural: Tensor, perturbed: Tensor, false_alarms: float | None, draws: int,
-    batch_size: int | None,
-) -> None:  # fmt: skip
-    for name, part in (("natural", natural), ("perturbed", perturbed)):
-        check_finite("detect.fit", part, name)
-        if len(part) < 2:
-            message = f"detect.fit: `{name}` must hold at least two inputs, got {len(part)}."
-            raise DataError(message)
-    if natural.shape[1:] != perturbed.shape[1:]:
-        message = (
-            "detect.fit: `perturbed` must have inputs of the shape of `natural`, "
-            f"{tuple(natural.shape[1:])}, got {tuple(perturbed.shape[1:])}."
-        )
-        raise ShapeError(message)
-    check_batch_size("detect.fit", batch_size)
-    check_whole("detect.fit", "draws", draws)
-    if false_alarms is not None and not 0.0 < false_alarms < 1.0:
-        message = f"detect.fit: `false_alarms` must lie between 0 and 1, got {false_alarms}."
-        raise ParameterError(message)
+def _parsed(words: dict[str, Any], tensors: dict[str, Tensor]) -> Held:
+    """Return the parts, each of which must be there and fit the others."""
+    kinds = {kind.__name__: kind for kind in Scale.__subclasses__()}
+    scales = [kinds[given["kind"]](**{k: v for k, v in given.items() if k != "kind"})
+              for given in words["scales"]]  # fmt: skip
+    scores, shape = tuple(words["scores"]), tuple(int(size) for size in words["shape"])
+    numbers = {name: float(words["numbers"][name]) for name in _NUMBERS}
+    numbers["seed"] = int(words["numbers"]["seed"])  # a float would round it
+    if len(shape) < 2:
+        message = f"shape must hold the number of classes and the axes of a point, got {shape}"
+        raise ValueError(message)
+    wide = {name: count_of(scores, len(scales)) for name in ("centre", "spread", "weights")}
+    steps = len(tensors["thresholds"])
+    sizes = {**wide, "class_weights": len(scales), "false_alarms": steps, "hits": steps}
+    for name, size in sizes.items():
+        if tensors[name].shape != (size,):
+            message = f"{name} must hold {size} numbers, got {tuple(tensors[name].shape)}"
+            raise ValueError(message)
+    return Held(tensors, numbers, scores, tuple(scales), shape)
