@@ -4,17 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset._tools.checks import check_points
+from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError, ShapeError
 
 __all__ = ["Cloud", "prepare"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 FEWEST = 50
 FLAT = 1e-4  # standard deviation across a plane or line, in radii, up to which points lie on it
@@ -135,7 +133,7 @@ def _check_count(left: int, given: int) -> None:
         raise DataError(message)
 
 
-def _check_solid(unit: Array) -> None:
+def _check_solid(unit: Floats) -> None:
     """Refuse points on a line, in a plane, or along a curve."""
     spread = np.linalg.svd(unit - unit.mean(0), compute_uv=False) / np.sqrt(len(unit))
     if spread[1] < FLAT:
@@ -160,14 +158,14 @@ def _check_solid(unit: Array) -> None:
         raise DataError(message)
 
 
-def _is_thread(unit: Array) -> bool:
+def _is_thread(unit: Floats) -> bool:
     """Return whether points grow in number like the distance, not like its square."""
     some = unit[:: max(1, len(unit) // 1000)]
     distance, _ = cKDTree(unit).query(some, 33)
     return bool(np.median(distance[:, 32] / distance[:, 8]) > THREAD)
 
 
-def _first_of_each(points: Array) -> Rows:
+def _first_of_each(points: Floats) -> Integers:
     """Return ascending rows of the first of each point."""
     if len(points) == 0:
         return np.zeros(0, dtype=np.int64)
@@ -176,12 +174,12 @@ def _first_of_each(points: Array) -> Rows:
     return np.sort(first)
 
 
-def _strays(points: Array) -> NDArray[np.bool_]:
+def _strays(points: Floats) -> Booleans:
     if len(points) < FEWEST:
         return np.zeros(len(points), dtype=bool)
     distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
     core = np.quantile(distance, CORE)
-    stray: NDArray[np.bool_] = distance > FAR * core
+    stray: Booleans = distance > FAR * core
     if stray.any():
         gap, _ = cKDTree(points).query(points[stray], 6)
         stray[stray] = gap[:, 5] > LONELY * core

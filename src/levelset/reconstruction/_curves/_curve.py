@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
 from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
-from levelset._typing import Points
+from levelset._typing import Floats, Points
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._curves._field import CurveField
 from levelset.reconstruction._curves._fit import fit_curves
@@ -30,7 +29,6 @@ from levelset.reconstruction._settings import Fast, Paper
 
 __all__ = ["Curve", "curve"]
 
-Reals: TypeAlias = NDArray[np.float64]
 
 _DEFAULT = Fast()
 _FEWEST = 10
@@ -176,10 +174,10 @@ def curve(
     )
 
 
-Found: TypeAlias = tuple[nn.Module, list[Reals], list[bool], float, tuple[Step, ...]]
+Found: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...]]
 
 
-def _by_splines(points: Reals, gap: float, closed: bool | None, seed: int, told: Watch) -> Found:
+def _by_splines(points: Floats, gap: float, closed: bool | None, seed: int, told: Watch) -> Found:
     """Return the field and lines of smooth curves through the points in their order."""
     start = time.perf_counter()
     curves = fit_curves(points, gap=gap, closed=closed, random=np.random.default_rng(seed))
@@ -202,7 +200,7 @@ def _by_splines(points: Reals, gap: float, closed: bool | None, seed: int, told:
     return network, lines, [one.closed for one in curves], noise, history
 
 
-def _on_zero(network: nn.Module, smooth: Smooth) -> Reals:
+def _on_zero(network: nn.Module, smooth: Smooth) -> Floats:
     """Return points along a curve, moved onto the zero set of its field."""
     places = smooth.evenly(8 * len(smooth.coefficients))
     found = project(network, torch.from_numpy(smooth.at(places)).float(), tol=1e-6)
@@ -210,7 +208,7 @@ def _on_zero(network: nn.Module, smooth: Smooth) -> Reals:
 
 
 def _by_training(
-    points: Reals, settings: Paper, gap: float, closed: bool | None, seed: int, told: Watch
+    points: Floats, settings: Paper, gap: float, closed: bool | None, seed: int, told: Watch
 ) -> Found:
     """Return the paper's network trained on the points, and what of its zero set is near them."""
     network, steps = train_paper(
@@ -232,25 +230,25 @@ def _by_training(
     return network, lines, rings, noise, steps
 
 
-def _spacing(points: Reals) -> float:
+def _spacing(points: Floats) -> float:
     return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
 
 
 class _Cloud(NamedTuple):
     """Different finite points in their unit frame, and how they came about."""
 
-    points: Reals
+    points: Floats
     centre: Tensor
     scale: float
     finite: Tensor
     row: Tensor
     notes: tuple[str, ...]
 
-    def to_world(self, points: Reals) -> Tensor:
+    def to_world(self, points: Floats) -> Tensor:
         """Return points in the units of the input."""
         return torch.from_numpy(points) * self.scale + self.centre
 
-    def by_row(self, values: Reals) -> Tensor:
+    def by_row(self, values: Floats) -> Tensor:
         """Return the values of the points by the rows of the input, NaN for those dropped."""
         whole = torch.full((len(self.finite),), torch.nan, dtype=torch.float64)
         whole[self.finite] = torch.from_numpy(values)[self.row]

@@ -1,22 +1,18 @@
 """Curves as the zero set of a smooth module: local frames, blended."""
 
-from typing import TypeAlias
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
-from levelset._typing import Points
+from levelset._typing import Floats, Points
 from levelset.errors import ShapeError
 from levelset.reconstruction._curves._smoothing import Smooth
 
 __all__ = ["CurveField"]
 
-Reals: TypeAlias = NDArray[np.float64]
 
 _MOST_ANCHORS = 2_000
 
@@ -87,7 +83,7 @@ def _length(curve: Smooth) -> float:
     return float(np.linalg.norm(np.diff(row, axis=0), axis=1).sum())
 
 
-def _frames(curve: Smooth, count: int) -> tuple[Reals, Reals, Reals, Reals]:
+def _frames(curve: Smooth, count: int) -> tuple[Floats, Floats, Floats, Floats]:
     """Return places `(m, d)`, tangents, normals `(m, d - 1, d)` and bends `(m, d - 1)`."""
     places = curve.evenly(count)
     anchors, speed, second = (curve.at(places, k) for k in range(3))
@@ -101,7 +97,7 @@ def _frames(curve: Smooth, count: int) -> tuple[Reals, Reals, Reals, Reals]:
     return anchors, tangents, normals, np.einsum("mld,md->ml", normals, bend)
 
 
-def _outward(anchors: Reals, tangents: Reals, closed: bool) -> Reals:
+def _outward(anchors: Floats, tangents: Floats, closed: bool) -> Floats:
     """Return the normals to the right, or of a closed curve those outward."""
     normals = np.stack([tangents[:, 1], -tangents[:, 0]], 1)
     x, y = anchors.T
@@ -109,7 +105,7 @@ def _outward(anchors: Reals, tangents: Reals, closed: bool) -> Reals:
     return -normals if closed and area < 0 else normals
 
 
-def _least_turning(anchors: Reals, tangents: Reals, closed: bool) -> Reals:
+def _least_turning(anchors: Floats, tangents: Floats, closed: bool) -> Floats:
     """Return two normals at each anchor, by double reflection; closed frames meet themselves.
 
     References:
@@ -135,6 +131,6 @@ def _least_turning(anchors: Reals, tangents: Reals, closed: bool) -> Reals:
     return np.stack([one, np.cross(tangents, one)], 1)
 
 
-def _mirror(vector: Reals, across: Reals) -> Reals:
+def _mirror(vector: Floats, across: Floats) -> Floats:
     square = float(across @ across)
     return vector - 2.0 * (across @ vector) / square * across if square > 0 else vector

@@ -1,22 +1,18 @@
 """From scattered points to smooth curves: order, assignment, fit."""
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from levelset._typing import Floats
 from levelset.reconstruction._curves._ordering import order_points
 from levelset.reconstruction._curves._paths import Path
 from levelset.reconstruction._curves._smoothing import Smooth, smooth_curve
 
 __all__ = ["fit_curves"]
 
-Reals: TypeAlias = NDArray[np.float64]
-
 
 def fit_curves(
-    points: Reals, *, gap: float, closed: bool | None, random: np.random.Generator
+    points: Floats, *, gap: float, closed: bool | None, random: np.random.Generator
 ) -> list[Smooth]:
     """Return smooth curves through a cloud, longest first.
 
@@ -35,7 +31,7 @@ def fit_curves(
     return [curve for curve in found if curve is not None]
 
 
-def _densely(path: Path) -> Reals:
+def _densely(path: Path) -> Floats:
     """Return the nodes of a path with three more in each step."""
     ring = np.concatenate([path.nodes, path.nodes[:1]]) if path.closed else path.nodes
     shares = np.arange(4)[:, None, None] / 4.0

@@ -1,7 +1,8 @@
 """Straight pieces joined to lines."""
 
 import numpy as np
-from numpy.typing import NDArray
+
+from levelset._typing import Floats, Integers
 
 __all__ = ["join"]
 
@@ -9,9 +10,7 @@ __all__ = ["join"]
 _DOUBLE = 0.05
 
 
-def join(
-    points: NDArray[np.float64], pieces: NDArray[np.int64]
-) -> tuple[list[NDArray[np.float64]], list[bool]]:
+def join(points: Floats, pieces: Integers) -> tuple[list[Floats], list[bool]]:
     """Return the lines that pieces make, longest first, and which of them are closed.
 
     A closed line holds its first point once. Where more than two pieces meet, lines end. Points
@@ -69,7 +68,7 @@ def _walk(
     return chain
 
 
-def _thinned(line: NDArray[np.float64], least: float, closed: bool) -> NDArray[np.float64]:
+def _thinned(line: Floats, least: float, closed: bool) -> Floats:
     """Return the line without points that are closer than `least` to the one kept before."""
     kept = [0]
     for k in range(1, len(line)):

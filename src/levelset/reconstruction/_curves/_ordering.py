@@ -1,18 +1,14 @@
 """The order of scattered points along the curves they lie on."""
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._curves._paths import Path, attached, joined, pieces, touching
 from levelset.reconstruction._curves._tour import short_tour
 
 __all__ = ["order_points"]
 
-Reals: TypeAlias = NDArray[np.float64]
-Integers: TypeAlias = NDArray[np.int64]
 
 # A neighbourhood counts as a piece of a curve when it is so many times longer than it is thick.
 _LONG = 2.5
@@ -28,7 +24,7 @@ _MOST_POINTS = 2_000  # that take part in finding the order
 
 
 def order_points(
-    points: Reals, *, gap: float, closed: bool | None, random: np.random.Generator
+    points: Floats, *, gap: float, closed: bool | None, random: np.random.Generator
 ) -> list[Path]:
     """Return rows of nodes along the curves of a cloud, longest first.
 
@@ -62,7 +58,7 @@ def order_points(
     return sorted(paths, key=lambda path: -path.length)
 
 
-def _thinned(points: Reals) -> tuple[Reals, Reals, float]:
+def _thinned(points: Floats) -> tuple[Floats, Floats, float]:
     """Return points moved onto the lines of their neighbourhoods, directions, and the radius."""
     reach = _reach(points)
     moved, axis = points, points
@@ -76,7 +72,7 @@ def _thinned(points: Reals) -> tuple[Reals, Reals, float]:
     return moved, axis, reach
 
 
-def _reach(points: Reals) -> float:
+def _reach(points: Floats) -> float:
     """Return the radius of neighbourhoods: a few times the noise, and some neighbours at least."""
     n = len(points)
     sizes = np.unique(np.clip(np.round(6 * 1.4 ** np.arange(11)).astype(int), 3, max(n // 4, 3)))
@@ -85,7 +81,7 @@ def _reach(points: Reals) -> float:
                _FEW * float(np.median(far[:, 1])))  # fmt: skip
 
 
-def _thickness(some: Reals, sizes: Integers) -> Reals:
+def _thickness(some: Floats, sizes: Integers) -> Floats:
     """Return the standard deviation across the least neighbourhood longer than it is thick."""
     best, longest = np.zeros(len(some)), np.zeros(len(some))
     searching = np.ones(len(some), bool)
@@ -102,7 +98,7 @@ def _thickness(some: Reals, sizes: Integers) -> Reals:
     return best
 
 
-def _principal(some: Reals, inside: NDArray[np.bool_]) -> tuple[Reals, Reals]:
+def _principal(some: Floats, inside: Booleans) -> tuple[Floats, Floats]:
     """Return the middles and the directions of neighbourhoods."""
     weight = inside / inside.sum(1, keepdims=True)
     middle = np.einsum("nk,nki->ni", weight, some)
@@ -110,7 +106,7 @@ def _principal(some: Reals, inside: NDArray[np.bool_]) -> tuple[Reals, Reals]:
     return middle, np.linalg.eigh(np.einsum("nk,nki,nkj->nij", weight, part, part))[1][:, :, -1]
 
 
-def _apart(points: Reals, least: float) -> Integers:
+def _apart(points: Floats, least: float) -> Integers:
     """Return points no two of which are closer than `least`, such that all are near one."""
     tree = cKDTree(points)
     covered = np.zeros(len(points), bool)

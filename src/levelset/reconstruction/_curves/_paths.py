@@ -1,15 +1,14 @@
 """Rows of nodes along curves: cut at jumps, joined over gaps, made whole where they touch."""
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+
+from levelset._typing import Floats
 
 __all__ = ["Path", "attached", "joined", "pieces", "touching"]
 
-Reals: TypeAlias = NDArray[np.float64]
 
 # The most by which the two ends of a gap may turn together, in radians: a hairpin's and some.
 _TURN = 3.5
@@ -26,7 +25,7 @@ class Path:
         closed: Whether the last is joined to the first.
     """
 
-    nodes: Reals
+    nodes: Floats
     closed: bool
 
     @property
@@ -35,7 +34,7 @@ class Path:
         return float(np.linalg.norm(np.diff(self.nodes, axis=0), axis=1).sum())
 
 
-def pieces(ring: Reals, jump: float) -> list[Path]:
+def pieces(ring: Floats, jump: float) -> list[Path]:
     """Return the rows of nodes between the jumps of a tour; single nodes are left out."""
     steps = np.linalg.norm(np.roll(ring, -1, 0) - ring, axis=1)
     jumps = np.flatnonzero(steps > jump)
@@ -66,7 +65,7 @@ def joined(paths: list[Path], gap: float, step: float, *, loops: bool) -> list[P
 
 def _bridges(
     paths: list[Path], i: int, j: int, gap: float, step: float, loops: bool
-) -> list[tuple[float, int, int, Reals, bool]]:
+) -> list[tuple[float, int, int, Floats, bool]]:
     """Return the ways to join two paths, or one with itself: cost, both rows, nodes, closed."""
     one, other = paths[i].nodes, paths[j].nodes
     if i == j:
@@ -123,7 +122,7 @@ def attached(paths: list[Path], jump: float) -> list[Path] | None:
     return None
 
 
-def _with_hairpin(row: Reals, other: Path, k: int) -> Path:
+def _with_hairpin(row: Floats, other: Path, k: int) -> Path:
     """Return a row that ends at node `k` of another path joined with it."""
     if other.closed:
         ring = np.roll(other.nodes, -k, 0)
@@ -142,7 +141,7 @@ def _opened(path: Path) -> Path:
     return Path(np.roll(path.nodes, -(int(steps.argmax()) + 1), 0), closed=False)
 
 
-def _turn(first: Reals, other: Reals) -> float:
+def _turn(first: Floats, other: Floats) -> float:
     """Return by how much a curve turns over the gap from the end of one row to another's start."""
     bridge = _unit(other[0] - first[-1])
     out = _unit(first[-1] - first[-min(3, len(first))])
@@ -150,6 +149,6 @@ def _turn(first: Reals, other: Reals) -> float:
     return float(np.arccos(np.clip(out @ bridge, -1, 1)) + np.arccos(np.clip(into @ bridge, -1, 1)))
 
 
-def _unit(vector: Reals) -> Reals:
+def _unit(vector: Floats) -> Floats:
     length = np.linalg.norm(vector)
     return np.asarray(vector / length) if length > 0 else vector

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.files import write_whole
 from levelset._tools.results import Result
+from levelset._typing import Floats
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Polylines"]
@@ -169,7 +169,7 @@ def _in_space(points: Tensor) -> Tensor:
     return torch.nn.functional.pad(points, (0, 3 - points.shape[1]))
 
 
-def _flattened(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def _flattened(points: Floats) -> Floats:
     """Return points in the plane: as they are, or along their two principal axes."""
     if points.shape[1] == 2 or len(points) == 0:
         return points[:, :2]

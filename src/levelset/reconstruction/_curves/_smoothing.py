@@ -1,19 +1,17 @@
 """A smooth curve through noisy points: penalised splines, their smoothness chosen by the data."""
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial import cKDTree
 
+from levelset._typing import Floats, Integers
 from levelset.reconstruction._curves._paths import Path
 
 __all__ = ["Smooth", "smooth_curve"]
 
-Reals: TypeAlias = NDArray[np.float64]
 
 _ROUNDS = 6
 _LEAST = 4
@@ -39,13 +37,13 @@ class Smooth:
         errors: Root-mean-square distance of them from the curve after each round.
     """
 
-    coefficients: Reals
+    coefficients: Floats
     closed: bool
     noise: float
-    kept: NDArray[np.int64]
+    kept: Integers
     errors: tuple[float, ...]
 
-    def at(self, places: Reals, derivative: int = 0) -> Reals:
+    def at(self, places: Floats, derivative: int = 0) -> Floats:
         """Return points, or derivatives, at parameters in [0, 1], `(m, d)`."""
         count = len(self.coefficients)
         control = self.coefficients
@@ -56,7 +54,7 @@ class Smooth:
         return np.asarray(BSpline(knots, control, 3).derivative(derivative)(places)
                           if derivative else BSpline(knots, control, 3)(places))  # fmt: skip
 
-    def evenly(self, count: int) -> Reals:
+    def evenly(self, count: int) -> Floats:
         """Return parameters at equal distances along the curve, `(count,)`."""
         fine = np.linspace(0.0, 1.0, 64 * len(self.coefficients))
         steps = np.linalg.norm(np.diff(self.at(fine), axis=0), axis=1)
@@ -66,7 +64,7 @@ class Smooth:
         return np.interp(wanted, along, fine)
 
 
-def smooth_curve(points: Reals, path: Path) -> Smooth | None:
+def smooth_curve(points: Floats, path: Path) -> Smooth | None:
     r"""Fit a smooth curve to the points along a row of nodes; none if there are too few.
 
     $$\min_c \sum_j |x_j - c(u_j)|^2 + \lambda \int |c''(u)|^2 du$$
@@ -111,7 +109,7 @@ def smooth_curve(points: Reals, path: Path) -> Smooth | None:
     return None if curve is None else replace(curve, noise=sigma, errors=tuple(errors))
 
 
-def _finely(row: Reals, *, cut: bool = True) -> tuple[Reals, Reals]:
+def _finely(row: Floats, *, cut: bool = True) -> tuple[Floats, Floats]:
     """Return points along a row of straight pieces and their places in it, from 0 to 1."""
     steps = np.linalg.norm(np.diff(row, axis=0), axis=1)
     along = np.concatenate([[0.0], steps.cumsum()]) / max(float(steps.sum()), 1e-300)
@@ -122,8 +120,8 @@ def _finely(row: Reals, *, cut: bool = True) -> tuple[Reals, Reals]:
 
 
 def _nearest(
-    points: Reals, row: Reals, along: Reals, closed: bool, before: Reals | None
-) -> tuple[Reals, Reals]:
+    points: Floats, row: Floats, along: Floats, closed: bool, before: Floats | None
+) -> tuple[Floats, Floats]:
     """Return the places of the nearest points of a row, and how far they are.
 
     A point that knows its place pays for going elsewhere, as if the row were drawn out.
@@ -146,14 +144,14 @@ def _nearest(
     return np.take_along_axis(places, best, 1)[:, 0], np.take_along_axis(far, best, 1)[:, 0]
 
 
-def _drawn_out(places: Reals, closed: bool, length: float) -> Reals:
+def _drawn_out(places: Floats, closed: bool, length: float) -> Floats:
     if not closed:
         return _DRAG * length * places[:, None]
     turn = 2.0 * np.pi * places
     return _DRAG * length / (2.0 * np.pi) * np.stack([np.cos(turn), np.sin(turn)], 1)
 
 
-def _fit(points: Reals, parameters: Reals, intervals: int, closed: bool) -> tuple[Reals, float]:
+def _fit(points: Floats, parameters: Floats, intervals: int, closed: bool) -> tuple[Floats, float]:
     """Return the coefficients of the penalised spline, and its degrees of freedom."""
     knots = np.arange(-3, intervals + 4) / intervals
     inside = np.clip(parameters, 0.0, 1.0)

@@ -1,18 +1,14 @@
 """A short round tour of points: the order in which a thread through them is short."""
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+
+from levelset._typing import Floats, Integers
 
 __all__ = ["short_tour"]
 
-Reals: TypeAlias = NDArray[np.float64]
-Integers: TypeAlias = NDArray[np.int64]
 
-
-def short_tour(places: Reals) -> Integers:
+def short_tour(places: Floats) -> Integers:
     """Return an order of points in which the closed polygon through them is short.
 
     The shortest edges are taken first as long as they make a path; then pieces of the tour are
@@ -40,11 +36,11 @@ def short_tour(places: Reals) -> Integers:
     return tour
 
 
-def _length(tour: Integers, distances: Reals) -> float:
+def _length(tour: Integers, distances: Floats) -> float:
     return float(distances[tour, np.roll(tour, -1)].sum())
 
 
-def _greedy(distances: Reals) -> Integers:
+def _greedy(distances: Floats) -> Integers:
     """Return the tour of shortest edges first."""
     count = len(distances)
     rows, columns = np.triu_indices(count, 1)
@@ -72,7 +68,7 @@ def _greedy(distances: Reals) -> Integers:
     return np.array(tour)
 
 
-def _turned(tour: Integers, distances: Reals) -> Integers:
+def _turned(tour: Integers, distances: Floats) -> Integers:
     """Return the tour after turning pieces round while that shortens it."""
     count = len(tour)
     better = True
@@ -90,7 +86,7 @@ def _turned(tour: Integers, distances: Reals) -> Integers:
     return tour
 
 
-def _moved(tour: Integers, distances: Reals) -> Integers:
+def _moved(tour: Integers, distances: Floats) -> Integers:
     """Return the tour after moving pieces of up to three points to better places."""
     count = len(tour)
     for size in (1, 2, 3):

@@ -5,7 +5,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from levelset._projection import Newton, project
@@ -14,7 +13,7 @@ from levelset._tools.bounds import read_numbers
 from levelset._tools.checks import check_batch_size
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Field, Progress
+from levelset._typing import Booleans, Field, Floats, Integers, Progress
 from levelset.errors import FieldError, ParameterError
 from levelset.reconstruction._curves._join import join
 from levelset.reconstruction._curves._polylines import Polylines
@@ -22,8 +21,6 @@ from levelset.reconstruction._curves._polylines import Polylines
 __all__ = ["trace_curve"]
 
 Bounds: TypeAlias = tuple[Any, Any]
-Reals: TypeAlias = NDArray[np.float64]
-Integers: TypeAlias = NDArray[np.int64]
 
 _COARSEST = 24  # cells a side in which the search begins
 _GOLDEN = 0.6180339887498949
@@ -105,7 +102,7 @@ class _Lattice:
     """Nodes of a lattice of a box, with the values of a field at those that were asked for."""
 
     def __init__(
-        self, field: Field, low: Reals, high: Reals, resolution: int, batch_size: int | None
+        self, field: Field, low: Floats, high: Floats, resolution: int, batch_size: int | None
     ) -> None:
         self.levels = max(int(np.floor(np.log2(resolution / _COARSEST))), 0)
         step = 2**self.levels
@@ -138,7 +135,7 @@ class _Lattice:
                 progress(self.levels - level + 1, self.levels + 1)
         return found
 
-    def at(self, nodes: Integers) -> Reals:
+    def at(self, nodes: Integers) -> Floats:
         """Return the values at nodes `(..., d)`, `(..., l)`; each node is evaluated once."""
         keys = np.ravel_multi_index(tuple(np.moveaxis(nodes, -1, 0)), [self.side + 1] * self.dim)
         wanted = np.setdiff1d(keys, self.known)
@@ -149,7 +146,7 @@ class _Lattice:
             self.known, self.values = self.known[order], self.values[order]
         return self.values[np.searchsorted(self.known, keys)]
 
-    def _evaluate(self, keys: Integers) -> Reals:
+    def _evaluate(self, keys: Integers) -> Floats:
         points = torch.from_numpy(self.places(keys)).to(self.dtype)
         values = self.evaluator.values(points).double().numpy()
         if values.shape[1] != self.dim - 1:
@@ -160,12 +157,12 @@ class _Lattice:
             raise FieldError(message)
         return values
 
-    def places(self, keys: Integers) -> Reals:
+    def places(self, keys: Integers) -> Floats:
         """Return where nodes are, `(..., d)`."""
         nodes = np.unravel_index(keys, [self.side + 1] * self.dim)
         return np.stack([axis[index] for axis, index in zip(self.axes, nodes, strict=True)], -1)
 
-    def crossings(self, cells: Integers) -> tuple[Reals, Integers, float]:
+    def crossings(self, cells: Integers) -> tuple[Floats, Integers, float]:
         """Return where zeros cross faces, `(p, d)`, the pieces between them, and a size of F."""
         nodes = cells[:, None, None] + _simplices(self.dim)
         values = self.at(nodes).reshape(-1, self.dim + 1, self.dim - 1)
@@ -190,7 +187,7 @@ class _Lattice:
         pieces = number[of[twice][met[twice]]].reshape(-1, 2)
         return points, pieces, size
 
-    def _shares(self, faces: Integers) -> tuple[Reals, NDArray[np.bool_]]:
+    def _shares(self, faces: Integers) -> tuple[Floats, Booleans]:
         """Return the weights of the corners at the zero of each face, and which faces have one."""
         corners = self.values[np.searchsorted(self.known, faces)]
         system = np.concatenate([np.ones((*faces.shape, 1)), corners], 2).transpose(0, 2, 1)
@@ -205,12 +202,12 @@ class _Lattice:
 
 def _polished(
     field: Field,
-    points: Reals,
+    points: Floats,
     pieces: Integers,
     lattice: _Lattice,
     size: float,
     batch_size: int | None,
-) -> tuple[Reals, Integers]:
+) -> tuple[Floats, Integers]:
     """Return the points moved onto F = 0, and the pieces between those that arrived."""
     reach = float(np.linalg.norm(lattice.cell))
     share = 1e-10 if lattice.dtype == torch.float64 else 1e-4
@@ -224,7 +221,7 @@ def _polished(
     return found.points.double().numpy()[kept], number[pieces[kept[pieces].all(1)]]
 
 
-def _box(bounds: Bounds) -> tuple[Reals, Reals]:
+def _box(bounds: Bounds) -> tuple[Floats, Floats]:
     low, high = (
         read_numbers("trace_curve", "bounds", side, "the corners of a box").cpu().numpy()
         for side in bounds
@@ -241,7 +238,7 @@ def _box(bounds: Bounds) -> tuple[Reals, Reals]:
     return low, high
 
 
-def _irregular(side: int, axis: int) -> Reals:
+def _irregular(side: int, axis: int) -> Floats:
     """Return 0 to `side` with the whole numbers between moved by up to an eighth."""
     numbers = np.arange(side + 1, dtype=np.float64)
     moves = ((numbers + 1.0) * _GOLDEN ** (axis + 1) + 0.317 * (axis + 1)) % 1.0 - 0.5

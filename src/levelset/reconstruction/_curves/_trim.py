@@ -1,19 +1,17 @@
 """Lines cut back to where there are points near them."""
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+
+from levelset._typing import Booleans, Floats
 
 __all__ = ["far_from", "trimmed"]
 
-Reals: TypeAlias = NDArray[np.float64]
 
 _STRAY = 0.03  # lines with less than this share of the whole length near points are left out
 
 
-def far_from(points: Reals, lines: list[Reals], closed: list[bool]) -> Reals:
+def far_from(points: Floats, lines: list[Floats], closed: list[bool]) -> Floats:
     """Return the distances of points from lines, `(n,)`: to the nearest of their straight pieces.
 
     The pieces that meet at the 3 nearest corners are compared, so corners should be closer
@@ -42,8 +40,8 @@ def far_from(points: Reals, lines: list[Reals], closed: list[bool]) -> Reals:
 
 
 def trimmed(
-    lines: list[Reals], closed: list[bool], points: Reals, *, near: float, gap: float
-) -> tuple[list[Reals], list[bool]]:
+    lines: list[Floats], closed: list[bool], points: Floats, *, near: float, gap: float
+) -> tuple[list[Floats], list[bool]]:
     """Return what of some lines lies near points, with gaps kept where they are short.
 
     Args:
@@ -55,7 +53,7 @@ def trimmed(
             of a line.
     """
     tree = cKDTree(points)
-    found: list[tuple[float, Reals, bool]] = []
+    found: list[tuple[float, Floats, bool]] = []
     for line, ring in zip(lines, closed, strict=True):
         good = tree.query(line)[0] <= near
         if good.any():
@@ -65,9 +63,7 @@ def trimmed(
     return [line for _, line, _ in found], [ring for _, _, ring in found]
 
 
-def _kept(
-    line: Reals, ring: bool, good: NDArray[np.bool_], gap: float
-) -> list[tuple[float, Reals, bool]]:
+def _kept(line: Floats, ring: bool, good: Booleans, gap: float) -> list[tuple[float, Floats, bool]]:
     """Return the lengths, points and kinds of the parts of one line that stay."""
     if ring and not good.all():
         # Cut open inside the longest part without points, so that no other part is cut.
@@ -97,7 +93,7 @@ def _kept(
     ]
 
 
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _runs(flags: Booleans) -> list[tuple[int, int]]:
     """Return the starts and stops of the runs of true."""
     edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
     return list(zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist(),

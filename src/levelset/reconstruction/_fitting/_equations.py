@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from levelset.reconstruction._fitting._lattice import REACH, Band, Floats, Integers, rows_to_matrix
+from levelset._typing import Floats, Integers
+from levelset.reconstruction._fitting._lattice import REACH, Band, rows_to_matrix
 
 __all__ = ["Roughness", "Stencil", "gradients", "roughness", "stencil", "values"]
 
@@ -74,7 +74,7 @@ class Roughness:
     """
 
     matrix: csr_matrix
-    node: NDArray[np.int64]
+    node: Integers
 
 
 def roughness(band: Band) -> list[Roughness]:

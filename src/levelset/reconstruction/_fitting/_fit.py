@@ -9,9 +9,10 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset._tools.checks import check_finite, check_points, check_positive, check_same_rows
+from levelset._typing import Floats
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.networks import SplineGrid
-from levelset.reconstruction._fitting._lattice import REACH, Floats, refine
+from levelset.reconstruction._fitting._lattice import REACH, refine
 from levelset.reconstruction._fitting._level import Sample, distances, solve_level, trusted
 from levelset.reconstruction._fitting._outside import Pins, open_nodes
 from levelset.reconstruction._fitting._recipe import Recipe

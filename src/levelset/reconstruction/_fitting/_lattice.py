@@ -11,14 +11,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 from scipy.sparse import csr_matrix
 
+from levelset._typing import Booleans, Floats, Integers
+
 __all__ = ["REACH", "Band", "all_nodes", "band_around", "halve", "refine", "rows_to_matrix"]
 
 REACH = 1.1
 """Half the side of the cube on which fields are fitted, in the unit frame."""
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +33,7 @@ class Band:
     cells: int
     nodes: Integers
     place: NDArray[np.int32]
-    free: NDArray[np.bool_]
+    free: Booleans
 
     @property
     def side(self) -> int:
@@ -53,7 +51,7 @@ class Band:
         return np.stack(np.unravel_index(self.nodes, (self.side,) * 3), 1)
 
 
-def _band(cells: int, chosen: NDArray[np.bool_], free: NDArray[np.bool_] | None) -> Band:
+def _band(cells: int, chosen: Booleans, free: Booleans | None) -> Band:
     nodes = np.flatnonzero(chosen)
     place = np.full(chosen.size, -1, np.int32)
     place[nodes] = np.arange(len(nodes), dtype=np.int32)

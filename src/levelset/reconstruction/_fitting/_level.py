@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
+from levelset._typing import Floats, Singles
 from levelset.reconstruction._fitting._equations import (
     Roughness,
     Stencil,
@@ -18,8 +19,6 @@ from levelset.reconstruction._fitting._equations import (
 from levelset.reconstruction._fitting._lattice import (
     REACH,
     Band,
-    Floats,
-    Singles,
     all_nodes,
     band_around,
     halve,

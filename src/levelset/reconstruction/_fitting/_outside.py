@@ -4,10 +4,10 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._fitting._lattice import REACH, Floats, Integers
+from levelset._typing import Booleans, Floats, Integers
+from levelset.reconstruction._fitting._lattice import REACH
 
 __all__ = ["Pins", "open_nodes"]
 
@@ -50,7 +50,7 @@ def open_nodes(points: Floats, cells: int, clearance: float, share: float) -> Pi
     return Pins(nodes, distance[nodes])
 
 
-def _unseen(blocked: NDArray[np.bool_], step: tuple[int, ...]) -> NDArray[np.int64]:
+def _unseen(blocked: Booleans, step: tuple[int, ...]) -> Integers:
     """Return 1 where the ray in a direction meets nothing blocked, 0 elsewhere."""
     met, reach = blocked, 1
     while reach < len(blocked):

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from levelset.reconstruction._fitting._lattice import Floats, Singles
+from levelset._typing import Booleans, Floats, Singles
 
 __all__ = ["Multilevel", "least_squares"]
 
@@ -50,7 +49,7 @@ def least_squares(
     matrix: csr_matrix,
     target: Singles,
     start: Floats,
-    free: NDArray[np.bool_],
+    free: Booleans,
     precondition: Callable[[Floats], Floats],
     *,
     tol: float,

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._tools.evaluation import Evaluator
+from levelset._typing import Booleans, Floats, Integers, Singles
 from levelset.errors import FieldError
 
 __all__ = ["Lattice", "narrow_band"]
 
-Array = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Rows = NDArray[np.int64]
 
 COARSE_BLOCKS = 16  # at least so many blocks along the longest axis are looked at first
 MARGIN = 1.25  # on the steepest slope seen, which is a sample of all slopes
@@ -36,30 +34,28 @@ class Lattice:
         steepest: Largest slope seen.
     """
 
-    low: Array
+    low: Floats
     step: float
     cells: tuple[int, int, int]
     evaluator: Evaluator
     level: float
-    make: Callable[[Array], Tensor]
+    make: Callable[[Floats], Tensor]
     steepest: float = field(default=0.0)
 
-    def values(self, places: Array) -> Array:
+    def values(self, places: Floats) -> Floats:
         """Return the field less the level at places `(n, 3)`, counted in cells."""
         points = self.make(self.low + self.step * places)
         found = self.evaluator.values(points)[:, 0] - self.level
         return np.asarray(found.double().cpu().numpy())
 
-    def slopes(self, places: Array) -> Array:
+    def slopes(self, places: Floats) -> Floats:
         """Return the lengths of the gradients at places `(n, 3)`, per cell."""
         points = self.make(self.low + self.step * places)
         gradient = self.evaluator.value_and_jacobian(points)[1][:, 0]
         return np.asarray(self.step * gradient.double().norm(dim=1).cpu().numpy())
 
 
-def narrow_band(
-    lattice: Lattice, progress: Callable[[int, int], None] | None = None
-) -> NDArray[np.float32]:
+def narrow_band(lattice: Lattice, progress: Callable[[int, int], None] | None = None) -> Singles:
     """Return values at the corners of all cells, `(c0 + 1, c1 + 1, c2 + 1)`, in cells about zero.
 
     Only corners near the zero set are evaluated; the others hold a large number of the right sign.
@@ -102,7 +98,7 @@ def _coarsest(cells: int) -> int:
     return 2 ** max(1, int(math.log2(max(cells / COARSE_BLOCKS, 2.0))))
 
 
-def _kept(lattice: Lattice, blocks: Rows, size: int, sign: NDArray[np.int8]) -> Bools:
+def _kept(lattice: Lattice, blocks: Integers, size: int, sign: NDArray[np.int8]) -> Booleans:
     """Return which blocks may hold the surface, and note the sign of the others."""
     first = blocks * size
     last = np.minimum(first + size, lattice.cells)
@@ -124,7 +120,7 @@ def _kept(lattice: Lattice, blocks: Rows, size: int, sign: NDArray[np.int8]) -> 
     return near
 
 
-def _steepest(lattice: Lattice, middles: Array, values: Array) -> float:
+def _steepest(lattice: Lattice, middles: Floats, values: Floats) -> float:
     """Return the largest slope at the middles nearest to the level, and some others."""
     order = np.argsort(np.abs(values), kind="stable")
     close, rest = order[: SLOPES // 2], order[SLOPES // 2 :]
@@ -133,7 +129,7 @@ def _steepest(lattice: Lattice, middles: Array, values: Array) -> float:
     return float(slopes[np.isfinite(slopes)].max(initial=0.0))
 
 
-def _steepest_step(blocks: Rows, values: Array, size: int) -> float:
+def _steepest_step(blocks: Integers, values: Floats, size: int) -> float:
     """Return the largest difference between neighbouring middles, per cell.
 
     Where a field saturates away from its level, slopes at the middles may all vanish.
@@ -152,7 +148,7 @@ def _doubled(sign: NDArray[np.int8]) -> NDArray[np.int8]:
     return sign
 
 
-def _far_values(sign: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _far_values(sign: NDArray[np.int8], shape: tuple[int, ...]) -> Singles:
     """Return large values at all corners, with the sign of a block that each is of."""
     padded = np.pad(_doubled(sign), 1, mode="edge")
     # a corner between a dropped block and a kept one takes the dropped one's sign
@@ -164,7 +160,7 @@ def _far_values(sign: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[np.fl
     return np.asarray(corner * _FAR, dtype=np.float32)
 
 
-def _corners(blocks: Rows, shape: tuple[int, ...]) -> Rows:
+def _corners(blocks: Integers, shape: tuple[int, ...]) -> Integers:
     """Return the flat indices of the corners of blocks of two cells, each once."""
     mark = np.zeros(shape, dtype=bool)
     offsets = np.stack(np.meshgrid([0, 1, 2], [0, 1, 2], [0, 1, 2], indexing="ij"), axis=-1)
@@ -177,11 +173,11 @@ def _corners(blocks: Rows, shape: tuple[int, ...]) -> Rows:
 
 def _filled(
     lattice: Lattice,
-    volume: NDArray[np.float32],
-    known: Bools,
-    wanted: Rows,
+    volume: Singles,
+    known: Booleans,
+    wanted: Integers,
     progress: Callable[[int, int], None] | None,
-) -> NDArray[np.float32]:
+) -> Singles:
     """Evaluate the corners wanted, and those around every sign change that is not yet known."""
     done = 0
     while len(wanted):
@@ -197,7 +193,7 @@ def _filled(
     return volume
 
 
-def _scaled(values: Array, lattice: Lattice) -> NDArray[np.float32]:
+def _scaled(values: Floats, lattice: Lattice) -> Singles:
     """Return values in cells, none of them zero; NaN becomes outside."""
     scaled = values / (lattice.steepest if lattice.steepest > 0 else 1.0)
     scaled = np.nan_to_num(scaled, nan=float(_FAR), posinf=float(_FAR), neginf=-float(_FAR))
@@ -205,7 +201,7 @@ def _scaled(values: Array, lattice: Lattice) -> NDArray[np.float32]:
     return np.where(scaled < 0, -size, size).astype(np.float32)
 
 
-def _doubtful(volume: NDArray[np.float32], known: Bools) -> Rows:
+def _doubtful(volume: Singles, known: Booleans) -> Integers:
     """Return the corners, not yet known, around steps over zero of which one end is not known."""
     negative = volume < 0
     mark = np.zeros_like(known)

@@ -4,19 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset._tools.checks import check_finite, check_points
+from levelset._typing import Floats, Integers
 from levelset.errors import DataError, ShapeError
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._triangles import Triangles
 
 __all__ = ["distance_to_mesh"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 BATCH = 2_048  # queries at once, so that the arrays of their candidates stay in cache
 MOST_PAIRS = 4_000_000  # of queries and boxes; beyond, half the queries at a time
@@ -83,13 +81,13 @@ class _Search:
     """
 
     triangles: Triangles
-    middles: Array
+    middles: Floats
     tree: cKDTree
-    levels: list[tuple[Array, Array]]
-    starts: Rows
+    levels: list[tuple[Floats, Floats]]
+    starts: Integers
 
     @classmethod
-    def over(cls, corners: Array) -> "_Search":
+    def over(cls, corners: Floats) -> "_Search":
         middles = corners.mean(1)
         tree = cKDTree(middles)
         low, high = corners.min(1)[tree.indices], corners.max(1)[tree.indices]
@@ -103,7 +101,7 @@ class _Search:
                 return cls(Triangles.of(corners), middles, tree, levels, starts)
             starts = _halved(_halved(starts))
 
-    def nearest(self, points: Array) -> tuple[Array, Rows]:
+    def nearest(self, points: Floats) -> tuple[Floats, Integers]:
         """Return the distances and the faces."""
         guess = self.tree.query(points)[1]
         bound = self.triangles.distance(points, guess) * SLACK
@@ -128,7 +126,9 @@ class _Search:
         near = self.triangles.at_least(points[row], face, self.middles) <= bound[row]
         return self._least(points, row[near], face[near], guess)
 
-    def _least(self, points: Array, row: Rows, face: Rows, guess: Rows) -> tuple[Array, Rows]:
+    def _least(
+        self, points: Floats, row: Integers, face: Integers, guess: Integers
+    ) -> tuple[Floats, Integers]:
         """Return the least of the distances from each point to the faces beside its number."""
         distance = self.triangles.distance(points[row], face)
         best = self.triangles.distance(points, guess)
@@ -139,7 +139,7 @@ class _Search:
         return best, winner
 
 
-def _halved(starts: Rows) -> Rows:
+def _halved(starts: Integers) -> Integers:
     """Cut every run in two, as a balanced kd-tree cuts its nodes."""
     both = np.empty(2 * len(starts) - 1, dtype=starts.dtype)
     both[::2] = starts

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from levelset._typing import Floats, Integers
 
 __all__ = ["Triangles"]
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,14 @@ class Triangles:
         dual: Vectors whose products with a point give its barycentric coordinates, `(2, f, 3)`.
     """
 
-    origin: Array
-    sides: Array
-    squares: Array
-    normal: Array
-    dual: Array
+    origin: Floats
+    sides: Floats
+    squares: Floats
+    normal: Floats
+    dual: Floats
 
     @classmethod
-    def of(cls, corners: Array) -> "Triangles":
+    def of(cls, corners: Floats) -> "Triangles":
         """Prepare triangles given by their corners, `(f, 3, 3)`."""
         a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
         sides = np.stack([b - a, c - a, c - b])
@@ -43,7 +41,7 @@ class Triangles:
         dual = np.stack([np.cross(sides[1], cross), np.cross(cross, sides[0])]) / safe
         return cls(a, sides, np.where(squares > 0, squares, 1.0), cross / np.sqrt(safe), dual)
 
-    def distance(self, points: Array, faces: Rows) -> Array:
+    def distance(self, points: Floats, faces: Integers) -> Floats:
         """Return the distance from each point `(m, 3)` to the triangle `faces[m]` beside it.
 
         That to the plane where the foot of the perpendicular lies inside, else the least of those
@@ -64,7 +62,7 @@ class Triangles:
         distance[outside] = np.sqrt(nearest)
         return distance
 
-    def at_least(self, points: Array, faces: Rows, middles: Array) -> Array:
+    def at_least(self, points: Floats, faces: Integers, middles: Floats) -> Floats:
         """Return a lower bound of the distance, with little work: how far along one line.
 
         No point of a triangle reaches further towards a query than its furthest corner does;
@@ -80,5 +78,5 @@ class Triangles:
         return np.asarray(length - (first + np.maximum(reach, 0.0)))
 
 
-def _dot(a: Array, b: Array) -> Any:
+def _dot(a: Floats, b: Floats) -> Any:
     return np.einsum("ij,ij->i", a, b)

@@ -13,18 +13,17 @@ equal normals fit; on the two faces of a wall, opposite ones do.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+
+from levelset._typing import Floats, Singles
 
 __all__ = ["couplings", "fit_into"]
 
-Array = NDArray[np.float64]
-Matrix = NDArray[np.float32]
 
 BATCH = 512
 SOFTENING = 0.5  # of the spacing: nearer than this, dipoles do not feel each other more
 
 
-def couplings(places: Array, normals: Array, spacing: Array) -> Matrix:
+def couplings(places: Floats, normals: Floats, spacing: Floats) -> Singles:
     """Return the couplings of all pairs, `(n, n)`, symmetric, with zeros on the diagonal.
 
     Cost: `n` squared; 0.3 s and 100 MB for 5,000 dipoles.
@@ -51,8 +50,8 @@ def couplings(places: Array, normals: Array, spacing: Array) -> Matrix:
 
 
 def fit_into(
-    places: Array, normals: Array, others: Array, their_normals: Array, spacing: Array
-) -> tuple[Array, Array]:
+    places: Floats, normals: Floats, others: Floats, their_normals: Floats, spacing: Floats
+) -> tuple[Floats, Floats]:
     """Return how well dipoles fit into their neighbours: sum of couplings, and of their sizes.
 
     Args:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from levelset._typing import Floats, Integers
 
 __all__ = ["Patches", "fit_adaptive", "fit_patches", "heights"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 BATCH = 4096
 TERMS = 6  # coefficients of a quadratic polynomial of two variables
@@ -28,22 +27,22 @@ class Patches:
         radii: Root-mean-square distance of the neighbours from their mean within the plane, `(n,)`.
     """
 
-    normals: Array
-    feet: Array
-    residuals: Array
-    radii: Array
+    normals: Floats
+    feet: Floats
+    residuals: Floats
+    radii: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    centres: Array
-    frames: Array
-    radii: Array
-    coefficients: Array
-    errors: Array
+    centres: Floats
+    frames: Floats
+    radii: Floats
+    coefficients: Floats
+    errors: Floats
 
 
-def fit_patches(points: Array, queries: Array, neighbours: Rows) -> Patches:
+def fit_patches(points: Floats, queries: Floats, neighbours: Integers) -> Patches:
     """Fit a paraboloid to the neighbours of each query.
 
     The plane of least squares gives the frame; the height above it is a quadratic polynomial of
@@ -67,7 +66,7 @@ def fit_patches(points: Array, queries: Array, neighbours: Rows) -> Patches:
     return Patches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def fit_adaptive(points: Array, queries: Array, neighbours: Rows, noise: float) -> Patches:
+def fit_adaptive(points: Floats, queries: Floats, neighbours: Integers, noise: float) -> Patches:
     """Fit to fewer neighbours where a paraboloid misses them by more than the noise explains.
 
     So an edge or the far side of a thin part does not spoil the normals near it. A smaller
@@ -94,7 +93,9 @@ def fit_adaptive(points: Array, queries: Array, neighbours: Rows, noise: float) 
             old[bad[better]] = new[better]
 
 
-def heights(points: Array, queries: Array, neighbours: Rows, noise: float) -> tuple[Array, Array]:
+def heights(
+    points: Floats, queries: Floats, neighbours: Integers, noise: float
+) -> tuple[Floats, Floats]:
     """Return how far each query is from a robust paraboloid, and the neighbours' own spread.
 
     Three rounds of reweighting (Tukey's biweight) let the paraboloid forget neighbours that are
@@ -119,7 +120,7 @@ def heights(points: Array, queries: Array, neighbours: Rows, noise: float) -> tu
     return np.concatenate(distances), np.concatenate(spreads)
 
 
-def _robust(near: Array, noise: float) -> tuple[_Fit, Array]:
+def _robust(near: Floats, noise: float) -> tuple[_Fit, Floats]:
     count = near.shape[1]
     # the median of absolute errors as a standard deviation, six degrees of freedom taken off
     factor = 1.4826 * np.sqrt(count / (count - TERMS))
@@ -131,7 +132,7 @@ def _robust(near: Array, noise: float) -> tuple[_Fit, Array]:
     return fit, np.maximum(factor * np.median(np.abs(fit.errors), axis=1), noise)
 
 
-def _paraboloids(near: Array, weights: Array | None) -> _Fit:
+def _paraboloids(near: Floats, weights: Floats | None) -> _Fit:
     """Fit `(b, k, 3)` neighbours; the errors `(b, k)` are heights above the paraboloids."""
     w = np.ones((1, near.shape[1])) if weights is None else weights
     total = w.sum(1)[:, None]
@@ -152,7 +153,7 @@ def _paraboloids(near: Array, weights: Array | None) -> _Fit:
     return _Fit(centres, frames, radii, solution[..., 0], errors)
 
 
-def _feet(queries: Array, fit: _Fit) -> tuple[Array, Array]:
+def _feet(queries: Floats, fit: _Fit) -> tuple[Floats, Floats]:
     """Return normals and feet of the queries, `(b, 3)` each."""
     local = np.einsum("ni,nij->nj", queries - fit.centres, fit.frames)
     u, v = local[:, 1] / fit.radii, local[:, 2] / fit.radii

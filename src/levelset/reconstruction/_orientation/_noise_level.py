@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import chdtri
 
+from levelset._typing import Floats, Integers
 from levelset.reconstruction._orientation._local_planes import TERMS, fit_patches
 
 __all__ = ["NoiseLevel", "noise_level"]
 
-Array = NDArray[np.float64]
 
 LADDER = (9, 12, 17, 24, 34, 48, 68, 96, 136, 192, 272, 384)
 QUERIES = 1000
@@ -37,7 +36,7 @@ class NoiseLevel:
     neighbours: int
 
 
-def noise_level(points: Array, tree: cKDTree) -> NoiseLevel:
+def noise_level(points: Floats, tree: cKDTree) -> NoiseLevel:
     r"""Estimate the noise from how the misfit of local paraboloids depends on their size.
 
     Patches not much wider than the noise is deep see only a part of it; patches too wide see the
@@ -75,7 +74,7 @@ def noise_level(points: Array, tree: cKDTree) -> NoiseLevel:
     return NoiseLevel(noise, spacing, _neighbours(distances, noise, spacing))
 
 
-def _typical(points: Array, queries: Array, near: NDArray[np.int64]) -> tuple[float, float]:
+def _typical(points: Floats, queries: Floats, near: Integers) -> tuple[float, float]:
     patches = fit_patches(points, queries, near)
     free = near.shape[1] - TERMS
     # chdtri inverts the upper tail of the chi-squared distribution
@@ -84,7 +83,7 @@ def _typical(points: Array, queries: Array, near: NDArray[np.int64]) -> tuple[fl
     return float(residual), float(np.median(patches.radii))
 
 
-def _neighbours(distances: Array, noise: float, spacing: float) -> int:
+def _neighbours(distances: Floats, noise: float, spacing: float) -> int:
     counts = np.arange(1, distances.shape[1] + 1)
     square = np.median(np.cumsum(distances**2, axis=1) / counts, axis=0)
     wanted = (noise * spacing) ** (2.0 / 3.0)

@@ -1,17 +1,15 @@
 """Which side of each object is out."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from levelset._typing import Floats, Integers
 from levelset.reconstruction._orientation._dipoles import fit_into
 
 __all__ = ["objects", "turn_outward"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 REACH = 2.5  # spacings over which two places belong to one object
 NEIGHBOURS = 12
@@ -20,7 +18,7 @@ ACROSS = 64  # neighbours in other objects that decide for one that is not close
 PROBES = 50  # places of an object that are looked at from another
 
 
-def objects(places: Array, spacing: Array) -> Rows:
+def objects(places: Floats, spacing: Floats) -> Integers:
     """Return the number of the object of each place, `(n,)`: what hangs together.
 
     Args:
@@ -37,7 +35,7 @@ def objects(places: Array, spacing: Array) -> Rows:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def turn_outward(places: Array, normals: Array, spacing: Array) -> Array:
+def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
     """Return the sign by which to turn each normal, `(n,)`, one sign an object.
 
     The largest object first: the volume that its normals enclose must be positive. A smaller one
@@ -73,7 +71,7 @@ def turn_outward(places: Array, normals: Array, spacing: Array) -> Array:
     return signs
 
 
-def _inside(x: Array, places: Array, vectors: Array) -> bool:
+def _inside(x: Floats, places: Floats, vectors: Floats) -> bool:
     """Return whether most of an object lies inside others, by their winding number."""
     apart = places - x[:: max(1, len(x) // PROBES), None]
     cube = np.maximum((apart**2).sum(2), 1e-12) ** 1.5

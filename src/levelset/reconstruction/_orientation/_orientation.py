@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset._tools.checks import check_finite, check_points
+from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import ShapeError
 from levelset.reconstruction._orientation._dipoles import fit_into
 from levelset.reconstruction._orientation._local_planes import fit_adaptive
@@ -20,8 +20,6 @@ from levelset.reconstruction._orientation._thinning import thin
 
 __all__ = ["Oriented", "orient"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
 FEWEST = 50
 NODES = 5000  # places whose signs are settled together; the others follow their neighbours
@@ -125,7 +123,9 @@ def _check(points: Tensor, normals: Tensor | None) -> None:
         check_finite("orient", normals, "normals")
 
 
-def _surface_near(cloud: Array, kept: Rows, level: NoiseLevel) -> tuple[Array, Array, Array]:
+def _surface_near(
+    cloud: Floats, kept: Integers, level: NoiseLevel
+) -> tuple[Floats, Floats, Floats]:
     """Return normals of either sign, feet on the local surface, and spacing."""
     tree = cKDTree(cloud[kept])
     size = min(level.neighbours, len(kept))
@@ -140,7 +140,7 @@ def _surface_near(cloud: Array, kept: Rows, level: NoiseLevel) -> tuple[Array, A
     return np.concatenate(normals), np.concatenate(feet), np.concatenate(spacings)
 
 
-def _oriented(normals: Array, feet: Array, outlier: NDArray[np.bool_]) -> tuple[Array, Array]:
+def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats, Floats]:
     """Return outward normals and confidences."""
     kept = np.flatnonzero(~outlier)
     nodes = kept[thin(feet[kept], NODES)]

@@ -1,17 +1,15 @@
 """Points that belong to no surface."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.special import stdtrit
 
+from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._orientation._local_planes import TERMS, fit_patches, heights
 from levelset.reconstruction._orientation._noise_level import NoiseLevel
 
 __all__ = ["find_outliers"]
 
-Array = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 SPARSE = 2.0  # medians of the spacing above which a point is looked at for standing alone
 BULKY = 0.2  # depth of a neighbourhood, in its radii, above which it is no surface
@@ -22,7 +20,7 @@ NEAR = 0.1  # of the distance to the eighth neighbour, within which a point does
 SUSPECT = 1.7  # standard deviations from its own patch below which a point is not looked at
 
 
-def find_outliers(points: Array, level: NoiseLevel) -> Mask:
+def find_outliers(points: Floats, level: NoiseLevel) -> Booleans:
     """Return the mask of points that belong to no surface, `(n,)`.
 
     Twice. First, points far from others whose neighbourhood is a cloud rather than a sheet.
@@ -61,7 +59,7 @@ def find_outliers(points: Array, level: NoiseLevel) -> Mask:
     return outlier
 
 
-def _bulky(points: Array, near: NDArray[np.int64], sparse: Mask, noise: float) -> Mask:
+def _bulky(points: Floats, near: Integers, sparse: Booleans, noise: float) -> Booleans:
     outlier = np.zeros(len(points), dtype=bool)
     rows = np.flatnonzero(sparse)
     patches = fit_patches(points, points[rows], near[rows])

@@ -1,23 +1,20 @@
 """Which way normals point, so that all together they enclose a solid."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from levelset._typing import Floats, Integers, Singles
 from levelset.reconstruction._orientation._dipoles import couplings
 
 __all__ = ["best_signs", "contract", "polish", "settle_signs"]
 
-Array = NDArray[np.float64]
-Matrix = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
 CLUSTERS = 48  # left by the contraction, for the search
 STARTS = 256  # of the search
 
 
-def settle_signs(places: Array, normals: Array, spacing: Array) -> tuple[Array, Array]:
+def settle_signs(places: Floats, normals: Floats, spacing: Floats) -> tuple[Floats, Floats]:
     r"""Return the signs that make dipoles fit best, `(n,)`, and how sure each is, `(n,)`.
 
     $\sum_{ij} s_i s_j K_{ij}$ is to be made as large as can be, over all $2^n$ signs (see
@@ -49,7 +46,7 @@ def settle_signs(places: Array, normals: Array, spacing: Array) -> tuple[Array, 
     return signs.astype(np.float64), np.clip(sure, 0.0, 1.0).astype(np.float64)
 
 
-def contract(matrix: Matrix) -> tuple[Matrix, Matrix, Rows]:
+def contract(matrix: Singles) -> tuple[Singles, Singles, Integers]:
     """Join what is coupled most, round by round, until 48 clusters are left.
 
     A round joins, along its strongest coupling, that half of the clusters whose strongest coupling
@@ -64,7 +61,7 @@ def contract(matrix: Matrix) -> tuple[Matrix, Matrix, Rows]:
     """
     signs = np.ones(len(matrix), dtype=np.float32)
     labels = np.arange(len(matrix))
-    sizes: Array = np.ones(len(matrix))
+    sizes: Floats = np.ones(len(matrix))
     while len(matrix) > CLUSTERS:
         flips, new = _round(matrix, sizes)
         count = int(new.max()) + 1
@@ -77,7 +74,7 @@ def contract(matrix: Matrix) -> tuple[Matrix, Matrix, Rows]:
     return matrix, signs, labels
 
 
-def _round(matrix: Matrix, sizes: Array) -> tuple[Matrix, Rows]:
+def _round(matrix: Singles, sizes: Floats) -> tuple[Singles, Integers]:
     """Return signs and new numbers of the clusters."""
     # row by row: no second matrix in memory
     best = np.array([np.abs(row).argmax() for row in matrix])
@@ -92,7 +89,7 @@ def _round(matrix: Matrix, sizes: Array) -> tuple[Matrix, Rows]:
     return _spread(first, second, relation, new), new
 
 
-def _spread(first: Rows, second: Rows, relation: Matrix, new: Rows) -> Matrix:
+def _spread(first: Integers, second: Integers, relation: Singles, new: Integers) -> Singles:
     """Give each member of a tree its sign relative to one of the members."""
     flips = np.ones(len(new), dtype=np.float32)
     done = np.zeros(len(new), dtype=bool)
@@ -106,15 +103,15 @@ def _spread(first: Rows, second: Rows, relation: Matrix, new: Rows) -> Matrix:
     return flips
 
 
-def _joined(matrix: Matrix, flips: Matrix, new: Rows, count: int) -> Matrix:
+def _joined(matrix: Singles, flips: Singles, new: Integers, count: int) -> Singles:
     gather = csr_matrix((flips, (new, np.arange(len(new)))), shape=(count, len(new)))
     half = np.ascontiguousarray((gather @ matrix).T)
-    joined: Matrix = gather @ half
+    joined: Singles = gather @ half
     np.fill_diagonal(joined, 0.0)
     return joined
 
 
-def best_signs(matrix: Array) -> Array:
+def best_signs(matrix: Floats) -> Floats:
     """Return signs `(m,)` with as large a sum of couplings as a search finds.
 
     From all signs equal and from 255 random ones (always the same) the worst is turned until none
@@ -137,11 +134,11 @@ def best_signs(matrix: Array) -> Array:
         column = worst[moving]
         force[moving] -= 2.0 * signs[moving, column][:, None] * matrix[column]
         signs[moving, column] *= -1.0
-    best: Array = signs[(signs * force).sum(1).argmax()]
+    best: Floats = signs[(signs * force).sum(1).argmax()]
     return best
 
 
-def polish(matrix: Matrix, signs: Matrix) -> Matrix:
+def polish(matrix: Singles, signs: Singles) -> Singles:
     """Return the signs with those turned that their surroundings outvote, `(n,)`.
 
     The worse half of them a round: two that pull each other would go on turning.

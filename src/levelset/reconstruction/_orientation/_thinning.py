@@ -1,15 +1,13 @@
 """Few points for many, evenly spread."""
 
 import numpy as np
-from numpy.typing import NDArray
+
+from levelset._typing import Floats, Integers
 
 __all__ = ["thin"]
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.int64]
 
-
-def thin(points: Array, most: int) -> Rows:
+def thin(points: Floats, most: int) -> Integers:
     """Return rows of points, at most `most`: one a cell of a lattice, that nearest its cell's mean.
 
     The size of the cells is found by bisection, so that 95 to 100 % of `most` come back where the
@@ -37,6 +35,6 @@ def thin(points: Array, most: int) -> Rows:
     return order[first]
 
 
-def _cells(points: Array, size: float) -> Rows:
+def _cells(points: Floats, size: float) -> Integers:
     index = (points / size).astype(np.int64)
     return (index[:, 0] << 42) + (index[:, 1] << 21) + index[:, 2]
