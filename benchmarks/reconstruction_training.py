@@ -20,8 +20,7 @@ from torch import nn
 
 from levelset.networks import fc_2
 from levelset.reconstruction import Paper
-from levelset.reconstruction._paper._network import paper_network, stream
-from levelset.reconstruction._paper._paper import _Trainer
+from levelset.reconstruction._paper import _Trainer, paper_network, stream
 from levelset.shapes import Torus
 
 

@@ -21,7 +21,7 @@ from scipy.interpolate import splev, splprep
 
 from levelset.errors import DataError, MissingExtraError
 from levelset.reconstruction import Curve, Fast, Paper, curve
-from levelset.reconstruction._curves._trim import far_from
+from levelset.reconstruction._curves._curve import far_from
 
 CASES = {
     "small noise": (0.01, 0.0),

@@ -11,7 +11,7 @@ from levelset.reconstruction._meshes._extract import extract_mesh
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._metrics import Metrics, metrics
 from levelset.reconstruction._meshes._sampling import sample_surface
-from levelset.reconstruction._paper._paper import train_paper
+from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
 from levelset.reconstruction._surface import Surface, surface
 

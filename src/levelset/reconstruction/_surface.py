@@ -18,16 +18,16 @@ from levelset._tools.results import Result
 from levelset.errors import NotConvergedError, ParameterError
 from levelset.networks import SplineGrid
 from levelset.reconstruction._cloud import Cloud, prepare
-from levelset.reconstruction._fitting._fit import fit
-from levelset.reconstruction._fitting._lattice import REACH
+from levelset.reconstruction._fit import fit
+from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
+from levelset.reconstruction._meshes._extract import extract_mesh
 from levelset.reconstruction._meshes._mesh import Mesh
-from levelset.reconstruction._meshes._meshing import as_network, meshed, residuals_of, slopes_at
-from levelset.reconstruction._orientation._orientation import Oriented, orient
-from levelset.reconstruction._paper._paper import train_paper
+from levelset.reconstruction._orientation import Oriented, orient
+from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
 
-__all__ = ["Surface", "surface"]
+__all__ = ["Surface", "as_network", "meshed", "residuals_of", "slopes_at", "surface"]
 
 MOST_POINTS = 200_000
 """Of larger clouds every second, third, ... point is taken: the finest grid can tell no more."""
@@ -41,6 +41,10 @@ _DOUBTFUL = 0.1
 _COARSE = 32
 # The least noise that the fit is told, in cells.
 _LEAST_NOISE = 0.04
+# Around the points, in the unit frame, and how often it may double where the surface leaves it.
+_MARGIN, _WIDER = 0.1, 4
+# How many times the usual spacing of the points a face may be away from all of them.
+_OPEN = 3.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -294,3 +298,60 @@ def _notes(cloud: Cloud, given: int, unsure: float) -> tuple[str, ...]:
             "or too few for walls this thin, or lie on no surface. Look before you use it."
         )
     return tuple(notes)
+
+
+def meshed(network: nn.Module, cloud: Cloud, resolution: int, sides: Oriented | None) -> Mesh:
+    """Return the zero set in the units of the cloud, cut open where `sides` are given."""
+    low, high = _room(network, cloud.points)
+    limit = None if sides is None else _OPEN * float(sides.spacing[~sides.outlier].quantile(0.9))
+    mesh = extract_mesh(
+        network,
+        bounds=torch.stack([low, high]),
+        resolution=resolution,
+        points=cloud.points,
+        max_distance=limit,
+    )
+    return Mesh(cloud.to_world(mesh.vertices), mesh.faces, mesh.normals)
+
+
+def _room(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the corners of a box that the surface does not leave, if there is one."""
+    margin = _MARGIN
+    for _ in range(_WIDER):
+        low, high = points.amin(0) - margin, points.amax(0) + margin
+        walls = low + _walls() * (high - low)
+        with frozen(network):
+            values = Evaluator("surface", network, None).values(as_network(network, walls))
+        if bool((values > 0).all()):
+            break
+        margin *= 2.0
+    return low, high
+
+
+def _walls() -> Tensor:
+    """Return points on the walls of the unit cube, `(m, 3)`."""
+    line = torch.linspace(0.0, 1.0, 33, dtype=torch.float64)
+    cube = torch.cartesian_prod(line, line, line)
+    return cube[((cube == 0.0) | (cube == 1.0)).any(1)]
+
+
+def residuals_of(network: nn.Module, points: Tensor) -> Tensor:
+    """Return F over the size of its gradient, `(n,)`: to first order the signed distance."""
+    value, slope = _value_and_slope(network, points)
+    return value / slope.clamp(min=1e-3)
+
+
+def slopes_at(network: nn.Module, points: Tensor) -> Tensor:
+    """Return the size of the gradient at points, `(n,)`."""
+    return _value_and_slope(network, points)[1]
+
+
+def _value_and_slope(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    with frozen(network):
+        evaluator = Evaluator("surface", network, None)
+        value, slope = evaluator.value_and_jacobian(as_network(network, points))
+    return value[:, 0].double(), slope[:, 0].norm(dim=1).double()
+
+
+def as_network(network: nn.Module, points: Tensor) -> Tensor:
+    return points.to(next(network.parameters()))

@@ -8,7 +8,7 @@ from scipy.interpolate import splev, splprep
 from levelset import project
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction import Paper, curve
-from levelset.reconstruction._curves._trim import far_from
+from levelset.reconstruction._curves._curve import far_from
 
 
 def seeded(seed=0):

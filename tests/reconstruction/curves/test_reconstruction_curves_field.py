@@ -4,7 +4,7 @@ import torch
 
 from levelset import Projection, attach, check_field, project
 from levelset.reconstruction._curves._field import CurveField
-from levelset.reconstruction._curves._paths import Path
+from levelset.reconstruction._curves._ordering import Path
 from levelset.reconstruction._curves._smoothing import smooth_curve
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._curves._fit import fit_curves
+from levelset.reconstruction._curves._curve import fit_curves
 
 TURN = np.linspace(0, 2 * np.pi, 250, endpoint=False)
 RING = np.stack([np.cos(TURN), np.sin(TURN), 0 * TURN], 1)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from levelset.reconstruction._curves._join import join
+from levelset.reconstruction._curves._trace import join
 
 
 def ring(count, start=0.0):

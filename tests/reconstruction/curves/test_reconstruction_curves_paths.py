@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from levelset.reconstruction._curves._paths import Path, attached, joined, pieces, touching
+from levelset.reconstruction._curves._ordering import Path, attached, joined, pieces, touching
 
 TURN = 2 * np.pi * np.arange(80) / 80
 RING = np.stack([np.cos(TURN), np.sin(TURN)], 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._curves._paths import Path
+from levelset.reconstruction._curves._ordering import Path
 from levelset.reconstruction._curves._smoothing import smooth_curve
 
 

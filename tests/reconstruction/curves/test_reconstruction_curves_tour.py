@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from levelset.reconstruction._curves._tour import short_tour
+from levelset.reconstruction._curves._ordering import short_tour
 
 
 def length(places, tour):

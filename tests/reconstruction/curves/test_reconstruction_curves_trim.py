@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from levelset.reconstruction._curves._trim import far_from, trimmed
+from levelset.reconstruction._curves._curve import far_from, trimmed
 
 RING = np.stack([np.cos(np.linspace(0, 2 * np.pi, 200, endpoint=False)),
                  np.sin(np.linspace(0, 2 * np.pi, 200, endpoint=False))], 1)  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from levelset.reconstruction import extract_mesh
-from levelset.reconstruction._meshes._cut import keep_faces, keep_near, keep_supported
+from levelset.reconstruction._meshes._mesh import keep_faces, keep_near, keep_supported
 from levelset.shapes import Sphere
 
 

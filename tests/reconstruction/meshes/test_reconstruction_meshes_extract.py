@@ -12,7 +12,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset.errors import FieldError, MissingExtraError, ParameterError, ShapeError
 from levelset.networks import fc_2
 from levelset.reconstruction import Mesh, extract_mesh
-from levelset.reconstruction._meshes import _lattice as lattices
+from levelset.reconstruction._meshes import _extract as lattices
 from levelset.shapes import Ellipsoid, Sphere, Torus
 
 BOX = ((-1.2,) * 3, (1.2,) * 3)

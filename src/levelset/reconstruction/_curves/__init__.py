@@ -1,1 +1,1 @@
-"""Curves: reconstructed from points in the plane, and traced on any field."""
+"""Curves: reconstructed from points, and traced on any field."""

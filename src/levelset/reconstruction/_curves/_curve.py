@@ -15,25 +15,25 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
 from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
-from levelset._typing import Floats, Points
+from levelset._typing import Booleans, Floats, Points
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._curves._field import CurveField
-from levelset.reconstruction._curves._fit import fit_curves
+from levelset.reconstruction._curves._ordering import Path, order_points
 from levelset.reconstruction._curves._polylines import Polylines
-from levelset.reconstruction._curves._smoothing import Smooth
+from levelset.reconstruction._curves._smoothing import Smooth, smooth_curve
 from levelset.reconstruction._curves._trace import trace_curve
-from levelset.reconstruction._curves._trim import far_from, trimmed
 from levelset.reconstruction._history import Step, Watch
-from levelset.reconstruction._paper._paper import train_paper
+from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
 
-__all__ = ["Curve", "curve"]
-
+__all__ = ["Curve", "curve", "far_from", "fit_curves", "trimmed"]
 
 _DEFAULT = Fast()
 _FEWEST = 10
 _RESOLUTION = 128  # of the lattice on which a trained network is traced
 _NEAR = 6.0  # distances to the nearest other point within which a traced line has points near it
+Found: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...]]
+_STRAY = 0.03  # lines with less than this share of the whole length near points are left out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,9 +174,6 @@ def curve(
     )
 
 
-Found: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...]]
-
-
 def _by_splines(points: Floats, gap: float, closed: bool | None, seed: int, told: Watch) -> Found:
     """Return the field and lines of smooth curves through the points in their order."""
     start = time.perf_counter()
@@ -279,3 +276,120 @@ def _prepared(points: Tensor) -> _Cloud:
     scale = float((different - centre).norm(dim=1).max())
     unit = ((different - centre) / scale).numpy()
     return _Cloud(unit, centre, scale, finite, row, tuple(notes))
+
+
+def fit_curves(
+    points: Floats, *, gap: float, closed: bool | None, random: np.random.Generator
+) -> list[Smooth]:
+    """Return smooth curves through a cloud, longest first.
+
+    Args:
+        points: The cloud, `(n, d)`.
+        gap: The longest gap that is closed, as a share of the whole curve.
+        closed: Whether curves run back into themselves; `None` to decide by the gaps.
+        random: Draws the points that take part in finding the order, if there are very many.
+    """
+    paths = order_points(points, gap=gap, closed=closed, random=random)
+    if not paths:
+        return []
+    far = np.stack([cKDTree(_densely(path)).query(points)[0] for path in paths])
+    owner = far.argmin(0)
+    found = [smooth_curve(points[owner == k], path) for k, path in enumerate(paths)]
+    return [curve for curve in found if curve is not None]
+
+
+def _densely(path: Path) -> Floats:
+    """Return the nodes of a path with three more in each step."""
+    ring = np.concatenate([path.nodes, path.nodes[:1]]) if path.closed else path.nodes
+    shares = np.arange(4)[:, None, None] / 4.0
+    rows = (1.0 - shares) * ring[:-1] + shares * ring[1:]
+    return np.concatenate([rows.reshape(-1, ring.shape[1]), ring[-1:]])
+
+
+def far_from(points: Floats, lines: list[Floats], closed: list[bool]) -> Floats:
+    """Return the distances of points from lines, `(n,)`: to the nearest of their straight pieces.
+
+    The pieces that meet at the 3 nearest corners are compared, so corners should be closer
+    together than the lines are to one another.
+    """
+    starts, ends = [], []
+    for line, ring in zip(lines, closed, strict=True):
+        following = np.roll(line, -1, 0) if ring else np.concatenate([line[1:], line[-1:]])
+        starts.append(line)
+        ends.append(following)
+    a, b = np.concatenate(starts), np.concatenate(ends)
+    before = np.arange(len(a))
+    first = 0
+    for line, ring in zip(lines, closed, strict=True):
+        rows = np.arange(first, first + len(line))
+        before[rows] = np.roll(rows, 1)
+        if not ring:
+            before[rows[0]] = rows[0]
+        first += len(line)
+    corners = cKDTree(a).query(points, min(3, len(a)))[1].reshape(len(points), -1)
+    pieces = np.concatenate([corners, before[corners]], 1)
+    base, way = a[pieces], (b - a)[pieces]
+    square = np.maximum((way**2).sum(-1), 1e-300)
+    share = np.clip(((points[:, None] - base) * way).sum(-1) / square, 0.0, 1.0)
+    return np.linalg.norm(points[:, None] - base - share[..., None] * way, axis=-1).min(1)
+
+
+def trimmed(
+    lines: list[Floats], closed: list[bool], points: Floats, *, near: float, gap: float
+) -> tuple[list[Floats], list[bool]]:
+    """Return what of some lines lies near points, with gaps kept where they are short.
+
+    Args:
+        lines: The lines, `(m, d)` each.
+        closed: Which of them are closed.
+        points: The cloud, `(n, d)`.
+        near: Distance within which there must be a point of the cloud.
+        gap: The longest part without one that is kept between two parts with some, as a share
+            of a line.
+    """
+    tree = cKDTree(points)
+    found: list[tuple[float, Floats, bool]] = []
+    for line, ring in zip(lines, closed, strict=True):
+        good = tree.query(line)[0] <= near
+        if good.any():
+            found += _kept(line, ring, good, gap)
+    total = sum(length for length, _, _ in found)
+    found = sorted((one for one in found if one[0] >= _STRAY * total), key=lambda one: -one[0])
+    return [line for _, line, _ in found], [ring for _, _, ring in found]
+
+
+def _kept(line: Floats, ring: bool, good: Booleans, gap: float) -> list[tuple[float, Floats, bool]]:
+    """Return the lengths, points and kinds of the parts of one line that stay."""
+    if ring and not good.all():
+        # Cut open inside the longest part without points, so that no other part is cut.
+        doubled = np.concatenate([good, good])
+        runs = _runs(~doubled)
+        start, stop = max(runs, key=lambda run: run[1] - run[0])
+        shift = ((start + stop) // 2) % len(line)
+        line, good = np.roll(line, -shift, 0), np.roll(good, -shift)
+    steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    along = np.concatenate([[0.0], steps.cumsum()])
+    runs = _runs(good)
+    allowed = gap * along[-1]
+    parts = [runs[0]]
+    for run in runs[1:]:
+        if along[run[0]] - along[parts[-1][1] - 1] <= allowed:
+            parts[-1] = (parts[-1][0], run[1])
+        else:
+            parts.append(run)
+    if ring and len(parts) == 1:
+        missing = along[-1] - along[parts[0][1] - 1] + along[parts[0][0]]
+        if good.all() or missing <= allowed:
+            return [(float(along[-1]), line, True)]
+    return [
+        (float(along[stop - 1] - along[start]), line[start:stop], False)
+        for start, stop in parts
+        if stop - start > 1
+    ]
+
+
+def _runs(flags: Booleans) -> list[tuple[int, int]]:
+    """Return the starts and stops of the runs of true."""
+    edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
+    return list(zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist(),
+                    strict=True))  # fmt: skip

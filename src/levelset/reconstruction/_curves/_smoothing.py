@@ -8,7 +8,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.spatial import cKDTree
 
 from levelset._typing import Floats, Integers
-from levelset.reconstruction._curves._paths import Path
+from levelset.reconstruction._curves._ordering import Path
 
 __all__ = ["Smooth", "smooth_curve"]
 

@@ -1,22 +1,40 @@
-"""Triangle meshes: corners, faces, normals, and what holds of them."""
+"""Triangle meshes: corners, faces, normals, what holds of them, and their files."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.extras import optional
+from levelset._tools.files import write_whole
 from levelset._tools.results import Result
-from levelset.errors import ShapeError
-from levelset.reconstruction._meshes._mesh_files import read_mesh, write_mesh
+from levelset.errors import DataError, ParameterError, ShapeError
 
-__all__ = ["Mesh"]
+__all__ = [
+    "Mesh",
+    "keep_faces",
+    "keep_near",
+    "keep_supported",
+    "read_mesh",
+    "trimesh",
+    "write_mesh",
+]
+
+SHARE = 1e-3  # of the points, below which a piece is a phantom
+WRITTEN = (".ply", ".obj", ".stl", ".glb")
+READ = (*WRITTEN, ".off")
+Array = NDArray[Any]
 
 
 @checked
@@ -191,3 +209,154 @@ class Mesh(Result):
         key, inverse, uses = torch.unique(low * v + high, return_inverse=True, return_counts=True)
         forward = torch.bincount(inverse[start < end], minlength=len(key))
         return torch.stack([key // v, key % v], dim=1), uses, forward
+
+
+def keep_supported(mesh: Mesh, points: Tensor) -> Mesh:
+    """Return the mesh without pieces that are the nearest to fewer than 0.1 % of the points.
+
+    Nearest by the corners. All pieces stay if that would leave none.
+
+    Args:
+        mesh: The mesh.
+        points: What it was made from, `(n, 3)`, in its units.
+    """
+    if mesh.components < 2 or not len(points):
+        return mesh
+    used = torch.unique(mesh.faces)
+    tree = cKDTree(mesh.vertices[used].numpy())
+    nearest = torch.from_numpy(tree.query(points.detach().cpu().double().numpy())[1])
+    votes = torch.bincount(mesh.labels[used[nearest]], minlength=int(mesh.labels.max()) + 1)
+    kept = votes >= max(1.0, SHARE * len(points))
+    if not bool(kept.any()):
+        return mesh
+    return keep_faces(mesh, kept[mesh.labels[mesh.faces[:, 0]]])
+
+
+def keep_near(mesh: Mesh, points: Tensor, distance: float) -> Mesh:
+    """Return the mesh without the faces that have a corner farther than this from every point.
+
+    Args:
+        mesh: The mesh.
+        points: What it was made from, `(n, 3)`, in its units.
+        distance: How far, in the same units.
+    """
+    tree = cKDTree(points.detach().cpu().double().numpy())
+    away = tree.query(mesh.vertices.numpy(), distance_upper_bound=distance)[0]
+    near = torch.from_numpy(away).isfinite()
+    return keep_faces(mesh, near[mesh.faces].all(1))
+
+
+def keep_faces(mesh: Mesh, kept: Tensor) -> Mesh:
+    """Return the faces where `kept`, `(f,)`, holds, and the vertices that they use."""
+    faces = mesh.faces[kept]
+    used, inverse = torch.unique(faces, return_inverse=True)
+    normals = None if mesh.normals is None else mesh.normals[used]
+    return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals)
+
+
+def trimesh(function: str) -> Any:
+    """Return the module trimesh, or say which extra brings it."""
+    return optional("trimesh", "mesh", function)
+
+
+def write_mesh(path: Path, vertices: Array, faces: Array, normals: Array | None) -> Path:
+    """Write a mesh by its suffix, whole; return the path.
+
+    Args:
+        path: Where to.
+        vertices: `(v, 3)`, float64.
+        faces: `(f, 3)`, int64.
+        normals: `(v, 3)`, float64, or `None`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
+        message = (
+            f"Mesh.save: `path` must end in one of {', '.join(WRITTEN)}, got {path.name!r}. "
+            "Choose the format by the suffix."
+        )
+        raise ParameterError(message)
+    encode: Callable[[], bytes] = (
+        (lambda: _ply(vertices, faces, normals))
+        if suffix == ".ply"
+        else (lambda: _by_trimesh(suffix, vertices, faces, normals))
+    )
+    content = encode()
+    write_whole(path, lambda partial: partial.write_bytes(content))
+    return path
+
+
+def _ply(vertices: Array, faces: Array, normals: Array | None) -> bytes:
+    """Return a binary little-endian PLY in double precision, which trimesh cuts to single.
+
+    Coordinates of surveys run into the millions; single precision would round them to decimetres.
+    """
+    columns = vertices if normals is None else np.hstack([vertices, normals])
+    names = ["x", "y", "z", "nx", "ny", "nz"][: columns.shape[1]]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(vertices)}",
+        *(f"property double {name}" for name in names),
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header",
+    ]
+    rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", (3,))])
+    rows["count"], rows["corners"] = 3, faces
+    text = ("\n".join(header) + "\n").encode("ascii")
+    return text + np.ascontiguousarray(columns, dtype="<f8").tobytes() + rows.tobytes()
+
+
+def _by_trimesh(suffix: str, vertices: Array, faces: Array, normals: Array | None) -> bytes:
+    module = trimesh("Mesh.save")
+    mesh = module.Trimesh(vertices, faces, vertex_normals=normals, process=False, validate=False)
+    if suffix == ".obj":
+        text = mesh.export(
+            file_type="obj", digits=_decimals(vertices), include_normals=normals is not None
+        )
+        return str(text).encode("utf-8")
+    if suffix == ".glb":
+        return bytes(mesh.export(file_type="glb", include_normals=normals is not None))
+    return bytes(mesh.export(file_type="stl"))
+
+
+def _decimals(vertices: Array) -> int:
+    """Return how many decimals write numbers of this size to 15 digits."""
+    size = float(np.abs(vertices).max(initial=0.0))
+    return 15 if size == 0 else max(0, 14 - math.floor(math.log10(size)))
+
+
+def read_mesh(path: Path) -> tuple[Array, Array]:
+    """Return vertices `(v, 3)` and faces `(f, 3)`."""
+    suffix = path.suffix.lower()
+    if suffix not in READ:
+        message = f"Mesh.read: `path` must end in one of {', '.join(READ)}, got {path.name!r}."
+        raise ParameterError(message)
+    if not path.is_file():
+        message = f"Mesh.read: there is no file {path}."
+        raise DataError(message)
+    module = trimesh("Mesh.read")
+    try:
+        loaded = module.load(str(path), file_type=suffix[1:], process=False, force="mesh")
+        vertices = np.array(loaded.vertices, dtype=np.float64)
+        faces = np.array(loaded.faces, dtype=np.int64).reshape(-1, 3)
+    except Exception as error:  # trimesh raises whatever the damaged bytes lead to
+        message = (
+            f"Mesh.read: {path} is damaged, or no mesh ({error}). Export it again; for bare "
+            "points use `levelset.datasets.read_points`."
+        )
+        raise DataError(message) from error
+    if not len(faces):
+        message = (
+            f"Mesh.read: {path} holds no triangles that can be read (strips of triangles are "
+            "not). Export it with plain faces; for bare points use "
+            "`levelset.datasets.read_points`."
+        )
+        raise DataError(message)
+    return _joined(vertices, faces) if suffix == ".stl" else (vertices, faces)
+
+
+def _joined(vertices: Array, faces: Array) -> tuple[Array, Array]:
+    """Join vertices in exactly the same place; an STL repeats each for every face."""
+    unique, inverse = np.unique(vertices, axis=0, return_inverse=True)
+    return unique, inverse.reshape(-1)[faces]

@@ -1,1 +1,0 @@
-"""From oriented points to a field, by least squares on a grid of splines."""

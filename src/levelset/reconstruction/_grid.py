@@ -1,0 +1,363 @@
+"""Spline grids: the unknowns, the equations of points and smoothness, and their solution."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
+
+from levelset._typing import Booleans, Floats, Integers, Singles
+
+__all__ = [
+    "REACH",
+    "Band",
+    "Multilevel",
+    "Pins",
+    "Roughness",
+    "Stencil",
+    "all_nodes",
+    "band_around",
+    "gradients",
+    "halve",
+    "least_squares",
+    "open_nodes",
+    "refine",
+    "roughness",
+    "rows_to_matrix",
+    "stencil",
+    "values",
+]
+
+REACH = 1.1
+"""Half the side of the cube on which fields are fitted, in the unit frame."""
+# Directions to the neighbours in a lattice, 26 of them.
+_DIRECTIONS = [step for step in itertools.product((-1, 0, 1), repeat=3) if any(step)]
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Some nodes of a grid.
+
+    Attributes:
+        cells: Cells a side.
+        nodes: The nodes, ascending, `(m,)`.
+        place: Position of every node of the grid in `nodes`, -1 where it is absent.
+        free: Which nodes are unknown; the others keep their values, `(m,)`.
+    """
+
+    cells: int
+    nodes: Integers
+    place: NDArray[np.int32]
+    free: Booleans
+
+    @property
+    def side(self) -> int:
+        """Coefficients a side."""
+        return self.cells + 2
+
+    @property
+    def width(self) -> float:
+        """Side of a cell."""
+        return 2 * REACH / self.cells
+
+    @property
+    def grid_index(self) -> Integers:
+        """Index of each node along the three axes, `(m, 3)`."""
+        return np.stack(np.unravel_index(self.nodes, (self.side,) * 3), 1)
+
+
+def _band(cells: int, chosen: Booleans, free: Booleans | None) -> Band:
+    nodes = np.flatnonzero(chosen)
+    place = np.full(chosen.size, -1, np.int32)
+    place[nodes] = np.arange(len(nodes), dtype=np.int32)
+    inner = np.ones(len(nodes), bool) if free is None else free.ravel()[nodes]
+    return Band(cells, nodes, place, inner)
+
+
+def all_nodes(cells: int) -> Band:
+    """Return every node, all of them unknown."""
+    return _band(cells, np.ones((cells + 2) ** 3, bool), None)
+
+
+def band_around(cells: int, coefficients: Floats, needed: Integers, width: float) -> Band:
+    """Return the nodes near the zero level of a grid, and near `needed` ones.
+
+    The outermost layer keeps its values, so that the field goes over into the coarser one there.
+
+    Args:
+        cells: Cells a side.
+        coefficients: About the distance to the surface, `(cells + 2,) * 3`.
+        needed: Nodes that must be unknown.
+        width: How far from the zero level, in units of the points.
+    """
+    near = np.abs(coefficients) < width
+    near.ravel()[needed.ravel()] = True
+    chosen = binary_dilation(near)
+    return _band(cells, chosen, binary_erosion(chosen, border_value=1))
+
+
+def refine(coefficients: Floats) -> Floats:
+    """Return the coefficients of the same function on a grid of half the cells' side (Chaikin)."""
+    for axis in range(3):
+        old = np.moveaxis(coefficients, axis, 0)
+        new = np.empty((2 * len(old) - 2, *old.shape[1:]), old.dtype)
+        new[1::2] = 0.25 * old[:-1] + 0.75 * old[1:]
+        new[0::2] = 0.75 * old[:-1] + 0.25 * old[1:]
+        coefficients = np.moveaxis(new, 0, axis)
+    return np.ascontiguousarray(coefficients)
+
+
+def halve(band: Band) -> tuple[csr_matrix, Band]:
+    """Return the grid of twice the cells' side that the band's nodes are made of.
+
+    Returns:
+        The matrix `(m, m')` that refines coefficients of the coarser nodes, and those nodes.
+    """
+    index = band.grid_index - 1
+    even = index % 2 == 0
+    first = index // 2 + np.where(even, 0, 1)
+    share = np.where(even, 0.25, 0.75)
+    cells = band.cells // 2
+    side = cells + 2
+    corners = np.array(list(np.ndindex(2, 2, 2)))
+    at = first[:, None, :] + corners
+    nodes = (at[..., 0] * side + at[..., 1]) * side + at[..., 2]
+    weights = np.where(corners, 1 - share[:, None, :], share[:, None, :]).prod(2)
+    chosen = np.zeros(side**3, bool)
+    chosen[nodes.ravel()] = True
+    coarse = _band(cells, chosen, None)
+    return rows_to_matrix(coarse.place[nodes], weights, len(coarse.nodes)), coarse
+
+
+def rows_to_matrix(columns: NDArray[np.int32], values: Floats, width: int) -> csr_matrix:
+    """Return a sparse matrix in single precision, each row with `k` entries `(m, k)`."""
+    rows, entries = columns.shape
+    data = np.ascontiguousarray(values, np.float32).ravel()
+    starts = np.arange(0, rows * entries + 1, entries, dtype=np.int32)
+    index = np.ascontiguousarray(columns, np.int32).ravel()
+    return csr_matrix((data, index, starts), shape=(rows, width))
+
+
+class Stencil(NamedTuple):
+    """What a quadratic spline needs to be evaluated at points.
+
+    Attributes:
+        nodes: The 27 coefficients that each point sees, `(n, 27)`.
+        value: Their weights in the value, `(n, 27)`.
+        gradient: Their weights in the gradient, `(n, 3, 27)`.
+        laplacian: Their weights in the sum of the second derivatives, `(n, 27)`.
+    """
+
+    nodes: Integers
+    value: Floats
+    gradient: Floats
+    laplacian: Floats
+
+
+def stencil(points: Floats, cells: int) -> Stencil:
+    """Return the weights of the coefficients of a grid at points `(n, 3)`."""
+    width = 2 * REACH / cells
+    place = np.clip((points + REACH) / width, 0, cells)
+    cell = np.minimum(place.astype(np.int64), cells - 1)
+    t = place - cell
+    one = np.ones_like(t)
+    b = np.stack([(1 - t) ** 2 / 2, 0.75 - (t - 0.5) ** 2, t**2 / 2], -1)
+    d = np.stack([t - 1, 1 - 2 * t, t], -1) / width
+    dd = np.stack([one, -2 * one, one], -1) / width**2
+    x, y, z = (cell[:, a, None] + np.arange(3) for a in range(3))
+    side = cells + 2
+    nodes = ((x[:, :, None] * side + y[:, None])[..., None] * side + z[:, None, None]).reshape(
+        len(points), 27
+    )
+    gradient = [_product(*(d if a == k else b for k in range(3))) for a in range(3)]
+    bends = [_product(*(dd if a == k else b for k in range(3))) for a in range(3)]
+    return Stencil(nodes, _product(b, b, b), np.stack(gradient, 1), sum(bends[1:], bends[0]))
+
+
+def _product(a: Floats, b: Floats, c: Floats) -> Floats:
+    """Return products of weights along x, y and z, each `(n, 3, 3)` by axis and node: `(n, 27)`."""
+    plane = a[:, 0, :, None] * b[:, 1, None, :]
+    return (plane[..., None] * c[:, 2, None, None, :]).reshape(len(a), 27)
+
+
+def values(at: Stencil, coefficients: Floats) -> Floats:
+    """Return the spline at the points, `(n,)`."""
+    return np.einsum("nk,nk->n", at.value, coefficients.ravel()[at.nodes])
+
+
+def gradients(at: Stencil, coefficients: Floats) -> Floats:
+    """Return its gradients, `(n, 3)`."""
+    return np.einsum("nak,nk->na", at.gradient, coefficients.ravel()[at.nodes])
+
+
+@dataclass(frozen=True, eq=False)
+class Roughness:
+    """One kind of second difference at the nodes of a band, in units of a second derivative.
+
+    Attributes:
+        matrix: One row a node that has the neighbours for it.
+        node: Position of that node in the band.
+    """
+
+    matrix: csr_matrix
+    node: Integers
+
+
+def roughness(band: Band) -> list[Roughness]:
+    r"""Return the six second differences; their squares sum to the square of the Hessian's norm.
+
+    The mixed ones count twice in the norm, and so carry the factor $\sqrt2$.
+    """
+    index, side, step = band.grid_index, band.side, (band.side**2, band.side, 1)
+    found = []
+    for a in range(3):
+        rows = np.flatnonzero((index[:, a] > 0) & (index[:, a] < side - 1))
+        offsets = np.array([-step[a], 0, step[a]])
+        found.append(_differences(band, rows, offsets, np.array([1.0, -2.0, 1.0])))
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        rows = np.flatnonzero((index[:, a] < side - 1) & (index[:, b] < side - 1))
+        offsets = np.array([0, step[a], step[b], step[a] + step[b]])
+        found.append(_differences(band, rows, offsets, np.array([1, -1, -1, 1]) * np.sqrt(2)))
+    return found
+
+
+def _differences(band: Band, rows: Integers, offsets: Integers, signs: Floats) -> Roughness:
+    columns = band.place[band.nodes[rows, None] + offsets]
+    whole = (columns >= 0).all(1)
+    columns = columns[whole]
+    entries = np.broadcast_to(signs / band.width**2, columns.shape)
+    return Roughness(rows_to_matrix(columns, entries, len(band.nodes)), rows[whole])
+
+
+class Pins(NamedTuple):
+    """Nodes of a grid whose values are about known.
+
+    Attributes:
+        nodes: `(k,)`.
+        target: The distance to the nearest point, `(k,)`.
+    """
+
+    nodes: Integers
+    target: Floats
+
+
+def open_nodes(points: Floats, cells: int, clearance: float, share: float) -> Pins:
+    """Return the nodes that see enough of the open.
+
+    A node sees the open in a direction if no point lies within `clearance` of that ray, as far as
+    the lattice can tell. The inside of a surface sees it through holes only, so that a few free
+    directions tell nothing; the space between two ears sees it in half of the directions, whatever
+    way the normals there point.
+
+    Args:
+        points: `(n, 3)`.
+        cells: Cells a side of the grid.
+        clearance: How far from every point a node must be.
+        share: Least share of the 26 directions that must be free.
+    """
+    line = (np.arange(cells + 2) - 0.5) * (2 * REACH / cells) - REACH
+    place = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1)
+    distance = cKDTree(points).query(place.reshape(-1, 3))[0]
+    blocked = (distance < clearance).reshape(place.shape[:3])
+    free = sum(_unseen(blocked, step) for step in _DIRECTIONS)
+    nodes = np.flatnonzero((free >= share * len(_DIRECTIONS)) & ~blocked)
+    return Pins(nodes, distance[nodes])
+
+
+def _unseen(blocked: Booleans, step: tuple[int, ...]) -> Integers:
+    """Return 1 where the ray in a direction meets nothing blocked, 0 elsewhere."""
+    met, reach = blocked, 1
+    while reach < len(blocked):
+        # rays of twice the length, from two of the length before
+        shift = [s * reach for s in step]
+        here = tuple(slice(max(0, -s), len(blocked) - max(0, s)) for s in shift)
+        there = tuple(slice(max(0, s), len(blocked) - max(0, -s)) for s in shift)
+        longer = met.copy()
+        longer[here] |= met[there]
+        met, reach = longer, 2 * reach
+    return (~met).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Multilevel:
+    r"""The preconditioner $\sum_l P_l D_l^{-1} P_l^\top$ of Bramble, Pasciak and Xu.
+
+    $P_l$ refines the coefficients of level $l$ to the finest, one halving of the cells' side
+    after the other; $D_l$ is the diagonal of the normal equations on that level. It makes the
+    number of iterations almost independent of the number of cells, where a diagonal alone would
+    need one that grows with its square.
+
+    Attributes:
+        refinements: From each level to the next finer, finest first.
+        inverse: One over the diagonals, finest level first; one more than `refinements`.
+
+    References:
+        - J. Bramble, J. Pasciak, J. Xu, "Parallel multilevel preconditioners", Math. Comp. 55
+          (1990).
+    """
+
+    refinements: list[csr_matrix]
+    inverse: list[Singles]
+
+    def __call__(self, residual: Floats) -> Floats:
+        """Return the preconditioned residual."""
+        parts = [residual.astype(np.float32)]
+        for matrix in self.refinements:
+            parts.append(matrix.T @ parts[-1])
+        total = self.inverse[-1] * parts[-1]
+        for matrix, weight, part in zip(
+            self.refinements[::-1], self.inverse[-2::-1], parts[-2::-1], strict=True
+        ):
+            total = matrix @ total + weight * part
+        return total.astype(np.float64)
+
+
+def least_squares(
+    matrix: csr_matrix,
+    target: Singles,
+    start: Floats,
+    free: Booleans,
+    precondition: Callable[[Floats], Floats],
+    *,
+    tol: float,
+    max_iter: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Floats:
+    r"""Return the $x$ that minimises $|Ax - b|^2$ with some entries held.
+
+    Products are formed in single precision and summed up in double. The matrix enters as
+    $A^\top(Ax)$ and is never squared.
+
+    Args:
+        matrix: $A$, `(rows, m)`.
+        target: $b$, `(rows,)`.
+        start: Where to begin, `(m,)`; the entries that are held keep it.
+        free: Which entries may change, `(m,)`.
+        precondition: An approximation to the inverse of $A^\top A$.
+        tol: Stop when the preconditioned residual has fallen by this factor.
+        max_iter: Most iterations.
+        stop: Asked after each iteration; true ends the search.
+    """
+    transposed = matrix.T
+    x = start.copy()
+    r = (transposed @ (target - matrix @ x.astype(np.float32))).astype(np.float64) * free
+    z = precondition(r) * free
+    direction, energy = z.copy(), float(r @ z)
+    first = energy
+    for _ in range(max_iter):
+        if energy <= tol * tol * first or energy <= 0 or stop():
+            break
+        image = matrix @ direction.astype(np.float32)
+        wide = image.astype(np.float64)
+        step = energy / float(wide @ wide)
+        x += step * direction
+        r -= step * (transposed @ image) * free
+        z = precondition(r) * free
+        before, energy = energy, float(r @ z)
+        direction = z + energy / before * direction
+    return x

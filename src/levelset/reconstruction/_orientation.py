@@ -1,0 +1,467 @@
+"""From raw points to points with outward normals, and what is known of their noise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from levelset._tools.checks import check_finite, check_points
+from levelset._typing import Booleans, Floats, Integers, Singles
+from levelset.errors import ShapeError
+from levelset.reconstruction._local_planes import (
+    NoiseLevel,
+    find_outliers,
+    fit_adaptive,
+    noise_level,
+)
+
+__all__ = [
+    "Oriented",
+    "best_signs",
+    "contract",
+    "couplings",
+    "fit_into",
+    "objects",
+    "orient",
+    "polish",
+    "settle_signs",
+    "thin",
+    "turn_outward",
+]
+
+FEWEST = 50
+NODES = 5000  # places whose signs are settled together; the others follow their neighbours
+BATCH = 4096
+UNSURE = 0.6  # confidence below which an orientation counts as unsure
+CLUSTERS = 48  # left by the contraction, for the search
+STARTS = 256  # of the search
+ROWS = 512
+SOFTENING = 0.5  # of the spacing: nearer than this, dipoles do not feel each other more
+REACH = 2.5  # spacings over which two places belong to one object
+NEIGHBOURS = 12
+OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
+ACROSS = 64  # neighbours in other objects that decide for one that is not closed
+PROBES = 50  # places of an object that are looked at from another
+
+
+@dataclass(frozen=True, eq=False)
+class Oriented:
+    """Points with outward normals.
+
+    Attributes:
+        normals: Unit normals, outward, `(n, 3)`, float64.
+        noise: Standard deviation of the points about the surface, in the units of the points.
+        spacing: The side of the square that each point stands for, `(n,)`.
+        confidence: How sure each orientation is, `(n,)`, from 0 to 1. Not a probability: on
+            thirteen difficult clouds, 10 to 45 % of the points below 0.6 were wrong, and less than
+            0.8 % of those above.
+        unsure: Share of the points, outliers aside, whose confidence is below 0.6.
+        outlier: Which points belong to no surface, `(n,)`. They have normals too.
+    """
+
+    normals: Tensor
+    noise: float
+    spacing: Tensor
+    confidence: Tensor
+    unsure: float
+    outlier: Tensor
+
+
+def orient(points: Tensor, *, normals: Tensor | None = None) -> Oriented:
+    """Estimate outward normals of a cloud, with its noise and its outliers.
+
+    The noise is read off local paraboloids of growing size, and tells how many neighbours a normal
+    needs. Points that fit no paraboloid are outliers. Of the others, 5,000 that are evenly spread
+    settle their signs together (`settle_signs`), each object is turned outward by its volume
+    (`turn_outward`), and every point follows those around it.
+
+    Walls and gaps thinner than about twice the spacing of the points, or five times the noise,
+    cannot be told from one sheet; there the confidence is low and normals may be wrong.
+
+    Nothing is drawn at random. Cost on one core: 1 to 2.5 s for 30,000 points and 2 to 5 s for
+    60,000, more with more noise; 28 s for 300,000. Memory: 250 to 450 MB.
+
+    Args:
+        points: The cloud in the unit frame (see `prepare`), `(n, 3)`, at least 50, no duplicates.
+        normals: Normals to be used as they are, outward, `(n, 3)`; their length does not matter.
+
+    Returns:
+        Normals and the rest, in the order of the points, on the CPU, in float64.
+
+    Raises:
+        ShapeError: If `points` is not `(n, 3)` with n at least 50, or `normals` not alike.
+        DataError: If either holds NaN or infinity.
+
+    Example:
+        >>> import torch
+        >>> from levelset.reconstruction._orientation import orient
+        >>> draws = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)).double()
+        >>> sphere = torch.nn.functional.normalize(draws, dim=1)
+        >>> bool(((orient(sphere).normals * sphere).sum(1) > 0.99).all())
+        True
+    """
+    _check(points, normals)
+    cloud = points.detach().cpu().double().numpy()
+    level = noise_level(cloud, cKDTree(cloud))
+    outlier = find_outliers(cloud, level)
+    estimated, feet, spacing = _surface_near(cloud, np.flatnonzero(~outlier), level)
+    if normals is None:
+        directions, confidence = _oriented(estimated, feet, outlier)
+    else:
+        directions, confidence = normals.detach().cpu().double().numpy(), np.ones(len(cloud))
+        directions = directions / np.maximum(np.linalg.norm(directions, axis=1), 1e-300)[:, None]
+    return Oriented(
+        normals=torch.from_numpy(directions),
+        noise=level.noise,
+        spacing=torch.from_numpy(spacing),
+        confidence=torch.from_numpy(confidence),
+        unsure=float((confidence[~outlier] < UNSURE).mean()),
+        outlier=torch.from_numpy(outlier),
+    )
+
+
+def _check(points: Tensor, normals: Tensor | None) -> None:
+    check_points("orient", points)
+    if points.dim() != 2 or points.shape[1] != 3 or len(points) < FEWEST:
+        message = (
+            f"orient: `points` must have the shape (n, 3) with n at least {FEWEST}, "
+            f"got {tuple(points.shape)}."
+        )
+        raise ShapeError(message)
+    check_finite("orient", points)
+    if normals is not None:
+        check_points("orient", normals, "normals")
+        if normals.shape != points.shape:
+            message = (
+                "orient: `normals` must have the shape of `points`, "
+                f"{tuple(points.shape)}, got {tuple(normals.shape)}."
+            )
+            raise ShapeError(message)
+        check_finite("orient", normals, "normals")
+
+
+def _surface_near(
+    cloud: Floats, kept: Integers, level: NoiseLevel
+) -> tuple[Floats, Floats, Floats]:
+    """Return normals of either sign, feet on the local surface, and spacing."""
+    tree = cKDTree(cloud[kept])
+    size = min(level.neighbours, len(kept))
+    parts = []
+    for start in range(0, len(cloud), BATCH):
+        queries = cloud[start : start + BATCH]
+        distances, near = tree.query(queries, size)
+        patches = fit_adaptive(cloud, queries, kept[near], level.noise)
+        spacing = distances[:, min(8, size - 1)] * np.sqrt(np.pi / 8.0)
+        parts.append((patches.normals, patches.feet, spacing))
+    normals, feet, spacings = zip(*parts, strict=True)
+    return np.concatenate(normals), np.concatenate(feet), np.concatenate(spacings)
+
+
+def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats, Floats]:
+    """Return outward normals and confidences."""
+    kept = np.flatnonzero(~outlier)
+    nodes = kept[thin(feet[kept], NODES)]
+    places, directions = feet[nodes], normals[nodes]
+    tree = cKDTree(places)
+    spacing = tree.query(places, 5)[0][:, 4]
+    signs, sure = settle_signs(places, directions, spacing)
+    directions = directions * signs[:, None]
+    directions *= turn_outward(places, directions, spacing)[:, None]
+    result, confidence = np.empty_like(normals), np.empty(len(normals))
+    for start in range(0, len(normals), BATCH):
+        rows = slice(start, start + BATCH)
+        _, near = tree.query(feet[rows], 12)
+        fit, size = fit_into(
+            feet[rows], normals[rows], places[near], directions[near], spacing[near]
+        )
+        result[rows] = normals[rows] * np.where(fit < 0.0, -1.0, 1.0)[:, None]
+        confidence[rows] = np.abs(fit) / np.maximum(size, 1e-300) * sure[near[:, 0]]
+    return result, confidence
+
+
+def thin(points: Floats, most: int) -> Integers:
+    """Return rows of points, at most `most`: one a cell of a lattice, that nearest its cell's mean.
+
+    The size of the cells is found by bisection, so that 95 to 100 % of `most` come back where the
+    cloud has more; a cloud that has no more comes back whole.
+
+    Args:
+        points: The cloud, `(n, 3)`, without duplicates.
+        most: How many to keep at most.
+    """
+    if len(points) <= most:
+        return np.arange(len(points))
+    points = points - points.min(0)
+    low, high = 0.0, float(points.max()) * 1.001
+    for _ in range(40):
+        size = 0.5 * (low + high)
+        count = len(np.unique(_cells(points, size)))
+        low, high = (size, high) if count > most else (low, size)
+        if 0.95 * most < count <= most:
+            break
+    _, cell, counts = np.unique(_cells(points, high), return_inverse=True, return_counts=True)
+    sums = [np.bincount(cell, points[:, axis]) for axis in range(3)]
+    means = np.stack(sums, axis=1) / counts[:, None]
+    order = np.lexsort((((points - means[cell]) ** 2).sum(1), cell))
+    first = np.r_[0, np.cumsum(counts)[:-1]]
+    return order[first]
+
+
+def _cells(points: Floats, size: float) -> Integers:
+    index = (points / size).astype(np.int64)
+    return (index[:, 0] << 42) + (index[:, 1] << 21) + index[:, 2]
+
+
+def settle_signs(places: Floats, normals: Floats, spacing: Floats) -> tuple[Floats, Floats]:
+    r"""Return the signs that make dipoles fit best, `(n,)`, and how sure each is, `(n,)`.
+
+    $\sum_{ij} s_i s_j K_{ij}$ is to be made as large as can be, over all $2^n$ signs (see
+    `_dipoles`). What is coupled most is joined first, in about ten rounds that leave 48 clusters
+    with exact couplings between them; these are settled by a search from 256 starts; last, single
+    signs turn that their surroundings outvote. So a decision is taken when as much is known as can
+    be: a spanning tree over the same points decides each link by itself, and one wrong link turns
+    all beyond it.
+
+    The signs of the whole are arbitrary, as are those of parts without coupling.
+
+    Cost: `n` squared; 0.8 s and 250 MB for 5,000 dipoles.
+
+    Args:
+        places: Where the dipoles are, `(n, 3)`.
+        normals: Their unit normals, of either sign, `(n, 3)`.
+        spacing: The side of the square that each stands for, `(n,)`.
+
+    Returns:
+        Signs, 1 or -1, and the share of its couplings that agree with each, from 0 to 1: the sum
+        over the sum of absolute values.
+    """
+    matrix = couplings(places, normals, spacing)
+    small, signs, labels = contract(matrix)
+    signs *= best_signs(small.astype(np.float64))[labels].astype(np.float32)
+    signs = polish(matrix, signs)
+    sizes = np.array([np.abs(row).sum() for row in matrix])
+    sure = signs * (matrix @ signs) / np.maximum(sizes, 1e-30)
+    return signs.astype(np.float64), np.clip(sure, 0.0, 1.0).astype(np.float64)
+
+
+def contract(matrix: Singles) -> tuple[Singles, Singles, Integers]:
+    """Join what is coupled most, round by round, until 48 clusters are left.
+
+    A round joins, along its strongest coupling, that half of the clusters whose strongest coupling
+    is largest for their size (Boruvka's rounds, on couplings that add up).
+
+    Args:
+        matrix: Couplings, `(n, n)`, symmetric, zero on the diagonal.
+
+    Returns:
+        The couplings of the clusters `(m, m)`; the sign of each row within its cluster, `(n,)`;
+        and the cluster of each row, `(n,)`.
+    """
+    signs = np.ones(len(matrix), dtype=np.float32)
+    labels = np.arange(len(matrix))
+    sizes: Floats = np.ones(len(matrix))
+    while len(matrix) > CLUSTERS:
+        flips, new = _round(matrix, sizes)
+        count = int(new.max()) + 1
+        if count == len(matrix):
+            break  # nothing is coupled to anything
+        matrix = _joined(matrix, flips, new, count)
+        sizes = np.bincount(new, sizes).astype(np.float64)
+        signs *= flips[labels]
+        labels = new[labels]
+    return matrix, signs, labels
+
+
+def _round(matrix: Singles, sizes: Floats) -> tuple[Singles, Integers]:
+    """Return signs and new numbers of the clusters."""
+    # row by row: no second matrix in memory
+    best = np.array([np.abs(row).argmax() for row in matrix])
+    rows = np.arange(len(matrix))
+    score = np.abs(matrix[rows, best]) / sizes
+    first = np.flatnonzero((score > 0.0) & (score >= np.median(score)))
+    first = first[np.argsort(-score[first], kind="stable")][: len(matrix) - CLUSTERS]
+    second = best[first]
+    relation = np.sign(matrix[first, second])
+    graph = csr_matrix((np.ones(len(first)), (first, second)), shape=matrix.shape)
+    new = connected_components(graph, directed=False)[1].astype(np.int64)
+    return _spread(first, second, relation, new), new
+
+
+def _spread(first: Integers, second: Integers, relation: Singles, new: Integers) -> Singles:
+    """Give each member of a tree its sign relative to one of the members."""
+    flips = np.ones(len(new), dtype=np.float32)
+    done = np.zeros(len(new), dtype=bool)
+    done[np.unique(new, return_index=True)[1]] = True
+    source, target = np.r_[first, second], np.r_[second, first]
+    relation = np.r_[relation, relation]
+    while not done.all():
+        go = done[source] & ~done[target]
+        flips[target[go]] = flips[source[go]] * relation[go]
+        done[target[go]] = True
+    return flips
+
+
+def _joined(matrix: Singles, flips: Singles, new: Integers, count: int) -> Singles:
+    gather = csr_matrix((flips, (new, np.arange(len(new)))), shape=(count, len(new)))
+    half = np.ascontiguousarray((gather @ matrix).T)
+    joined: Singles = gather @ half
+    np.fill_diagonal(joined, 0.0)
+    return joined
+
+
+def best_signs(matrix: Floats) -> Floats:
+    """Return signs `(m,)` with as large a sum of couplings as a search finds.
+
+    From all signs equal and from 255 random ones (always the same) the worst is turned until none
+    is outvoted; the best end counts.
+
+    Args:
+        matrix: Couplings, `(m, m)`, symmetric, zero on the diagonal.
+    """
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (STARTS, len(matrix)))
+    signs[0] = 1.0
+    force = signs @ matrix
+    rows = np.arange(STARTS)
+    least = 1e-9 * np.abs(matrix).max()
+    while True:
+        gain = signs * force
+        worst = gain.argmin(1)
+        moving = rows[gain[rows, worst] < -least]
+        if len(moving) == 0:
+            break
+        column = worst[moving]
+        force[moving] -= 2.0 * signs[moving, column][:, None] * matrix[column]
+        signs[moving, column] *= -1.0
+    best: Floats = signs[(signs * force).sum(1).argmax()]
+    return best
+
+
+def polish(matrix: Singles, signs: Singles) -> Singles:
+    """Return the signs with those turned that their surroundings outvote, `(n,)`.
+
+    The worse half of them a round: two that pull each other would go on turning.
+
+    Args:
+        matrix: Couplings, `(n, n)`, symmetric, zero on the diagonal.
+        signs: The signs to start from, `(n,)`.
+    """
+    signs = signs.copy()
+    for _ in range(100):
+        gain = signs * (matrix @ signs)
+        bad = np.flatnonzero(gain < 0.0)
+        if len(bad) == 0:
+            break
+        bad = bad[np.argsort(gain[bad], kind="stable")]
+        signs[bad[: max(1, len(bad) // 2)]] *= -1.0
+    return signs
+
+
+def couplings(places: Floats, normals: Floats, spacing: Floats) -> Singles:
+    """Return the couplings of all pairs, `(n, n)`, symmetric, with zeros on the diagonal.
+
+    Cost: `n` squared; 0.3 s and 100 MB for 5,000 dipoles.
+
+    Args:
+        places: Where the dipoles are, `(n, 3)`.
+        normals: Their unit normals, `(n, 3)`.
+        spacing: The side of the square that each stands for, `(n,)`.
+    """
+    x = torch.from_numpy(places - places.mean(0)).float()
+    n = torch.from_numpy(normals).float()
+    h = torch.from_numpy(spacing).float()
+    area, soft, own = h * h, (SOFTENING * h) ** 2 / 2.0, (n * x).sum(1)
+    result = torch.empty(len(x), len(x))
+    for start in range(0, len(x), ROWS):
+        rows = slice(start, start + ROWS)
+        square = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist").square_()
+        square += soft[rows, None] + soft
+        along = (n[rows] @ x.T - own[rows, None]) * (own - x[rows] @ n.T)
+        along = (n[rows] @ n.T).sub_(along.mul_(3.0).div_(square))
+        result[rows] = along.mul_(square.pow_(-1.5)).mul_(area[rows, None] * area)
+    result.fill_diagonal_(0.0)
+    return result.numpy()
+
+
+def fit_into(
+    places: Floats, normals: Floats, others: Floats, their_normals: Floats, spacing: Floats
+) -> tuple[Floats, Floats]:
+    """Return how well dipoles fit into their neighbours: sum of couplings, and of their sizes.
+
+    Args:
+        places: Where the dipoles are, `(n, 3)`; their areas count as 1.
+        normals: Their normals, `(n, 3)`.
+        others: Where the neighbours are, `(n, k, 3)`.
+        their_normals: Their unit normals, `(n, k, 3)`.
+        spacing: The side of the square that each neighbour stands for, `(n, k)`.
+    """
+    apart = others - places[:, None]
+    square = (apart**2).sum(2) + (SOFTENING * spacing) ** 2
+    along = np.einsum("nj,nkj->nk", normals, apart) * (their_normals * apart).sum(2)
+    value = np.einsum("nj,nkj->nk", normals, their_normals) - 3.0 * along / square
+    value *= spacing**2 * square**-1.5
+    return value.sum(1), np.abs(value).sum(1)
+
+
+def objects(places: Floats, spacing: Floats) -> Integers:
+    """Return the number of the object of each place, `(n,)`: what hangs together.
+
+    Args:
+        places: Places on surfaces, `(n, 3)`.
+        spacing: Distance of each to its neighbours, `(n,)`.
+    """
+    count = min(NEIGHBOURS, len(places))
+    distance, near = cKDTree(places).query(places, count)
+    linked = distance < REACH * np.maximum(spacing[:, None], spacing[near])
+    own = np.repeat(np.arange(len(places)), count).reshape(near.shape)
+    graph = csr_matrix(
+        (np.ones(linked.sum()), (own[linked], near[linked])), shape=(len(places),) * 2
+    )
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
+    """Return the sign by which to turn each normal, `(n,)`, one sign an object.
+
+    The largest object first: the volume that its normals enclose must be positive. A smaller one
+    that is closed is judged in the same way, and turned once more if it lies inside those before
+    it, as the wall of a cavity. One that is not closed, a torn-off piece of a scan, is turned so
+    that it fits into those before it.
+
+    Args:
+        places: Places on surfaces, `(n, 3)`.
+        normals: Unit normals that agree with one another within an object, `(n, 3)`.
+        spacing: The side of the square that each place stands for, `(n,)`.
+    """
+    number = objects(places, spacing)
+    vectors = normals * (spacing**2)[:, None]
+    signs = np.ones(len(places))
+    before = np.zeros(len(places), dtype=bool)
+    for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
+        rows = np.flatnonzero(number == which)
+        x, v = places[rows], vectors[rows]
+        closed = np.linalg.norm(v.sum(0)) < OPEN * (spacing[rows] ** 2).sum()
+        if closed or not before.any():
+            outward = ((x - x.mean(0)) * v).sum() >= 0.0
+            if before.any():
+                outward ^= _inside(x, places[before], vectors[before] * signs[before, None])
+        else:
+            old = np.flatnonzero(before)
+            _, near = cKDTree(places[old]).query(x, min(ACROSS, len(old)))
+            near = old[near].reshape(len(x), -1)
+            theirs = normals[near] * signs[near][..., None]
+            outward = fit_into(x, v, places[near], theirs, spacing[near])[0].sum() >= 0.0
+        signs[rows] = 1.0 if outward else -1.0
+        before[rows] = True
+    return signs
+
+
+def _inside(x: Floats, places: Floats, vectors: Floats) -> bool:
+    """Return whether most of an object lies inside others, by their winding number."""
+    apart = places - x[:: max(1, len(x) // PROBES), None]
+    cube = np.maximum((apart**2).sum(2), 1e-12) ** 1.5
+    winding = ((apart * vectors).sum(2) / cube).sum(1) / (4.0 * np.pi)
+    return bool(np.median(winding) > 0.5)

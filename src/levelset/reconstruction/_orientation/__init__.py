@@ -1,1 +1,0 @@
-"""From raw points to normals that all point outwards."""

@@ -1,1 +1,0 @@
-"""The paper's own training of a network on raw points."""

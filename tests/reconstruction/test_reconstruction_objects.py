@@ -1,0 +1,63 @@
+"""Objects are told apart, and each is turned outward."""
+
+import numpy as np
+import pytest
+
+from levelset.reconstruction._orientation import objects, turn_outward
+
+
+def sphere(count, radius=1.0, centre=(0.0, 0.0, 0.0)):
+    """Return places on a sphere, their outward normals, and their spacing."""
+    k = np.arange(count) + 0.5
+    z, turn = 1.0 - 2.0 * k / count, np.pi * (1.0 + np.sqrt(5.0)) * k
+    ring = np.sqrt(1.0 - z * z)
+    normals = np.c_[ring * np.cos(turn), ring * np.sin(turn), z]
+    spacing = np.full(count, radius * np.sqrt(4.0 * np.pi / count))
+    return radius * normals + centre, normals, spacing
+
+
+def joined(*shapes):
+    return tuple(np.concatenate(parts) for parts in zip(*shapes, strict=True))
+
+
+def test_objects_are_what_hangs_together():
+    places, _, spacing = joined(sphere(300), sphere(100, 0.3, (2.0, 0.0, 0.0)), sphere(200, 0.5))
+    number = objects(places, spacing)
+    assert len(np.unique(number)) == 3
+    for rows in (slice(0, 300), slice(300, 400), slice(400, 600)):
+        assert len(np.unique(number[rows])) == 1
+
+
+@pytest.mark.parametrize("turned", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_separate_objects_are_turned_each_by_itself(turned):
+    places, normals, spacing = joined(sphere(300), sphere(100, 0.3, (2.0, 0.0, 0.0)))
+    given = np.repeat(turned, [300, 100]).astype(float)
+    np.testing.assert_array_equal(turn_outward(places, normals * given[:, None], spacing), given)
+
+
+@pytest.mark.parametrize("turned", [1.0, -1.0])
+def test_the_wall_of_a_cavity_is_turned_into_the_cavity(turned):
+    places, normals, spacing = joined(sphere(600), sphere(150, 0.5))
+    given = np.repeat([1.0, turned], [600, 150])
+    signs = turn_outward(places, normals * given[:, None], spacing)
+    np.testing.assert_array_equal(signs * given, np.repeat([1.0, -1.0], [600, 150]))
+
+
+@pytest.mark.parametrize("turned", [1.0, -1.0])
+def test_a_torn_off_piece_fits_into_the_rest(turned):
+    """The cap of a sphere beyond a gap: by itself it has hardly a volume."""
+    places, normals, spacing = sphere(1_500)
+    height = places[:, 2]
+    kept = (height < 0.7) | (height > 0.93)
+    cap = height[kept] > 0.93
+    given = np.where(cap, turned, 1.0)
+    signs = turn_outward(places[kept], normals[kept] * given[:, None], spacing[kept])
+    assert len(np.unique(objects(places[kept], spacing[kept]))) == 2
+    np.testing.assert_array_equal(signs, given)
+
+
+def test_half_a_sphere_seen_from_one_side_is_turned_to_the_viewer():
+    places, normals, spacing = sphere(800)
+    front = places[:, 2] > 0.0
+    signs = turn_outward(places[front], -normals[front], spacing[front])
+    assert (signs == -1.0).all()

@@ -1,0 +1,58 @@
+"""Planted outliers are found, points of surfaces stay."""
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from levelset.reconstruction._local_planes import find_outliers, noise_level
+
+
+def torus(count, noise, rng):
+    """Return points evenly spread over a torus of radii 0.7 and 0.25, with noise."""
+    u, v, keep = rng.uniform(0, 2 * np.pi, (3, 2 * count))
+    inside = keep / (2 * np.pi) < (0.7 + 0.25 * np.cos(v)) / 0.95
+    u, v = u[inside][:count], v[inside][:count]
+    ring = 0.7 + 0.25 * np.cos(v)
+    points = np.c_[ring * np.cos(u), ring * np.sin(u), 0.25 * np.sin(v)]
+    return points + noise * rng.standard_normal(points.shape)
+
+
+def off_torus(points):
+    return np.abs(np.hypot(np.hypot(points[:, 0], points[:, 1]) - 0.7, points[:, 2]) - 0.25)
+
+
+def found(points):
+    return find_outliers(points, noise_level(points, cKDTree(points)))
+
+
+@pytest.mark.parametrize("noise", [0.002, 0.01])
+def test_three_percent_in_the_box_are_found(noise):
+    rng = np.random.default_rng(0)
+    points = torus(12_000, noise, rng)
+    low, high = points.min(0), points.max(0)
+    points[:360] = low + (high - low) * rng.random((360, 3))
+    away = off_torus(points[:360]) > 3.0 * noise
+    mask = found(points)
+    assert mask[:360][away].mean() > 0.97
+    assert mask[360:].mean() < 0.01
+
+
+def test_a_clean_cloud_loses_next_to_nothing():
+    for noise in (0.0, 0.002, 0.02):
+        assert found(torus(8_000, noise, np.random.default_rng(1))).mean() < 0.012
+
+
+def test_a_sparse_part_of_a_surface_is_no_outlier():
+    """Ten times fewer points on one half: standing apart is not enough."""
+    rng = np.random.default_rng(2)
+    points = torus(20_000, 0.002, rng)
+    points = points[(points[:, 0] > 0.0) | (rng.random(len(points)) < 0.1)]
+    assert found(points)[points[:, 0] < 0.0].mean() < 0.03
+
+
+def test_a_second_object_is_no_outlier():
+    rng = np.random.default_rng(3)
+    small = rng.standard_normal((300, 3))
+    small = 0.05 * small / np.linalg.norm(small, axis=1, keepdims=True)
+    points = np.r_[torus(8_000, 0.002, rng), small]
+    assert found(points)[-300:].mean() < 0.02
