@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from levelset.errors import DataError, ParameterError, ShapeError
-from levelset.reconstruction._fit import fit
+from levelset.reconstruction._cloud import OrientedPoints
+from levelset.reconstruction._fit import distances
+from levelset.reconstruction._fit import fit as fit_oriented
 from levelset.shapes import Ellipsoid, Sphere, Torus
+
+
+def fit(points, normals, *, noise, weights=None, confidence=None, **options):
+    """Return the field, negative inside, through points whose normals and weights are known."""
+    ones = torch.ones(len(points))
+    arrays = (points, normals, ones if weights is None else weights,
+              ones if confidence is None else confidence, ones)  # fmt: skip
+    arrays = [array.double().numpy() for array in arrays]
+    return fit_oriented(OrientedPoints(*arrays, noise), **options)
 
 
 def numbers(seed=0):
@@ -39,30 +49,27 @@ def on_torus(count, seed=0, noise=0.0):
 
 def test_a_sphere_is_met_to_a_ten_thousandth():
     unit = directions(3000)
-    found = fit(0.8 * unit, unit, noise=1e-3, cells=64)
-    away, slope = to_first_order(found.network, 0.8 * directions(2000, 1))
+    network = fit(0.8 * unit, unit, noise=1e-3, cells=64)
+    away, slope = to_first_order(network, 0.8 * directions(2000, 1))
     assert away.abs().mean() < 1e-5
     assert away.abs().max() < 1e-4
     torch.testing.assert_close(slope, directions(2000, 1), rtol=0, atol=5e-3)
-    assert found.used.all()
-    assert found.flipped == 0
-    assert found.residuals.abs().median() < 1e-5
 
 
 def test_signs_are_right_far_from_the_points_too():
     unit = directions(2000)
-    found = fit(0.6 * unit + torch.tensor([0.3, 0.0, -0.1]), unit, noise=1e-3, cells=32)
+    network = fit(0.6 * unit + torch.tensor([0.3, 0.0, -0.1]), unit, noise=1e-3, cells=32)
     where = 2 * torch.rand(4000, 3, generator=numbers(2)) - 1
     exact = Sphere(radius=0.6)(where - torch.tensor([0.3, 0.0, -0.1]))
-    values = found.network(where).detach()
+    values = network(where).detach()
     clear = exact.abs() > 0.01
     assert (values[clear] > 0).eq(exact[clear] > 0).all()
 
 
 def test_noise_is_averaged_out():
     points, normals = on_torus(8000, noise=0.01)
-    found = fit(points, normals, noise=0.01, cells=64)
-    away, _ = to_first_order(found.network, on_torus(3000, seed=5)[0])
+    network = fit(points, normals, noise=0.01, cells=64)
+    away, _ = to_first_order(network, on_torus(3000, seed=5)[0])
     assert away.abs().mean() < 0.0025
     assert abs(away.mean()) < 0.001
     exact = Torus(0.6, 0.25)(on_torus(3000, seed=5)[0])
@@ -73,9 +80,8 @@ def test_normals_that_point_inside_are_outvoted():
     points, normals = on_torus(6000, noise=0.002)
     wrong = torch.rand(6000, generator=numbers(3)) < 0.1
     normals = torch.where(wrong[:, None], -normals, normals)
-    found = fit(points, normals, noise=0.002, cells=64)
-    assert found.flipped == pytest.approx(float(wrong.double().mean()), abs=1e-3)
-    away, slope = to_first_order(found.network, on_torus(2000, seed=5)[0])
+    network = fit(points, normals, noise=0.002, cells=64)
+    away, slope = to_first_order(network, on_torus(2000, seed=5)[0])
     assert away.abs().mean() < 1e-3
     assert ((slope * on_torus(2000, seed=5)[1]).sum(1) > 0.9).all()
 
@@ -85,18 +91,17 @@ def test_a_patch_of_wrong_normals_yields_where_it_is_not_sure():
     patch = unit[:, 2] > 0.85
     normals = torch.where(patch[:, None], -unit, unit)
     sure = torch.where(patch, 0.3, 1.0)
-    found = fit(0.7 * unit, normals, noise=2e-3, confidence=sure, cells=64)
-    away, slope = to_first_order(found.network, 0.7 * directions(2000, 1))
+    network = fit(0.7 * unit, normals, noise=2e-3, confidence=sure, cells=64)
+    away, slope = to_first_order(network, 0.7 * directions(2000, 1))
     assert away.abs().max() < 2e-3
     assert ((slope * directions(2000, 1)).sum(1) > 0.9).all()
-    assert found.flipped == pytest.approx(float(patch.double().mean()))
 
 
 def test_stray_points_pull_the_surface_less_than_their_share():
     unit = directions(3000)
     points = torch.cat([0.7 * unit, 0.73 * directions(60, 4)])
-    found = fit(points, torch.cat([unit, directions(60, 4)]), noise=2e-3, cells=64)
-    away, _ = to_first_order(found.network, 0.7 * directions(2000, 1))
+    network = fit(points, torch.cat([unit, directions(60, 4)]), noise=2e-3, cells=64)
+    away, _ = to_first_order(network, 0.7 * directions(2000, 1))
     assert away.abs().median() < 0.5 * 0.03 * 60 / 3060
     assert away.abs().max() < 0.03
 
@@ -105,11 +110,9 @@ def test_points_without_weight_do_not_matter():
     unit = directions(1000)
     points, normals = torch.cat([0.7 * unit, 0.3 * unit[:50]]), torch.cat([unit, -unit[:50]])
     weights = torch.cat([torch.ones(1000), torch.zeros(50)])
-    found = fit(points, normals, noise=2e-3, weights=weights, cells=32)
+    network = fit(points, normals, noise=2e-3, weights=weights, cells=32)
     alone = fit(0.7 * unit, unit, noise=2e-3, cells=32)
-    assert torch.equal(found.network.coefficients, alone.network.coefficients)
-    assert not found.used[1000:].any()
-    assert (found.residuals[1000:] < -0.3).all()
+    assert torch.equal(network.coefficients, alone.coefficients)
 
 
 def test_an_edge_stays_sharper_than_the_noise_would_make_it():
@@ -120,27 +123,27 @@ def test_an_edge_stays_sharper_than_the_noise_would_make_it():
     normals = torch.nn.functional.one_hot(axis, 3).double() * side[:, None]
     points = torch.where(normals != 0, 0.5 * side[:, None], face)
     points = points + 0.005 * torch.randn(12000, 3, generator=numbers_, dtype=torch.float64)
-    found = fit(points, normals, noise=0.005, cells=64)
+    network = fit(points, normals, noise=0.005, cells=64)
     middle = torch.linspace(-0.35, 0.35, 50, dtype=torch.float64)
     half = torch.full_like(middle, 0.5)
-    edge, _ = to_first_order(found.network, torch.stack([half, half, middle], 1))
-    flat, _ = to_first_order(found.network, torch.stack([half, middle, 0.2 + 0 * middle], 1))
+    edge, _ = to_first_order(network, torch.stack([half, half, middle], 1))
+    flat, _ = to_first_order(network, torch.stack([half, middle, 0.2 + 0 * middle], 1))
     assert edge.abs().mean() < 0.012
     assert flat.abs().mean() < 0.0015
 
 
 def test_few_points_get_no_finer_grid_than_they_can_fill():
     unit = directions(150)
-    assert fit(0.8 * unit, unit, noise=1e-3, cells=128).network.cells == 32
+    assert fit(0.8 * unit, unit, noise=1e-3, cells=128).cells == 32
 
 
 def test_one_step_is_told_a_solution():
     told, unit = [], directions(2500)
-    found = fit(0.8 * unit, unit, noise=2e-3, cells=64, progress=told.append)
-    assert tuple(told) == found.history
+    network = fit(0.8 * unit, unit, noise=2e-3, cells=64, progress=told.append)
     assert [step.done for step in told] == [1, 2, 3, 4]
     assert {step.total for step in told} == {4}
-    assert told[-1].residual == pytest.approx(np.median(found.residuals.abs()))
+    away, _ = distances(0.8 * unit.numpy(), network.coefficients.detach().numpy())
+    assert told[-1].residual == pytest.approx(np.median(np.abs(away)), rel=1e-3)
     assert told[-1].quality == 1.0
     assert told[-1].residual < told[0].residual
     assert [step.seconds for step in told] == sorted(step.seconds for step in told)
@@ -150,16 +153,15 @@ def test_one_step_is_told_a_solution():
 def test_time_up_and_ctrl_c_return_the_coarser_field():
     unit = directions(1000)
     hasty = fit(0.8 * unit, unit, noise=2e-3, cells=128, seconds=1e-6)
-    assert hasty.network.cells == 16
-    assert len(hasty.history) == 1
+    assert hasty.cells == 16
 
     def interrupt(step):
         if step.done == 2:
             raise KeyboardInterrupt
 
-    found = fit(0.8 * unit, unit, noise=2e-3, cells=128, progress=interrupt)
-    assert found.network.cells == 32
-    away, _ = to_first_order(found.network, 0.8 * directions(500, 1))
+    network = fit(0.8 * unit, unit, noise=2e-3, cells=128, progress=interrupt)
+    assert network.cells == 32
+    away, _ = to_first_order(network, 0.8 * directions(500, 1))
     assert away.abs().max() < 1e-2
 
     def fail(step):
@@ -182,30 +184,6 @@ def test_the_result_is_the_same_again_and_survives_storage():
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(points, kept[0])
     assert torch.equal(normals, kept[1])
-    assert torch.equal(first.network.coefficients, again.network.coefficients)
+    assert torch.equal(first.coefficients, again.coefficients)
     copy = pickle.loads(pickle.dumps(first))
-    assert torch.equal(copy.residuals, first.residuals)
-
-
-GOOD = (directions(60), directions(60))
-
-
-@pytest.mark.parametrize(
-    ("error", "text", "change"),
-    [
-        (ShapeError, r"`points` must have the shape \(n, 3\)", {"points": GOOD[0][:, :2]}),
-        (ShapeError, r"`normals` must have one row per point \(60\)", {"normals": GOOD[1][:7]}),
-        (ShapeError, r"`weights` must have one row per point", {"weights": torch.ones(3)}),
-        (DataError, "`points` must be finite", {"points": GOOD[0] * math.nan}),
-        (DataError, "some point must count, got 60 points", {"weights": torch.zeros(60)}),
-        (ParameterError, "`confidence` must lie in 0 to 1", {"confidence": torch.full((60,), 2.0)}),
-        (ParameterError, "`noise` must be", {"noise": 0.0}),
-        (ParameterError, "`seconds` must be", {"seconds": -1.0}),
-        (ParameterError, "`cells` must be 16 times a power of two, got 48", {"cells": 48}),
-        (ParameterError, "`cells` must be 16 times a power of two, got 8", {"cells": 8}),
-    ],
-)  # fmt: skip
-def test_bad_input_is_refused(error, text, change):
-    given = {"points": GOOD[0], "normals": GOOD[1], "noise": 1e-3, "cells": 16} | change
-    with pytest.raises(error, match=text):
-        fit(given.pop("points"), given.pop("normals"), **given)
+    assert torch.equal(copy.coefficients, first.coefficients)

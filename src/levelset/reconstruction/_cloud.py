@@ -1,6 +1,6 @@
-"""A point cloud made ready: finite, without duplicates, in a frame of its own."""
+"""Point clouds in a frame of their own: checked, finite, without duplicates, then oriented."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from levelset._tools.checks import check_points
 from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError, ShapeError
 
-__all__ = ["Cloud", "prepare"]
+__all__ = ["FEWEST", "UNSURE", "Cloud", "OrientedPoints", "prepare"]
 
 
 FEWEST = 50
@@ -19,6 +19,7 @@ FLAT = 1e-4  # standard deviation across a plane or line, in radii, up to which 
 THREAD = 3.3  # distance to the 32nd over that to the 8th neighbour: 4 on a curve, 2 on a surface
 CORE = 0.98  # share of the points, nearest the median, from which far ones are told
 FAR = 3.0  # radii of the core
+UNSURE = 0.6  # confidence below which an orientation counts as unsure
 LONELY = 0.25  # radii of the core to the fifth neighbour
 
 
@@ -27,43 +28,74 @@ class Cloud:
     """Points in the unit frame, and the way back.
 
     Attributes:
-        points: The points, `(n, 3)`, float64: centred at the centre of their bounding box, the
-            farthest at radius 1.
-        normals: Unit normals as they were given, `(n, 3)`, or `None`.
+        points: The points, `(n, 3)`: centred at the centre of their bounding box, the farthest at
+            radius 1.
+        normals: Unit normals, if the caller has them, `(n, 3)`, or `None`.
         rows: The row of the input that each point was, ascending, `(n,)`.
         centre: The origin of the frame in the input's coordinates, `(3,)`.
         scale: The unit of the frame in the input's units.
-        dropped: How many rows were left out because they hold NaN or infinity, or a zero normal.
-        duplicates: How many rows were left out because an earlier one is the same point.
         strays: How many points were left out because they are far from all others.
         notes: What was left out, in words.
     """
 
-    points: Tensor
-    normals: Tensor | None
-    rows: Tensor
+    points: Floats
+    normals: Floats | None
+    rows: Integers
     centre: Tensor
     scale: float
-    dropped: int
-    duplicates: int
     strays: int
     notes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        """Return the number of points."""
-        return len(self.points)
 
     def to_world(self, points: Tensor) -> Tensor:
         """Return points of the unit frame `(m, 3)` in the input's coordinates and units."""
         return points * self.scale + self.centre.to(points.device, points.dtype)
 
 
-def prepare(points: Tensor, normals: Tensor | None = None) -> Cloud:
-    """Clean a cloud and move it into the unit frame.
+@dataclass(frozen=True, eq=False)
+class OrientedPoints:
+    """Points of the unit frame with outward normals, and how far each is to be trusted.
 
-    Left out, and counted: rows with NaN or infinity; points that were there before; points that
-    are three times as far from the median as 98 % of the cloud is, and alone there. Outliers
-    nearer than that stay, and `orient` marks them. Objects apart from one another all stay.
+    Attributes:
+        points: `(n, 3)`.
+        normals: Unit normals, outward, `(n, 3)`; outliers have some too.
+        weights: How much each point counts, `(n,)`, 0 to 1: 0 for outliers.
+        confidence: How sure each orientation is, `(n,)`, from 0 to 1. Not a probability: on
+            thirteen difficult clouds, 10 to 45 % of the points below 0.6 were wrong, and less than
+            0.8 % of those above.
+        spacing: The side of the square that each point stands for, `(n,)`.
+        noise: Standard deviation of the points about the surface, a coordinate.
+    """
+
+    points: Floats
+    normals: Floats
+    weights: Floats
+    confidence: Floats
+    spacing: Floats
+    noise: float
+
+    @property
+    def outlier(self) -> Booleans:
+        """Which points belong to no surface, `(n,)`."""
+        return np.asarray(self.weights == 0.0)
+
+    @property
+    def unsure(self) -> float:
+        """Share of the points, outliers aside, whose confidence is below 0.6."""
+        return float((self.confidence[~self.outlier] < UNSURE).mean())
+
+    def without_outliers(self) -> "OrientedPoints":
+        """Return the points that count at all."""
+        rows = ~self.outlier
+        arrays = {k: v[rows] for k, v in vars(self).items() if k != "noise"}
+        return replace(self, **arrays)
+
+
+def prepare(points: Tensor, normals: Tensor | None = None) -> Cloud:
+    """Check a cloud, clean it and move it into the unit frame.
+
+    Left out, and counted in `notes`: rows with NaN or infinity; points that repeat an earlier one;
+    points that are three times as far from the median as 98 % of the cloud is, and alone there.
+    Outliers nearer than that stay, and `orient` marks them. Separate objects all stay.
 
     Args:
         points: The cloud in any units, `(n, 3)`. Not modified.
@@ -76,59 +108,57 @@ def prepare(points: Tensor, normals: Tensor | None = None) -> Cloud:
     """
     _check(points, normals)
     cloud = points.detach().cpu().double().numpy()
-    given = None if normals is None else normals.detach().cpu().double().numpy()
     finite = np.isfinite(cloud).all(1)
-    if given is not None:
-        length = np.linalg.norm(given, axis=1)
-        finite &= np.isfinite(length) & (length > 0.0)
+    directions = None
+    if normals is not None:
+        directions = normals.detach().cpu().double().numpy()
+        length = np.linalg.norm(directions, axis=1, keepdims=True)
+        finite &= (np.isfinite(length) & (length > 0.0))[:, 0]
+        directions = directions / np.where(length > 0.0, length, 1.0)
     rows = np.flatnonzero(finite)
-    first = _first_of_each(cloud[rows])
-    single = rows[first]
-    kept = single[~_strays(cloud[single])]
-    dropped, repeated = len(cloud) - len(rows), len(rows) - len(first)
-    apart = len(single) - len(kept)
-    _check_count(len(kept), len(cloud))
-    low, high = cloud[kept].min(0), cloud[kept].max(0)
+    single = rows[_first_of_each(cloud[rows])]
+    rest = single[~_strays(cloud[single])]
+    strays = len(single) - len(rest)
+    _check_count(len(rest), len(cloud))
+    low, high = cloud[rest].min(0), cloud[rest].max(0)
     centre = low + 0.5 * (high - low)
-    scale = float(np.linalg.norm(cloud[kept] - centre, axis=1).max())
-    unit = (cloud[kept] - centre) / scale
+    scale = float(np.linalg.norm(cloud[rest] - centre, axis=1).max())
+    unit = (cloud[rest] - centre) / scale
     _check_solid(unit)
     return Cloud(
-        points=torch.from_numpy(unit),
-        normals=None if given is None else torch.from_numpy(given[kept] / length[kept, None]),
-        rows=torch.from_numpy(kept),
+        points=unit,
+        normals=None if directions is None else directions[rest],
+        rows=rest,
         centre=torch.from_numpy(centre),
         scale=scale,
-        dropped=dropped,
-        duplicates=repeated,
-        strays=apart,
-        notes=_words(len(cloud), dropped, repeated, apart),
+        strays=strays,
+        notes=_words(len(cloud), len(cloud) - len(rows), len(rows) - len(single), strays),
     )
 
 
 def _check(points: Tensor, normals: Tensor | None) -> None:
-    check_points("prepare", points)
+    check_points("surface", points)
     if points.dim() != 2 or points.shape[1] != 3:
         message = (
-            f"prepare: `points` must have the shape (n, 3), got {tuple(points.shape)}. "
+            f"surface: `points` must have the shape (n, 3), got {tuple(points.shape)}. "
             "For points in the plane use `reconstruction.curve`."
         )
         raise ShapeError(message)
     if normals is not None:
-        check_points("prepare", normals, "normals")
+        check_points("surface", normals, "normals")
         if normals.shape != points.shape:
             message = (
-                "prepare: `normals` must have the shape of `points`, "
+                "surface: `normals` must have the shape of `points`, "
                 f"{tuple(points.shape)}, got {tuple(normals.shape)}."
             )
             raise ShapeError(message)
 
 
-def _check_count(left: int, given: int) -> None:
+def _check_count(left: int, count: int) -> None:
     if left < FEWEST:
         message = (
-            f"prepare: `points` must hold at least {FEWEST} different finite points, "
-            f"got {left} (of {given} rows). Scan more densely, or join the scans of the object."
+            f"surface: `points` must hold at least {FEWEST} different finite points, "
+            f"got {left} (of {count} rows). Scan more densely, or join the scans of the object."
         )
         raise DataError(message)
 
@@ -138,21 +168,21 @@ def _check_solid(unit: Floats) -> None:
     spread = np.linalg.svd(unit - unit.mean(0), compute_uv=False) / np.sqrt(len(unit))
     if spread[1] < FLAT:
         message = (
-            "prepare: `points` must not all lie on a straight line "
+            "surface: `points` must not all lie on a straight line "
             f"(they do, within {spread[1]:.1e} of their radius): they determine no "
             "surface. Check the columns of the file."
         )
         raise DataError(message)
     if spread[-1] < FLAT:
         message = (
-            "prepare: `points` must not all lie in a plane "
+            "surface: `points` must not all lie in a plane "
             f"(they do, within {spread[-1]:.1e} of their radius): they enclose no volume. "
             "For their outline use `levelset reconstruct --curve`."
         )
         raise DataError(message)
     if _is_thread(unit):
         message = (
-            "prepare: `points` must lie on a surface, but nearly every point's neighbours lie on "
+            "surface: `points` must lie on a surface, but nearly every point's neighbours lie on "
             "a line: this is a curve. Use `levelset reconstruct --curve`."
         )
         raise DataError(message)
@@ -186,12 +216,12 @@ def _strays(points: Floats) -> Booleans:
     return stray
 
 
-def _words(given: int, dropped: int, repeated: int, apart: int) -> tuple[str, ...]:
+def _words(count: int, dropped: int, repeated: int, apart: int) -> tuple[str, ...]:
     notes = []
     if dropped:
-        notes.append(f"{dropped:,} of {given:,} rows hold NaN, infinity or a zero normal: left out")
+        notes.append(f"{dropped:,} of {count:,} rows hold NaN, infinity or a zero normal: left out")
     if repeated:
-        notes.append(f"{repeated:,} of {given:,} rows repeat an earlier point: left out")
+        notes.append(f"{repeated:,} of {count:,} rows repeat an earlier point: left out")
     if apart:
-        notes.append(f"{apart:,} of {given:,} points lie far from all others: left out")
+        notes.append(f"{apart:,} of {count:,} points lie far from all others: left out")
     return tuple(notes)

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import cKDTree
-from torch import Tensor
 
-from levelset._tools.checks import check_finite, check_points, check_positive, check_same_rows
 from levelset._typing import Floats, Singles
-from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.networks import SplineGrid
+from levelset.reconstruction._cloud import OrientedPoints
 from levelset.reconstruction._grid import (
     REACH,
     Band,
@@ -37,70 +35,20 @@ from levelset.reconstruction._grid import (
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._settings import Recipe
 
-__all__ = ["Fit", "Sample", "distances", "fit", "solve_level", "trusted"]
+__all__ = ["distances", "fit", "solve_level", "trusted"]
 
 _QUALITY = 2.0  # standard deviations within which a point counts as met
 # The squares of the six second differences' entries at a node sum to this, with a cell's side 1.
 _DIAGONAL = 42.0
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Points with normals, as numpy arrays in the unit frame.
-
-    Attributes:
-        points: `(n, 3)`.
-        normals: Unit, outward, `(n, 3)`.
-        weights: How much each counts, `(n,)`, 0 to 1.
-        sure: How much each normal counts, `(n,)`, 0 to 1.
-        noise: Standard deviation of the noise, a coordinate.
-    """
-
-    points: Floats
-    normals: Floats
-    weights: Floats
-    sure: Floats
-    noise: float
-
-    def used(self) -> "Sample":
-        """Return the points that count at all."""
-        rows = self.weights > 0
-        points, normals = self.points[rows], self.normals[rows]
-        return Sample(points, normals, self.weights[rows], self.sure[rows], self.noise)
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """A field through oriented points.
-
-    Attributes:
-        network: The field, negative inside. Near the points it is about the signed distance, up
-            to a factor: where they are noisy its slope is less than 1.
-        residuals: Distance of each point to the zero level, to first order, `(n,)`, float64,
-            negative inside.
-        used: Which points the finest grid took part in fitting; the others are outliers, `(n,)`.
-        flipped: Share of the points whose given normal pointed against the field.
-        history: One entry a solution.
-    """
-
-    network: SplineGrid
-    residuals: Tensor
-    used: Tensor
-    flipped: float
-    history: tuple[Step, ...]
-
-
 def fit(
-    points: Tensor,
-    normals: Tensor,
+    points: OrientedPoints,
     *,
-    noise: float,
-    weights: Tensor | None = None,
-    confidence: Tensor | None = None,
     cells: int = 128,
     seconds: float | None = None,
     progress: Watch | None = None,
-) -> Fit:
+) -> SplineGrid:
     r"""Return the smooth field whose zero level runs through oriented points.
 
     Grids of 16, 32, ... `cells` cells a side are solved one after the other, each from the last.
@@ -121,23 +69,15 @@ def fit(
     Cost: 5 to 12 seconds on one core and 0.8 GB for 30,000 points and 128 cells.
 
     Args:
-        points: The cloud in the unit frame, `(n, 3)`, every coordinate within 1.1 of 0.
-        normals: Unit vectors outward, `(n, 3)`; some may point the wrong way.
-        noise: Standard deviation of the points, a coordinate, in their units.
-        weights: How much each point counts, `(n,)`, 0 to 1; `None` for 1.
-        confidence: How sure the side of each normal is, `(n,)`, 0 to 1; `None` for 1.
+        points: The cloud in the unit frame, its normals, some of which may point the wrong way,
+            and its noise.
         cells: Most cells a side: 16 times a power of two.
         seconds: Most wall-clock time; the grid reached by then is returned.
         progress: Called with a `Step` after each solution.
 
     Returns:
-        The field, and what it says of the points.
-
-    Raises:
-        ShapeError: If the arrays have other shapes or dtypes.
-        DataError: If they are not finite, or no point has a weight.
-        ParameterError: If `noise` or `seconds` is not positive, `cells` is no such number, or
-            `weights` or `confidence` leaves 0 to 1.
+        The field, negative inside. Near the points it is about the signed distance, up to a
+        factor: where they are noisy its slope is less than 1.
 
     References:
         - F. Calakli, G. Taubin, "SSD: Smooth Signed Distance Surface Reconstruction", Computer
@@ -146,31 +86,28 @@ def fit(
           noise; weigh roughness near the surface only, so that it does not depend on the grid;
           and reweight, which sharp edges gain most from.
     """
-    _check(points, normals, noise, cells, seconds)
-    sample = _sample(points, normals, noise, weights, confidence)
-    run = _Run(sample, cells, seconds, progress)
+    run = _Run(points, cells, seconds, progress)
     try:
         run.solve()
     except KeyboardInterrupt:
-        if not run.history:
+        if not run.solutions:
             raise
-    return run.result()
+    return run.network()
 
 
 class _Run:
     """A fit under way."""
 
     def __init__(
-        self, sample: Sample, cells: int, seconds: float | None, progress: Watch | None
+        self, points: OrientedPoints, cells: int, seconds: float | None, progress: Watch | None
     ) -> None:
         self.recipe = Recipe()
-        self.sample, self.cells, self.seconds, self.progress = sample, cells, seconds, progress
+        self.points = points.without_outliers()
+        self.cells, self.seconds, self.progress = cells, seconds, progress
         self.start = time.perf_counter()
-        self.spacing = _spacing(sample.used().points)
+        self.spacing = _spacing(self.points.points)
         self.grid = _ball(self.recipe.coarsest)
-        self.used = sample.weights > 0
-        self.flipped = 0.0
-        self.history: list[Step] = []
+        self.solutions = 0
 
     def late(self) -> bool:
         """Return whether the time is used up."""
@@ -182,12 +119,11 @@ class _Run:
         total = sum(self.recipe.passes_at(size) for size in sizes)
         for size in sizes:
             start = refine(self.grid) if size > self.recipe.coarsest else self.grid
-            sample = self.sample
+            points = self.points
             if size > self.recipe.given:
-                sample, self.flipped = trusted(sample, start, self.recipe)
-                self.used = sample.weights > 0
+                points = trusted(points, start, self.recipe)
             pins = self.pins(size) if size <= self.recipe.dense else None
-            for grid, loss in solve_level(sample.used(), start, pins, self.recipe, self.late):
+            for grid, loss in solve_level(points, start, pins, self.recipe, self.late):
                 self.grid = grid
                 self.tell(size, loss, total)
             if self.late():
@@ -204,30 +140,29 @@ class _Run:
     def pins(self, size: int) -> Pins:
         """Return what lies outside whatever the normals say."""
         recipe = self.recipe
-        gaps = (recipe.clearance_noise * self.sample.noise, recipe.clearance_gap * self.spacing)
+        gaps = (recipe.clearance_noise * self.points.noise, recipe.clearance_gap * self.spacing)
         clearance = max(recipe.clearance, *gaps)
-        return open_nodes(self.sample.used().points, size, clearance, recipe.open)
+        return open_nodes(self.points.points, size, clearance, recipe.open)
 
     def tell(self, size: int, loss: float, total: int) -> None:
-        """Record a solution, and hand it on."""
-        away = np.abs(distances(self.sample.points, self.grid)[0])[self.sample.weights > 0]
+        """Count a solution, and pass it on."""
+        self.solutions += 1
+        if self.progress is None:
+            return
+        away = np.abs(distances(self.points.points, self.grid)[0])
         step = Step(
-            f"fitting, {size} cells", len(self.history) + 1, total,
+            f"fitting, {size} cells", self.solutions, total,
             time.perf_counter() - self.start, loss, float(np.median(away)),
-            float((away < _QUALITY * self.sample.noise).mean()),
+            float((away < _QUALITY * self.points.noise).mean()),
         )  # fmt: skip
-        self.history.append(step)
-        if self.progress is not None:
-            self.progress(step)
+        self.progress(step)
 
-    def result(self) -> Fit:
-        """Return what is there."""
+    def network(self) -> SplineGrid:
+        """Return the field of the last solution."""
         network = SplineGrid(len(self.grid) - 2, REACH)
         with torch.no_grad():
             network.coefficients.copy_(torch.from_numpy(self.grid))
-        away = torch.from_numpy(distances(self.sample.points, self.grid)[0])
-        used = torch.from_numpy(self.used)
-        return Fit(network, away, used, self.flipped, tuple(self.history))
+        return network
 
 
 def _spacing(points: Floats) -> float:
@@ -244,49 +179,6 @@ def _ball(cells: int) -> Floats:
     return np.sqrt(x * x + y * y + z * z) - 0.6
 
 
-def _check(
-    points: Tensor, normals: Tensor, noise: float, cells: int, seconds: float | None
-) -> None:
-    for name, array in (("points", points), ("normals", normals)):
-        check_points("fit", array, name)
-        if array.dim() != 2 or array.shape[1] != 3:
-            message = f"fit: `{name}` must have the shape (n, 3), got {tuple(array.shape)}."
-            raise ShapeError(message)
-        check_finite("fit", array, name)
-    check_same_rows("fit", points, normals, "normals")
-    check_positive("fit", "noise", noise)
-    if seconds is not None:
-        check_positive("fit", "seconds", seconds)
-    coarsest = Recipe().coarsest
-    times, rest = divmod(cells, coarsest)
-    if times < 1 or rest or times & (times - 1):
-        message = f"fit: `cells` must be {coarsest} times a power of two, got {cells}."
-        raise ParameterError(message)
-
-
-def _sample(
-    points: Tensor,
-    normals: Tensor,
-    noise: float,
-    weights: Tensor | None,
-    confidence: Tensor | None,
-) -> Sample:
-    """Return the points as arrays, with checked weights."""
-    own = []
-    for name, given in (("weights", weights), ("confidence", confidence)):
-        check_same_rows("fit", points, given, name)
-        array = torch.ones(len(points)) if given is None else given
-        if not (torch.isfinite(array).all() and (array >= 0).all() and (array <= 1).all()):
-            message = f"fit: `{name}` must lie in 0 to 1."
-            raise ParameterError(message)
-        own.append(array)
-    if not (own[0] > 0).any():
-        message = f"fit: some point must count, got {len(points)} points, all of weight 0."
-        raise DataError(message)
-    p, n, w, c = (array.detach().cpu().double().numpy() for array in (points, normals, *own))
-    return Sample(p, n, w, c, noise)
-
-
 def distances(points: Floats, grid: Floats) -> tuple[Floats, Floats]:
     """Return the distances of points to the zero level to first order, and unit gradients there.
 
@@ -299,20 +191,14 @@ def distances(points: Floats, grid: Floats) -> tuple[Floats, Floats]:
     return values(at, grid) / np.maximum(size, 0.1), unit
 
 
-def trusted(sample: Sample, grid: Floats, recipe: Recipe) -> tuple[Sample, float]:
-    """Take the points far from a coarser field out, and let the field say where outside is.
-
-    Returns:
-        The sample with the field's directions as normals, and the share of the points whose own
-        normal pointed the other way.
-    """
-    away, unit = distances(sample.points, grid)
+def trusted(points: OrientedPoints, grid: Floats, recipe: Recipe) -> OrientedPoints:
+    """Return the points near a coarser field's surface, with its directions as their normals."""
+    away, unit = distances(points.points, grid)
     width = 2 * REACH / (len(grid) - 2)
-    cut = max(recipe.cut * sample.noise, recipe.cut_cells * width)
-    against = (unit * sample.normals).sum(1) < 0
-    weights = sample.weights * (np.abs(away) < cut)
-    flipped = float((sample.weights * against).sum() / sample.weights.sum())
-    return replace(sample, normals=unit, weights=weights, sure=np.ones(len(weights))), flipped
+    cut = max(recipe.cut * points.noise, recipe.cut_cells * width)
+    weights = points.weights * (np.abs(away) < cut)
+    oriented = replace(points, normals=unit, weights=weights, confidence=np.ones(len(weights)))
+    return oriented.without_outliers()
 
 
 class _Coarser(NamedTuple):
@@ -351,22 +237,22 @@ class _System:
     coarser: list[_Coarser]
 
 
-def _system(sample: Sample, grid: Floats, pins: Pins | None, recipe: Recipe) -> _System:
+def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Recipe) -> _System:
     cells = len(grid) - 2
-    at = stencil(sample.points, cells)
+    at = stencil(points.points, cells)
     if cells <= recipe.dense:
         band = all_nodes(cells)
     else:
         band = band_around(cells, grid, at.nodes, recipe.band * 2 * REACH / cells)
     columns, count = band.place[at.nodes], len(band.nodes)
-    blunt = 0.5 * recipe.debias * sample.noise**2
+    blunt = 0.5 * recipe.debias * points.noise**2
     value = rows_to_matrix(columns, at.value - blunt * at.laplacian, count)
     whole = cells <= recipe.given
-    slopes = _slopes(at, sample.normals, whole)
+    slopes = _slopes(at, points.normals, whole)
     slope = vstack([rows_to_matrix(columns, part, count) for part in slopes], format="csr")
-    target = sample.normals.T.ravel() if whole else np.ones(len(sample.points))
-    coarser = _coarser(band, sample, whole)
-    near = _layer(grid.ravel()[band.nodes], cells, sample.noise, recipe)
+    target = points.normals.T.ravel() if whole else np.ones(len(points.points))
+    coarser = _coarser(band, points, whole)
+    near = _layer(grid.ravel()[band.nodes], cells, points.noise, recipe)
     nodes, pinned = pins or Pins(np.zeros(0, np.int64), np.zeros(0))
     pin = rows_to_matrix(band.place[nodes, None], np.ones((len(nodes), 1)), count)
     return _System(band, value, slope, target, roughness(band), near, pin, pinned, coarser)
@@ -388,14 +274,14 @@ def _layer(start: Floats, cells: int, noise: float, recipe: Recipe) -> Floats:
     return bell + recipe.far
 
 
-def _coarser(band: Band, sample: Sample, whole: bool) -> list[_Coarser]:
+def _coarser(band: Band, points: OrientedPoints, whole: bool) -> list[_Coarser]:
     found = []
     while band.cells > 8 and band.cells % 2 == 0:
         refinement, band = halve(band)
-        at = stencil(sample.points, band.cells)
+        at = stencil(points.points, band.cells)
         columns = band.place[at.nodes]
         absent = columns < 0
-        squares = sum(part**2 for part in _slopes(at, sample.normals, whole))
+        squares = sum(part**2 for part in _slopes(at, points.normals, whole))
         parts = [np.where(absent, 0.0, part) for part in (at.value**2, squares)]
         columns = np.where(absent, 0, columns)
         value, slope = (rows_to_matrix(columns, part, len(band.nodes)) for part in parts)
@@ -404,7 +290,7 @@ def _coarser(band: Band, sample: Sample, whole: bool) -> list[_Coarser]:
 
 
 def solve_level(
-    sample: Sample,
+    points: OrientedPoints,
     grid: Floats,
     pins: Pins | None,
     recipe: Recipe,
@@ -423,7 +309,7 @@ def solve_level(
     $\log(1 + |\nabla^2 F|^2 / b^2)$, so that neither stray points nor edges count in full.
 
     Args:
-        sample: Points that count; on the coarsest levels the normals give the whole gradient.
+        points: Points that count; on the coarsest levels the normals give the whole gradient.
         grid: Where to begin; about a distance, `(cells + 2,) * 3`.
         pins: Nodes outside, whose values are drawn towards their distance from the points.
         recipe: The constants.
@@ -432,26 +318,26 @@ def solve_level(
     Yields:
         The coefficients, and the loss over the number of points.
     """
-    system = _system(sample, grid, pins, recipe)
+    system = _system(points, grid, pins, recipe)
     nodes = system.band.nodes
     x = grid.ravel()[nodes].astype(np.float64)
     for k in range(recipe.passes_at(system.band.cells)):
-        trust, give = sample.weights, np.ones(len(nodes))
+        trust, give = points.weights, np.ones(len(nodes))
         if k > 0:
-            miss = (system.value @ x.astype(np.float32)) / sample.noise
+            miss = (system.value @ x.astype(np.float32)) / points.noise
             trust = trust / np.sqrt(1 + (miss / recipe.tail) ** 2)
             give = 1 / (1 + _squared_hessian(system.rough, x) / recipe.bend**2)
-        x, loss = _solve(system, sample, trust, give, x, recipe, stop)
+        x, loss = _solve(system, points, trust, give, x, recipe, stop)
         new = grid.ravel().copy()
         new[nodes] = x
-        yield new.reshape(grid.shape), loss / len(sample.points)
+        yield new.reshape(grid.shape), loss / len(points.points)
         if stop():
             return
 
 
 def _solve(
     system: _System,
-    sample: Sample,
+    points: OrientedPoints,
     trust: Floats,
     give: Floats,
     start: Floats,
@@ -460,9 +346,9 @@ def _solve(
 ) -> tuple[Floats, float]:
     """Return the minimiser for fixed weights, and the minimum."""
     cell = system.band.width**3
-    hard = recipe.smoothness_at(sample.noise, len(sample.points)) * cell * system.near * give
-    fit = trust / sample.noise**2
-    steep = recipe.slope * sample.weights * sample.sure**recipe.doubt
+    hard = recipe.smoothness_at(points.noise, len(points.points)) * cell * system.near * give
+    fit = trust / points.noise**2
+    steep = recipe.slope * points.weights * points.confidence**recipe.doubt
     hold = recipe.pin * cell
     blocks = [
         _scaled(system.value, np.sqrt(fit)),

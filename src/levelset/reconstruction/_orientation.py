@@ -1,17 +1,13 @@
 """From raw points to points with outward normals, and what is known of their noise."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from torch import Tensor
 
-from levelset._tools.checks import check_finite, check_points
 from levelset._typing import Booleans, Floats, Integers, Singles
-from levelset.errors import ShapeError
+from levelset.reconstruction._cloud import OrientedPoints
 from levelset.reconstruction._local_planes import (
     NoiseLevel,
     find_outliers,
@@ -20,7 +16,6 @@ from levelset.reconstruction._local_planes import (
 )
 
 __all__ = [
-    "Oriented",
     "best_signs",
     "contract",
     "couplings",
@@ -33,10 +28,8 @@ __all__ = [
     "turn_outward",
 ]
 
-FEWEST = 50
 NODES = 5000  # places whose signs are settled together; the others follow their neighbours
 BATCH = 4096
-UNSURE = 0.6  # confidence below which an orientation counts as unsure
 CLUSTERS = 48  # left by the contraction, for the search
 STARTS = 256  # of the search
 ROWS = 512
@@ -48,30 +41,7 @@ ACROSS = 64  # neighbours in other objects that decide for one that is not close
 PROBES = 50  # places of an object that are looked at from another
 
 
-@dataclass(frozen=True, eq=False)
-class Oriented:
-    """Points with outward normals.
-
-    Attributes:
-        normals: Unit normals, outward, `(n, 3)`, float64.
-        noise: Standard deviation of the points about the surface, in the units of the points.
-        spacing: The side of the square that each point stands for, `(n,)`.
-        confidence: How sure each orientation is, `(n,)`, from 0 to 1. Not a probability: on
-            thirteen difficult clouds, 10 to 45 % of the points below 0.6 were wrong, and less than
-            0.8 % of those above.
-        unsure: Share of the points, outliers aside, whose confidence is below 0.6.
-        outlier: Which points belong to no surface, `(n,)`. They have normals too.
-    """
-
-    normals: Tensor
-    noise: float
-    spacing: Tensor
-    confidence: Tensor
-    unsure: float
-    outlier: Tensor
-
-
-def orient(points: Tensor, *, normals: Tensor | None = None) -> Oriented:
+def orient(points: Floats, normals: Floats | None = None) -> OrientedPoints:
     """Estimate outward normals of a cloud, with its noise and its outliers.
 
     The noise is read off local paraboloids of growing size, and tells how many neighbours a normal
@@ -86,62 +56,29 @@ def orient(points: Tensor, *, normals: Tensor | None = None) -> Oriented:
     60,000, more with more noise; 28 s for 300,000. Memory: 250 to 450 MB.
 
     Args:
-        points: The cloud in the unit frame (see `prepare`), `(n, 3)`, at least 50, no duplicates.
-        normals: Normals to be used as they are, outward, `(n, 3)`; their length does not matter.
+        points: The cloud in the unit frame, as `prepare` returns it, `(n, 3)`.
+        normals: Unit normals to be used as they are, outward, `(n, 3)`.
 
     Returns:
-        Normals and the rest, in the order of the points, on the CPU, in float64.
-
-    Raises:
-        ShapeError: If `points` is not `(n, 3)` with n at least 50, or `normals` not alike.
-        DataError: If either holds NaN or infinity.
+        Normals and the rest, in the order of the points.
 
     Example:
-        >>> import torch
+        >>> import numpy as np
         >>> from levelset.reconstruction._orientation import orient
-        >>> draws = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0)).double()
-        >>> sphere = torch.nn.functional.normalize(draws, dim=1)
+        >>> sphere = np.random.default_rng(0).standard_normal((2000, 3))
+        >>> sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
         >>> bool(((orient(sphere).normals * sphere).sum(1) > 0.99).all())
         True
     """
-    _check(points, normals)
-    cloud = points.detach().cpu().double().numpy()
-    level = noise_level(cloud, cKDTree(cloud))
-    outlier = find_outliers(cloud, level)
-    estimated, feet, spacing = _surface_near(cloud, np.flatnonzero(~outlier), level)
+    level = noise_level(points, cKDTree(points))
+    outlier = find_outliers(points, level)
+    estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)
     if normals is None:
-        directions, confidence = _oriented(estimated, feet, outlier)
+        normals, confidence = _oriented(estimated, feet, outlier)
     else:
-        directions, confidence = normals.detach().cpu().double().numpy(), np.ones(len(cloud))
-        directions = directions / np.maximum(np.linalg.norm(directions, axis=1), 1e-300)[:, None]
-    return Oriented(
-        normals=torch.from_numpy(directions),
-        noise=level.noise,
-        spacing=torch.from_numpy(spacing),
-        confidence=torch.from_numpy(confidence),
-        unsure=float((confidence[~outlier] < UNSURE).mean()),
-        outlier=torch.from_numpy(outlier),
-    )
-
-
-def _check(points: Tensor, normals: Tensor | None) -> None:
-    check_points("orient", points)
-    if points.dim() != 2 or points.shape[1] != 3 or len(points) < FEWEST:
-        message = (
-            f"orient: `points` must have the shape (n, 3) with n at least {FEWEST}, "
-            f"got {tuple(points.shape)}."
-        )
-        raise ShapeError(message)
-    check_finite("orient", points)
-    if normals is not None:
-        check_points("orient", normals, "normals")
-        if normals.shape != points.shape:
-            message = (
-                "orient: `normals` must have the shape of `points`, "
-                f"{tuple(points.shape)}, got {tuple(normals.shape)}."
-            )
-            raise ShapeError(message)
-        check_finite("orient", normals, "normals")
+        confidence = np.ones(len(points))
+    weights = (~outlier).astype(np.float64)
+    return OrientedPoints(points, normals, weights, confidence, spacing, level.noise)
 
 
 def _surface_near(

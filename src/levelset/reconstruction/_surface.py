@@ -17,17 +17,17 @@ from levelset._tools.modes import frozen
 from levelset._tools.results import Result
 from levelset.errors import NotConvergedError, ParameterError
 from levelset.networks import SplineGrid
-from levelset.reconstruction._cloud import Cloud, prepare
+from levelset.reconstruction._cloud import Cloud, OrientedPoints, prepare
 from levelset.reconstruction._fit import fit
 from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._meshes._extract import extract_mesh
 from levelset.reconstruction._meshes._mesh import Mesh
-from levelset.reconstruction._orientation import Oriented, orient
+from levelset.reconstruction._orientation import orient
 from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
 
-__all__ = ["Surface", "as_network", "meshed", "residuals_of", "slopes_at", "surface"]
+__all__ = ["Surface", "surface"]
 
 MOST_POINTS = 200_000
 """Of larger clouds every second, third, ... point is taken: the finest grid can tell no more."""
@@ -35,11 +35,11 @@ _DEFAULT = Fast()
 
 SKETCH = 96
 """Cells along the longest side of the coarse mesh that pages show."""
-# Share of points of unsure side from which on the user is told.
+# Share of points of unsure side from which on a note warns of them.
 _DOUBTFUL = 0.1
 # Cells a side of the field that a preview shows.
 _COARSE = 32
-# The least noise that the fit is told, in cells.
+# The least noise that the fit assumes, in cells.
 _LEAST_NOISE = 0.04
 # Around the points, in the unit frame, and how often it may double where the surface leaves it.
 _MARGIN, _WIDER = 0.1, 4
@@ -102,9 +102,9 @@ class Surface(Result):
         Near the surface about the signed distance, negative inside; `(n,)`, float64.
         """
         with frozen(self.network):
-            here = as_network(self.network, (points - self.centre.to(points)) / self.scale)
-            found = Evaluator("values", self.network, None).values(here).squeeze(1)
-        return found.double() * self.scale
+            unit = _as_network(self.network, (points - self.centre.to(points)) / self.scale)
+            values = Evaluator("values", self.network, None).values(unit).squeeze(1)
+        return values.double() * self.scale
 
     @cached_property
     def _quantiles(self) -> tuple[float, float]:
@@ -200,47 +200,42 @@ def surface(
     cloud = prepare(*_at_most(points, normals))
     history: list[Step] = []
 
-    def told(step: Step) -> None:
+    def on_step(step: Step) -> None:
         spent = time.perf_counter() - clock
         history.append(step._replace(seconds=spent, residual=cloud.scale * step.residual))
         if progress is not None:
             progress(history[-1])
 
-    sides = orient(cloud.points, normals=cloud.normals)
+    oriented, unit = orient(cloud.points, cloud.normals), torch.from_numpy(cloud.points)
     if isinstance(settings, Fast):
-        network = _fitted(cloud, sides, settings, told, preview)
+        network = _spline_field(cloud, oriented, settings, on_step, preview)
     else:
         network, _ = train_paper(
-            cloud.points,
-            settings,
-            noise=sides.noise,
-            out=out,
-            resume=resume,
-            generator=generator,
-            progress=told,
-        )
+            unit, settings, noise=oriented.noise, out=out, resume=resume, generator=generator,
+            progress=on_step,
+        )  # fmt: skip
     network.requires_grad_(False)
-    mesh = meshed(network, cloud, resolution, sides if not closed else None)
+    mesh = _mesh(network, cloud, resolution, None if closed else _open_beyond(oriented))
     if not len(mesh.faces):
         message = (
             "surface: the fit has no surface inside the box of the points. Allow more `seconds`."
         )
         raise NotConvergedError(message)
-    sketch = mesh if resolution <= SKETCH else meshed(network, cloud, SKETCH, None)
-    unsure = sides.unsure if isinstance(settings, Fast) and normals is None else math.nan
-    residuals = residuals_of(network, cloud.points)
-    near = residuals.abs() <= 2.0 * sides.noise
-    told(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), float(near.double().mean())))
+    unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
+    value, slope = _value_and_slope(network, unit)
+    residuals = value / slope.clamp(min=1e-3)
+    near = float((residuals.abs() <= 2.0 * oriented.noise).double().mean())
+    on_step(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), near))
     return Surface(
         mesh=mesh,
-        sketch=sketch,
+        sketch=mesh if resolution <= SKETCH else _mesh(network, cloud, SKETCH),
         network=network,
         history=tuple(history),
-        points=cloud.to_world(cloud.points),
+        points=cloud.to_world(unit),
         residuals=cloud.scale * residuals,
-        noise=cloud.scale * sides.noise,
+        noise=cloud.scale * oriented.noise,
         unsure=unsure,
-        outliers=int(sides.outlier.sum()) + cloud.strays,
+        outliers=int(oriented.outlier.sum()) + cloud.strays,
         notes=_notes(cloud, len(points), unsure),
         centre=cloud.centre,
         scale=cloud.scale,
@@ -255,43 +250,36 @@ def _at_most(points: Tensor, normals: Tensor | None) -> tuple[Tensor, Tensor | N
     return points[::stride], None if normals is None else normals[::stride]
 
 
-def _fitted(
+def _spline_field(
     cloud: Cloud,
-    sides: Oriented,
+    oriented: OrientedPoints,
     settings: Fast,
-    told: Watch,
+    on_step: Watch,
     preview: Callable[[Mesh], None] | None,
 ) -> nn.Module:
     """Return the field of `Fast`."""
 
-    def fitted(cells: int, progress: Watch | None) -> SplineGrid:
-        # Much less noise than a cell is wide cannot be told on the grid, and only takes longer.
-        noise = max(sides.noise, _LEAST_NOISE * 2 * REACH / cells)
-        network = fit(
-            cloud.points,
-            sides.normals,
-            noise=noise,
-            weights=(~sides.outlier).double(),
-            confidence=sides.confidence,
-            cells=cells,
-            seconds=settings.seconds,
-            progress=progress,
-        ).network
-        # Smoothing flattens the field as a whole; its slope at the points shall be 1.
+    def field(cells: int, progress: Watch | None) -> SplineGrid:
+        # The grid does not resolve noise far below the width of a cell: it only takes longer.
+        noise = max(oriented.noise, _LEAST_NOISE * 2 * REACH / cells)
+        points = replace(oriented, noise=noise)
+        network = fit(points, cells=cells, seconds=settings.seconds, progress=progress)
+        # Smoothing flattens the field as a whole; its slope at the points should be 1.
+        _, slope = _value_and_slope(network, torch.from_numpy(cloud.points))
         with torch.no_grad():
-            network.coefficients.div_(slopes_at(network, cloud.points).median())
+            network.coefficients.div_(slope.median())
         return network
 
     if preview is not None:
-        preview(meshed(fitted(_COARSE, None), cloud, SKETCH, None))
-    return fitted(settings.grid, told)
+        preview(_mesh(field(_COARSE, None), cloud, SKETCH))
+    return field(settings.grid, on_step)
 
 
-def _notes(cloud: Cloud, given: int, unsure: float) -> tuple[str, ...]:
-    used = -(-given // -(-given // MOST_POINTS))
+def _notes(cloud: Cloud, count: int, unsure: float) -> tuple[str, ...]:
+    used = -(-count // -(-count // MOST_POINTS))
     notes = [f"{note}." for note in cloud.notes]
-    if used < given:
-        notes.insert(0, f"Of {given:,} points {used:,}, evenly chosen, were used.")
+    if used < count:
+        notes.insert(0, f"Of {count:,} points {used:,}, evenly chosen, were used.")
     if unsure > _DOUBTFUL:
         notes.append(
             f"Which side is outside was unsure for {unsure:.0%} of the points: they are too noisy "
@@ -300,18 +288,22 @@ def _notes(cloud: Cloud, given: int, unsure: float) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def meshed(network: nn.Module, cloud: Cloud, resolution: int, sides: Oriented | None) -> Mesh:
-    """Return the zero set in the units of the cloud, cut open where `sides` are given."""
-    low, high = _room(network, cloud.points)
-    limit = None if sides is None else _OPEN * float(sides.spacing[~sides.outlier].quantile(0.9))
+def _mesh(
+    network: nn.Module, cloud: Cloud, resolution: int, max_distance: float | None = None
+) -> Mesh:
+    """Return the zero set in the units of the cloud, cut open beyond `max_distance`."""
+    points = torch.from_numpy(cloud.points)
+    box = torch.stack(_room(network, points))
     mesh = extract_mesh(
-        network,
-        bounds=torch.stack([low, high]),
-        resolution=resolution,
-        points=cloud.points,
-        max_distance=limit,
+        network, bounds=box, resolution=resolution, points=points, max_distance=max_distance
     )
     return Mesh(cloud.to_world(mesh.vertices), mesh.faces, mesh.normals)
+
+
+def _open_beyond(oriented: OrientedPoints) -> float:
+    """Return the distance from all points beyond which an open surface has no faces."""
+    spacing = torch.from_numpy(oriented.spacing[~oriented.outlier])
+    return _OPEN * float(spacing.quantile(0.9))
 
 
 def _room(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -321,7 +313,7 @@ def _room(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
         low, high = points.amin(0) - margin, points.amax(0) + margin
         walls = low + _walls() * (high - low)
         with frozen(network):
-            values = Evaluator("surface", network, None).values(as_network(network, walls))
+            values = Evaluator("surface", network, None).values(_as_network(network, walls))
         if bool((values > 0).all()):
             break
         margin *= 2.0
@@ -335,23 +327,14 @@ def _walls() -> Tensor:
     return cube[((cube == 0.0) | (cube == 1.0)).any(1)]
 
 
-def residuals_of(network: nn.Module, points: Tensor) -> Tensor:
-    """Return F over the size of its gradient, `(n,)`: to first order the signed distance."""
-    value, slope = _value_and_slope(network, points)
-    return value / slope.clamp(min=1e-3)
-
-
-def slopes_at(network: nn.Module, points: Tensor) -> Tensor:
-    """Return the size of the gradient at points, `(n,)`."""
-    return _value_and_slope(network, points)[1]
-
-
 def _value_and_slope(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the field and the size of its gradient at points of the unit frame, `(n,)` each."""
     with frozen(network):
         evaluator = Evaluator("surface", network, None)
-        value, slope = evaluator.value_and_jacobian(as_network(network, points))
+        value, slope = evaluator.value_and_jacobian(_as_network(network, points))
     return value[:, 0].double(), slope[:, 0].norm(dim=1).double()
 
 
-def as_network(network: nn.Module, points: Tensor) -> Tensor:
+def _as_network(network: nn.Module, points: Tensor) -> Tensor:
+    """Return points in the dtype and on the device of the network."""
     return points.to(next(network.parameters()))
