@@ -42,7 +42,7 @@ class Config:
     paper: bool = False
     """The paper's training instead of the default method."""
     seconds: float | None = None
-    """Time for the reconstruction; the paper's training needs CPU-days to converge."""
+    """Time for the reconstruction; all epochs of the paper's training take half a CPU-day."""
     bands: tuple[float, ...] = (0.02, 0.1, 0.2)
     """Widths of the band to either side, in radii of the shape."""
     seed: int = 0

@@ -49,7 +49,7 @@ class Config:
     methods: tuple[Literal["fast", "paper"], ...] = ("fast", "paper")
     """`fast`: the library's default; `paper`: the published network and loss."""
     paper_seconds: float = 600.0
-    """Time a scan for the paper's method, far below what all its epochs take (CPU-days)."""
+    """Time a scan for the paper's method, far below what all its epochs take."""
     resolution: int = 100
     """Cells along the longest side."""
     draws: int = 30_000

@@ -16,12 +16,34 @@ _GRIDS = (32, 64, 128, 256)
 @checked
 @dataclass(frozen=True)
 class Fast:
-    """The default, free in its means.
+    r"""The default: normals from the points, then a spline field by least squares.
+
+    1. Noise: paraboloids are fitted to neighbourhoods of growing size; the size at which the misfit
+       stops to grow with the noise alone gives its standard deviation, and the number of
+       neighbours for a normal. Points far from every paraboloid are outliers.
+    2. Sides: normals are dipoles whose couplings are largest when all point out of one solid. The
+       signs of 5,000 evenly spread ones are chosen together, the strongest couplings first; each
+       object is turned so that its volume is positive; every point follows its neighbours.
+    3. Field: a quadratic spline F on grids of 16, 32, ... `grid` cells a side minimises
+       $F(p_i)^2 / \sigma^2$, $(n_i \cdot \nabla F(p_i) - 1)^2$ and the squared second derivatives
+       near the surface, the energy of a bent plate, by conjugate gradients with a multilevel
+       preconditioner. Fine grids are solved again with weights that leave outliers and edges out.
+    4. Mesh: marching cubes near F = 0; the corners are projected onto it by Newton steps.
+
+    For [`curve`][levelset.reconstruction.curve], see there.
 
     Attributes:
         grid: Cells a side of the finest grid of a surface's field: 32, 64, 128, 256. Fewer are
             taken where the points are far apart. Curves need none.
         seconds: Wall-clock time to stay within; `None` for the method's own.
+
+    References:
+        - F. Calakli, G. Taubin, "SSD: Smooth Signed Distance Surface Reconstruction", Computer
+          Graphics Forum 30 (2011): the energy of step 3.
+        - J. Bramble, J. Pasciak, J. Xu, "Parallel multilevel preconditioners", Math. Comp. 55
+          (1990): the preconditioner.
+        - T. Lewiner et al., "Efficient implementation of marching cubes' cases with topological
+          guarantees", Journal of Graphics Tools 8 (2003): step 4.
     """
 
     grid: int = 128
@@ -59,7 +81,7 @@ class Paper:
             of attaching it. At 1, each is used once, as published; that costs twice as much.
         power: The exponent p of Eq. 13.
         seconds: Wall-clock time to stay within; `None` for all epochs. The published network
-            takes CPU-days for all epochs of a scan.
+            takes about half a CPU-day for all epochs of 30,000 points, 3 CPU-seconds a batch.
     """
 
     epochs: int = 5_000

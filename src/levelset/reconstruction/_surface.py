@@ -142,16 +142,16 @@ def surface(
 ) -> Surface:
     r"""Return the surface that raw points were taken from, as a network and as a mesh.
 
-    No normals are needed, and no option has to be found: the noise is estimated, points that lie
-    off the surface are left out, which side is outside is settled for all points together, and
-    the smoothness follows from the noise. How, is told at [`Fast`][levelset.reconstruction.Fast];
+    No normals are needed, and no option must be tuned: the noise is estimated, points that lie off
+    the surface are left out, which side is outside is decided for all points together, and the
+    smoothness follows from the noise. [`Fast`][levelset.reconstruction.Fast] says how;
     [`Paper`][levelset.reconstruction.Paper] trains the published network by the published loss.
 
-    The mesh is closed, unless `closed=False`, and separate objects are all kept. Ctrl-C during the
-    fit ends it, and what is there becomes the mesh.
+    The mesh is closed, unless `closed=False`, and separate objects all stay. Ctrl-C during the fit
+    ends it, and the field fitted so far becomes the mesh.
 
     Cost: with `Fast` about 15 seconds on one core for 30,000 points, half of it at 256 cells for
-    the mesh, and 1 GB. With `Paper` days.
+    the mesh, and 1 GB. With `Paper` about half a CPU-day for 30,000 points.
 
     Args:
         points: The cloud, `(n, 3)`, in any units, at least 50 points. Rows with NaN and
