@@ -46,7 +46,6 @@ TESTED_THROUGH = {
     "report/_detection.py": "test_report_sections_curvature.py",
     "report/_presentation.py": "test_report_sections_distance.py",
     "reconstruction/_history.py": "test_reconstruction_surface.py",
-    "training/_checkpoint.py": "test_training_store.py",
     "training/_data.py": "test_training_train.py",
     "training/_history.py": "test_training_train.py",
     "training/_loop.py": "test_training_train.py",

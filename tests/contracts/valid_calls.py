@@ -39,8 +39,8 @@ MODULES = (
 
 # What the library builds and the caller reads; records without checks of their own.
 RESULTS = {
-    "Attack", "Audit", "CrossSection", "Curvature", "Curve", "Detection", "Detector", "Distance",
-    "DistanceLikeness", "FieldCheck", "History", "LossCurvature", "Metrics", "Nearest",
+    "Attack", "Audit", "Checkpoint", "CrossSection", "Curvature", "Curve", "Detection", "Detector",
+    "Distance", "DistanceLikeness", "FieldCheck", "History", "LossCurvature", "Metrics", "Nearest",
     "PathPersistence", "Persistence", "Projection", "RandomDirections", "RobustnessCurve", "Roc",
     "Stability", "Step", "Surface", "Transfer", "Universal", "CurveField",
 }  # fmt: skip
@@ -136,6 +136,23 @@ def section() -> Any:
     sides = torch.zeros(1, 3), torch.tensor([[1.5, 0.4, 0.1]])
     field = shapes.Ellipsoid((1.0, 0.7, 0.5))
     return boundary.cross_section(field, *sides, resolution=4)
+
+
+def adam(net: nn.Module) -> torch.optim.Optimizer:
+    """Return an optimiser of a model."""
+    return torch.optim.Adam(net.parameters())
+
+
+def checkpoint(net: nn.Module) -> training.Checkpoint:
+    """Return the state of a model before any step."""
+    return training.Checkpoint.of(net, adam(net), settings={}, seed=0)
+
+
+def saved_checkpoint(net: nn.Module) -> Path:
+    """Return the file of a checkpoint."""
+    path = scratch("checkpoint.safetensors")
+    checkpoint(net).write(path)
+    return path
 
 
 def attack_calls() -> Iterator[tuple[str, Callable[[], tuple[Any, dict[str, Any]]]]]:
@@ -295,6 +312,20 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "reconstruction.PointTree": lambda: (reconstruction.PointTree, {"points": points()}),
         "reconstruction.PointTree.distances": lambda: (
             reconstruction.PointTree(points()).distances, {"points": points()}
+        ),
+        "training.Checkpoint.of": lambda: (
+            training.Checkpoint.of,
+            {"model": net, "optimizer": adam(net), "settings": {"epochs": 1}, "seed": 0,
+             "epochs": ((1.0, 0.5, None, 0.1),), "more": {"turn": torch.tensor(1)}},
+        ),
+        "training.Checkpoint.restore": lambda: (
+            checkpoint(net).restore, {"model": net, "optimizer": adam(net)}
+        ),
+        "training.Checkpoint.write": lambda: (
+            checkpoint(net).write, {"path": scratch("checkpoint.safetensors")}
+        ),
+        "training.Checkpoint.read": lambda: (
+            training.Checkpoint.read, {"path": saved_checkpoint(net)}
         ),
         "training.cross_entropy": lambda: (
             training.cross_entropy, {"model": model(), "points": points(), "labels": labels()}

@@ -20,7 +20,7 @@ from levelset._tools.files import (
 )
 from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
-from levelset.errors import RunError
+from levelset.errors import ParameterError, RunError
 from levelset.training._history import History
 
 __all__ = ["Checkpoint", "Epoch", "Settings", "Store"]
@@ -107,7 +107,11 @@ class Checkpoint(Result):
 
     @checked
     def restore(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
-        """Put model and optimiser into this state, bit for bit."""
+        """Put model and optimiser into this state, bit for bit.
+
+        Raises:
+            ParameterError: If the state is that of another model or optimiser.
+        """
         weights = {}
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in self.tensors.items():
@@ -117,9 +121,16 @@ class Checkpoint(Result):
             elif part == "optimizer":
                 index, _, key = key.partition(".")
                 state.setdefault(int(index), {})[key] = tensor
-        model.load_state_dict(weights)
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
+        try:
+            model.load_state_dict(weights)
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        except (RuntimeError, ValueError) as error:
+            message = (
+                "Checkpoint.restore: `model` and `optimizer` must be of the kind that the "
+                f"checkpoint was made of, got others: {error}"
+            )
+            raise ParameterError(message) from error
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from levelset.errors import NotConvergedError, RunError
+from levelset.errors import NotConvergedError, ParameterError, RunError
 from levelset.networks import fc
-from levelset.training import cross_entropy, train
+from levelset.training import Checkpoint, cross_entropy, train
 
 Make = Callable[[], nn.Module]
 
@@ -281,3 +281,34 @@ def test_diverging_keeps_the_last_good_checkpoint(toy: Any, make: Make, tmp_path
     history = train(make(), toy, loss=loss, out=tmp_path, resume=True, **options(toy))
     assert len(history) == 4
     assert len(calls) == 7 + 12
+
+
+def test_a_checkpoint_is_copied_written_read_and_restored(tmp_path: Path) -> None:
+    path, steps = tmp_path / "checkpoint.safetensors", 3
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.eye(2)).square().sum().backward()
+        optimizer.step()
+    more = {"turn": torch.tensor(7)}
+    epochs = ((0.5, 0.25, None, 1.0),)
+    saved = Checkpoint.of(
+        model, optimizer, settings={"steps": steps}, seed=5, epochs=epochs, more=more
+    )
+    saved.write(path)
+    read = Checkpoint.read(path)
+    assert (read.settings, read.seed, read.epochs) == ({"steps": steps}, 5, epochs)
+    assert repr(read) == "Checkpoint(epochs=1, tensors=20, numbers=57)"
+    other = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    follower = torch.optim.Adam(other.parameters())
+    read.restore(other, follower)
+    assert all(torch.equal(a, b) for a, b in zip(
+        model.state_dict().values(), other.state_dict().values(), strict=True
+    ))  # fmt: skip
+    assert torch.equal(
+        follower.state_dict()["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"]
+    )
+    assert int(read.tensors["turn"]) == 7
+    with pytest.raises(ParameterError, match="must be of the kind that the checkpoint was made of"):
+        read.restore(nn.Linear(2, 2), follower)
