@@ -1,0 +1,326 @@
+"""Affine steps: linear layers, convolutions, means, scaling, sums, and moving entries about."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from levelset._relaxation._operation import SMALL, Ball, Operation, Range, dot, gamma
+
+__all__ = ["Convolution", "Dense", "Difference", "Join", "Mean", "Move", "Scale", "Sum"]
+
+
+class _Affine(Operation):
+    r"""A step $z \mapsto Lz + b$ of one input.
+
+    Attributes:
+        terms: Most entries that one entry of the result is summed from, and most entries of the
+            result that one entry adds to, together.
+        offset: b, which broadcasts against the result; `None` for 0.
+        offset_size: A bound of what |b| was summed from.
+    """
+
+    is_affine = True
+
+    def __init__(self, terms: int, offset: Tensor | None, offset_size: Tensor | None) -> None:
+        self.terms, self.offset, self.offset_size = terms, offset, offset_size
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return Lz."""
+        raise NotImplementedError
+
+    def linear_abs(self, values: Tensor) -> Tensor:
+        """Return |L|z for z of at least 0; that is Lz where L has no negative entry."""
+        return self.linear(values)
+
+    def norms(self, scale: Tensor) -> Tensor | None:
+        """Return the norms of the rows of L diag(scale), `(1, *shape)`; `None` if not known."""
+        del scale
+        return None
+
+    def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return coefficients `(m, *result)` times L, `(m, *shape)`."""
+        with torch.enable_grad():
+            start = coefficients.new_zeros(len(coefficients), *shape, requires_grad=True)
+            (moved,) = torch.autograd.grad(self.linear(start), start, coefficients)
+        return moved
+
+    def _reach(self, given: Range) -> Tensor:
+        """Return |L||z| + |b|, of which rounding is a share, `(n, *shape)`."""
+        reach = self.linear_abs(given.size)
+        return reach if self.offset_size is None else reach + self.offset_size
+
+    def _error(self, unit: float) -> float:
+        """Return that share: once for the network, once for the bound."""
+        return 2.0 * gamma(self.terms, unit) + SMALL * unit
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the middle mapped, give or take the half width mapped."""
+        (given,) = inputs
+        middle, half = (given.low + given.high) / 2, (given.high - given.low) / 2
+        centre, width = self._shifted(middle), self.linear_abs(half)
+        slack = self._error(unit) * self._reach(given) if unit else 0.0
+        low, high, exact = centre - width - slack, centre + width + slack, given.is_free
+        if given.ball is not None:
+            ball = given.ball
+            norms = self.norms(ball.scale.expand_as(given.low[:1]))
+            exact = norms is not None
+            if norms is not None:
+                reach = ball.radius.view(-1, *[1] * (low.dim() - 1)) * norms
+                centre, width = self._shifted(ball.centre), reach * (1.0 + self._error(unit))
+                low = torch.maximum(low, centre - width - slack)
+                high = torch.minimum(high, centre + width + slack)
+        return Range(low, high, is_exact=exact)
+
+    def _shifted(self, values: Tensor) -> Tensor:
+        values = self.linear(values)
+        return values if self.offset is None else values + self.offset
+
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the coefficients times L and times b, less what rounding makes of both."""
+        (given,) = inputs
+        n, s = coefficients.shape[:2]
+        flat = self.transpose(coefficients.flatten(0, 1), given.low.shape[1:])
+        constant = coefficients.new_zeros(n, s, dtype=torch.float64)
+        if self.offset is not None:
+            offset = self.offset.expand(1, *coefficients.shape[2:])
+            constant = constant + dot(coefficients, offset)
+        if unit:
+            constant = constant - self._error(unit) * dot(coefficients.abs(), self._reach(given))
+        return [flat.view(n, s, *flat.shape[1:])], constant
+
+
+class Dense(_Affine):
+    """A matrix times the last axis."""
+
+    def __init__(self, weight: Tensor, offset: Tensor | None) -> None:
+        super().__init__(sum(weight.shape), offset, None if offset is None else offset.abs())
+        self.weight = weight
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return Wz."""
+        return functional.linear(values, self.weight)
+
+    def linear_abs(self, values: Tensor) -> Tensor:
+        """Return |W|z."""
+        return functional.linear(values, self.weight.abs())
+
+    def norms(self, scale: Tensor) -> Tensor:
+        """Return the norms of the rows of W diag(scale)."""
+        return functional.linear(scale.square(), self.weight.square()).sqrt()
+
+    def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return the coefficients times W."""
+        del shape
+        return coefficients @ self.weight
+
+
+class Convolution(_Affine):
+    """A convolution of images, with zeros round them.
+
+    Args:
+        layer: The layer.
+        padding: Zeros on either side of each axis.
+        dtype: Of the bounds.
+    """
+
+    def __init__(self, layer: nn.Conv2d, padding: tuple[int, int], dtype: torch.dtype) -> None:
+        weight = layer.weight.to(dtype)
+        terms = weight[0].numel() + weight[:, 0].numel()
+        bias = None if layer.bias is None else layer.bias.to(dtype).view(-1, 1, 1)
+        super().__init__(terms, bias, None if bias is None else bias.abs())
+        self.weight, self._layer, self._padding = weight, layer, padding
+
+    def _convolve(self, values: Tensor, weight: Tensor) -> Tensor:
+        layer = self._layer
+        return functional.conv2d(
+            values, weight, None, layer.stride, self._padding, layer.dilation,
+            layer.groups,
+        )  # fmt: skip
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return the convolution without its bias."""
+        return self._convolve(values, self.weight)
+
+    def linear_abs(self, values: Tensor) -> Tensor:
+        """Return the convolution with the absolute weights."""
+        return self._convolve(values, self.weight.abs())
+
+    def norms(self, scale: Tensor) -> Tensor:
+        """Return the norms of the windows, those at the edges included."""
+        return self._convolve(scale.square(), self.weight.square()).sqrt()
+
+    def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return the coefficients convolved backwards."""
+        layer, kernel = self._layer, self.weight.shape[2:]
+        rest = [
+            shape[1 + axis]
+            - (coefficients.shape[2 + axis] - 1) * layer.stride[axis]
+            + 2 * self._padding[axis]
+            - layer.dilation[axis] * (kernel[axis] - 1)
+            - 1
+            for axis in range(2)
+        ]
+        return functional.conv_transpose2d(
+            coefficients, self.weight, None, layer.stride, self._padding, rest, layer.groups,
+            layer.dilation,
+        )  # fmt: skip
+
+
+class Mean(_Affine):
+    """Means over windows or axes, by a function that takes and returns `(n, *shape)`.
+
+    Args:
+        function: The function, linear and without negative weights.
+        terms: Entries of a window.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], terms: int) -> None:
+        super().__init__(2 * terms, None, None)
+        self._function = function
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return the means."""
+        return self._function(values)
+
+
+class Scale(_Affine):
+    """Each entry times a factor, plus an offset: BatchNorm in evaluation mode, normalisation.
+
+    Args:
+        factor: Broadcasts against `(1, *shape)`.
+        offset: Likewise.
+        offset_size: What the offset was summed from; `None` for its absolute value.
+    """
+
+    def __init__(self, factor: Tensor, offset: Tensor, offset_size: Tensor | None = None) -> None:
+        super().__init__(4, offset, offset.abs() if offset_size is None else offset_size)
+        self._factor = factor
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return the entries times the factor."""
+        return values * self._factor
+
+    def linear_abs(self, values: Tensor) -> Tensor:
+        """Return the entries times the absolute factor."""
+        return values * self._factor.abs()
+
+    def norms(self, scale: Tensor) -> Tensor:
+        """Return the absolute factors."""
+        return scale * self._factor.abs()
+
+    def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return the coefficients times the factor."""
+        del shape
+        return coefficients * self._factor
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the range, in which free entries stay free."""
+        (given,) = inputs
+        found = super().range(inputs, unit)
+        ball = given.ball
+        if ball is not None:
+            scale = ball.scale * self._factor
+            ball = Ball(self._shifted(ball.centre), ball.radius, scale)
+        return dataclasses.replace(
+            found, is_free=given.is_free, is_exact=given.is_exact or given.is_free, ball=ball
+        )
+
+
+class Move(_Affine):
+    """Entries moved about, or zeros put round them, and nothing computed.
+
+    Args:
+        function: Takes `(m, *shape)`, moves each row alike.
+        inverse: Takes `(m, *result)` and the shape before it, and moves the entries back.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        inverse: Callable[[Tensor, torch.Size], Tensor],
+    ) -> None:
+        super().__init__(1, None, None)
+        self._function, self._inverse = function, inverse
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return the entries in their new places."""
+        return self._function(values)
+
+    def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return the coefficients in their places before."""
+        return self._inverse(coefficients, shape)
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return both ends moved."""
+        (given,) = inputs
+        ball = given.ball
+        if ball is not None:
+            scale = self._function(ball.scale.expand_as(given.low[:1]))
+            ball = Ball(self._function(ball.centre), ball.radius, scale)
+        low, high = self._function(given.low), self._function(given.high)
+        return dataclasses.replace(given, low=low, high=high, ball=ball)
+
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the coefficients in their places before; nothing is rounded."""
+        return super().back(coefficients, inputs, 0.0)
+
+
+class Sum(Operation):
+    """The sum of two branches of one shape."""
+
+    is_affine = True
+    _sign = 1.0
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the sum of the ends."""
+        one, other = inputs
+        low, high = (other.low, other.high) if self._sign > 0 else (-other.high, -other.low)
+        slack = SMALL * unit * (one.size + other.size) if unit else 0.0
+        return Range(one.low + low - slack, one.high + high + slack)
+
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the coefficients for both."""
+        one, other = inputs
+        constant = -SMALL * unit * dot(coefficients.abs(), one.size + other.size)
+        return [coefficients, self._sign * coefficients], constant
+
+
+class Difference(Sum):
+    """The first branch less the second."""
+
+    _sign = -1.0
+
+
+class Join(Operation):
+    """Branches side by side along one axis.
+
+    Args:
+        axis: Which, counted with that of the rows, 1 or more.
+    """
+
+    is_affine = True
+
+    def __init__(self, axis: int) -> None:
+        self._axis = axis
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the ranges side by side."""
+        low = torch.cat([given.low for given in inputs], self._axis)
+        return Range(low, torch.cat([given.high for given in inputs], self._axis))
+
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return each branch its own."""
+        widths = [given.low.shape[self._axis] for given in inputs]
+        nothing = coefficients.new_zeros(coefficients.shape[:2], dtype=torch.float64)
+        return list(torch.split(coefficients, widths, self._axis + 1)), nothing

@@ -1,0 +1,257 @@
+"""Steps that bend: activations between two lines, and the largest entry of a window."""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from levelset._relaxation._operation import SMALL, Operation, Range, dot
+
+__all__ = ["Activation", "Convex", "Largest", "Rectifier", "Saturating"]
+
+
+class _Lines(NamedTuple):
+    """Two lines that a function lies between on a range: slope and offset of each."""
+
+    low_slope: Tensor
+    low_offset: Tensor
+    high_slope: Tensor
+    high_offset: Tensor
+
+
+class Activation(Operation):
+    """A function of each entry that never falls."""
+
+    @abc.abstractmethod
+    def values(self, entries: Tensor) -> Tensor:
+        """Return the function."""
+
+    @abc.abstractmethod
+    def lines(self, low: Tensor, high: Tensor) -> _Lines:
+        """Return lines below and above the function on the ranges, but for rounding."""
+
+    def slack(self, size: Tensor, unit: float) -> Tensor:
+        """Return by how much a computed value may be off; `size` is |f| at its largest."""
+        return SMALL * unit * size
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the function at both ends."""
+        (given,) = inputs
+        low, high = self.values(given.low), self.values(given.high)
+        slack = self.slack(torch.maximum(low.abs(), high.abs()), unit)
+        return Range(low - slack, high + slack)
+
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return positive coefficients times the line below, negative ones times that above."""
+        (given,) = inputs
+        lines = self.lines(given.low, given.high)
+        up, down = coefficients.clamp(min=0.0), coefficients.clamp(max=0.0)
+        factors = up * lines.low_slope.unsqueeze(1) + down * lines.high_slope.unsqueeze(1)
+        constant = dot(up, lines.low_offset) + dot(down, lines.high_offset)
+        if unit:
+            constant = constant - dot(coefficients.abs(), self._rounding(given, lines, unit))
+        return [factors], constant
+
+    def _rounding(self, given: Range, lines: _Lines, unit: float) -> Tensor:
+        """Return by how much a line, its products and the network's own value are off."""
+        slope = torch.maximum(lines.low_slope.abs(), lines.high_slope.abs())
+        offset = torch.maximum(lines.low_offset.abs(), lines.high_offset.abs())
+        value = torch.maximum(self.values(given.low).abs(), self.values(given.high).abs())
+        return 2.0 * self.slack(slope * given.size + offset + value, unit)
+
+
+class Rectifier(Activation):
+    """ReLU, or a leaky one: the entry where it is positive, a share of it where it is not.
+
+    Args:
+        leak: The share, 0 to 1.
+    """
+
+    def __init__(self, leak: float = 0.0) -> None:
+        self._leak = leak
+
+    def values(self, entries: Tensor) -> Tensor:
+        """Return the entries, or their share."""
+        return functional.leaky_relu(entries, self._leak)
+
+    def slack(self, size: Tensor, unit: float) -> Tensor:
+        """Return nothing for a ReLU, which computes nothing."""
+        return super().slack(size, unit) if self._leak else torch.zeros_like(size)
+
+    def unsettled(self, given: Range) -> Tensor:
+        """Return those that may be on either side of the kink."""
+        return (given.low < 0) & (given.high > 0)
+
+    def lines(self, low: Tensor, high: Tensor) -> _Lines:
+        """Return the line of the wider side through 0, and the chord above."""
+        one = torch.ones_like(low)
+        leak = self._leak * one
+        positive, negative = low >= 0, high <= 0
+        below = torch.where(positive | (~negative & (high > -low)), one, leak)
+        width = torch.where(positive | negative, one, high - low)
+        chord = (high - leak * low) / width
+        chord = torch.where(positive, one, torch.where(negative, leak, chord))
+        # What the chord, rounded, lacks at either end.
+        lift = torch.maximum(self.values(high) - chord * high, self.values(low) - chord * low)
+        lift = torch.where(positive | negative, 0.0, lift)
+        return _Lines(below, torch.zeros_like(low), chord, lift)
+
+    def _rounding(self, given: Range, lines: _Lines, unit: float) -> Tensor:
+        slope = torch.maximum(lines.low_slope, lines.high_slope)
+        return SMALL * unit * (slope * given.size + lines.high_offset.abs())
+
+
+class _Smooth(Activation):
+    """A smooth function with its derivative.
+
+    Args:
+        function: The function of each entry, never falling.
+        error: By how much the function jumps where it is approximated.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], error: float = 0.0) -> None:
+        self._function, self._error = function, error
+
+    def values(self, entries: Tensor) -> Tensor:
+        """Return the function."""
+        return self._function(entries)
+
+    def slack(self, size: Tensor, unit: float) -> Tensor:
+        """Return some units of rounding, and of 1: the function has steps inside."""
+        return SMALL * unit * (size + 1.0) + self._error
+
+    def slope(self, entries: Tensor) -> Tensor:
+        """Return the derivative."""
+        with torch.enable_grad():
+            leaf = entries.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self._function(leaf).sum(), leaf)
+        return slope
+
+
+class Convex(_Smooth):
+    """A smooth function whose slope never falls: softplus, ELU."""
+
+    def lines(self, low: Tensor, high: Tensor) -> _Lines:
+        """Return the tangent in the middle and the chord."""
+        middle = (low + high) / 2
+        tangent = self.slope(middle)
+        width = high - low
+        chord = (self.values(high) - self.values(low)) / torch.where(width > 0, width, 1.0)
+        chord = torch.where(width > 0, chord, tangent)
+        lift = torch.maximum(self.values(high) - chord * high, self.values(low) - chord * low)
+        return _Lines(tangent, self.values(middle) - tangent * middle, chord, lift)
+
+
+class Saturating(_Smooth):
+    """A smooth function that is convex below 0 and concave above: tanh, the logistic function."""
+
+    def lines(self, low: Tensor, high: Tensor) -> _Lines:
+        """Return two parallels through the ends, as steep as the function is at its flattest."""
+        slope = torch.minimum(self.slope(low), self.slope(high))
+        return _Lines(
+            slope, self.values(low) - slope * low, slope, self.values(high) - slope * high
+        )
+
+
+class Largest(Operation):
+    """The largest entry of each window of an image.
+
+    Args:
+        layer: The pooling layer, which returns values alone.
+    """
+
+    def __init__(self, layer: nn.MaxPool2d) -> None:
+        self._layer = layer
+
+    def _pool(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest entry of each window, and its place in the image."""
+        layer = self._layer
+        return functional.max_pool2d(
+            values, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
+            ceil_mode=layer.ceil_mode, return_indices=True,
+        )  # fmt: skip
+
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the largest of each end."""
+        (given,) = inputs
+        return Range(self._pool(given.low)[0], self._pool(given.high)[0])
+
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        r"""Return positive coefficients at one entry, negative ones at one by a chord.
+
+        The largest is at least the entry of the largest lower end. With j the entry of the largest
+        upper end $u_j$, and m the larger of the other upper ends and $l_j$, it is at most the chord
+        of $\max(z_j, m)$ over $[l_j, u_j]$.
+        """
+        (given,) = inputs
+        _, lowest = self._pool(given.low)
+        high, highest = self._pool(given.high)
+        base = torch.maximum(self._runner_up(given.high, highest), _at(given.low, highest))
+        width = high - _at(given.low, highest)
+        slope = torch.where(width > 0, (high - base) / torch.where(width > 0, width, 1.0), 1.0)
+        left = base - slope * _at(given.low, highest)
+        lift = torch.maximum(left, high - slope * high)
+        up, down = coefficients.clamp(min=0.0), coefficients.clamp(max=0.0)
+        shape = given.low.shape[1:]
+        factors = _scatter(up, lowest, shape) + _scatter(down * slope.unsqueeze(1), highest, shape)
+        constant = dot(down, lift)
+        if unit:
+            size = slope * _at(given.size, highest) + lift.abs() + _at(given.size, lowest)
+            overlaps = self._overlaps() * SMALL * unit
+            constant = constant - overlaps * dot(coefficients.abs(), size)
+        return [factors], constant
+
+    def _overlaps(self) -> int:
+        """Return the most windows that one entry is in, and so the terms of a sum over them."""
+        size = _pair(self._layer.kernel_size)
+        return size[0] * size[1]
+
+    def _runner_up(self, high: Tensor, highest: Tensor) -> Tensor:
+        """Return the largest upper end of each window but that of the entry at `highest`."""
+        layer, (rows, columns) = self._layer, highest.shape[2:]
+        kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
+        padding, dilation = _pair(layer.padding), _pair(layer.dilation)
+        spans = [
+            (count - 1) * step + gap * (size - 1) + 1 - (length + pad)
+            for count, step, gap, size, length, pad in zip(
+                (rows, columns), stride, dilation, kernel, high.shape[2:], padding, strict=True
+            )
+        ]
+        sides = (padding[1], max(spans[1], 0), padding[0], max(spans[0], 0))
+        places = torch.arange(high[0, 0].numel(), device=high.device, dtype=torch.float64)
+        places = places.view(1, 1, *high.shape[2:])
+        padded = functional.pad(high, sides, value=-math.inf)
+        numbers = functional.pad(places, sides, value=-1.0)
+
+        def windows(image: Tensor) -> Tensor:
+            cut = image.unfold(2, dilation[0] * (kernel[0] - 1) + 1, stride[0])
+            cut = cut.unfold(3, dilation[1] * (kernel[1] - 1) + 1, stride[1])
+            return cut[:, :, :rows, :columns, :: dilation[0], :: dilation[1]].flatten(4)
+
+        others = windows(numbers) != highest.unsqueeze(4)
+        return torch.where(others, windows(padded), -math.inf).amax(4)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """Return entries of images `(n, c, h, w)` at places in each, `(n, c, rows, columns)`."""
+    return values.flatten(2).gather(2, places.flatten(2)).view_as(places)
+
+
+def _scatter(coefficients: Tensor, places: Tensor, shape: torch.Size) -> Tensor:
+    """Return `(n, s, *shape)` with coefficients `(n, s, c, rows, columns)` added up at places."""
+    n, s, c = coefficients.shape[:3]
+    index = places.flatten(2).unsqueeze(1).expand(n, s, c, -1)
+    empty = coefficients.new_zeros(n, s, c, shape[1] * shape[2])
+    return empty.scatter_add(3, index, coefficients.flatten(3)).view(n, s, *shape)

@@ -1,0 +1,128 @@
+r"""What one step of a network does to ranges of values, and to linear bounds of its result.
+
+Every bound is safe against rounding: it holds for the network in exact arithmetic, and for the one
+that a processor evaluates, in whichever order it sums. A sum of m products is off by at most
+$\gamma_m = mu/(1 - mu)$ times the sum of their absolute values, u the unit of rounding.
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SMALL", "Ball", "Operation", "Range", "dot", "gamma"]
+
+SMALL = 8.0
+"""Units of rounding that turning ranges into middles and widths, scaling and shifting cost."""
+
+
+def gamma(terms: int, unit: float) -> float:
+    """Return the relative error of a sum of so many products; infinity where it bounds nothing."""
+    share = terms * unit
+    return share / (1.0 - share) if share < 0.5 else math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """An L2 ball of inputs, as entries that are one entry of the input each, times a number.
+
+    Attributes:
+        centre: The entries at its centre, `(n, *shape)`.
+        radius: Its radius, `(n,)`.
+        scale: The numbers; they broadcast against the entries.
+    """
+
+    centre: Tensor
+    radius: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Smallest and largest value of each entry of one node.
+
+    Attributes:
+        low: Smallest values, `(n, *shape)`.
+        high: Largest values, `(n, *shape)`.
+        is_free: Whether the entries are those of the input, scaled and moved: each reaches its
+            ends whatever the others do.
+        is_exact: Whether no tighter range exists, but for rounding.
+        ball: The ball that the entries lie in too; only of free ones.
+    """
+
+    low: Tensor
+    high: Tensor
+    is_free: bool = False
+    is_exact: bool = False
+    ball: Ball | None = None
+
+    @property
+    def size(self) -> Tensor:
+        """Largest absolute values, `(n, *shape)`."""
+        return torch.maximum(self.low.abs(), self.high.abs())
+
+    def least(self, coefficients: Tensor, unit: float) -> Tensor:
+        """Return a lower bound of sums of the entries, `(n, s)`.
+
+        Args:
+            coefficients: Factors of the entries, `(n, s, *shape)`.
+            unit: The unit of rounding.
+        """
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        width = half + SMALL * unit * self.size if unit else half
+        least = dot(coefficients, middle) - dot(coefficients.abs(), width)
+        if self.ball is None:
+            return least
+        steep = _flat(coefficients * self.ball.scale.unsqueeze(0)).double()
+        length = torch.linalg.vector_norm(steep, dim=2) * (1.0 + SMALL * unit)
+        error = SMALL * unit * dot(coefficients.abs(), self.size + self.ball.centre.abs())
+        reach = self.ball.radius.double().unsqueeze(1) * length
+        return torch.fmax(least, dot(coefficients, self.ball.centre) - reach - error)
+
+
+class Operation(abc.ABC):
+    """One step of a network.
+
+    `unit` is the unit of rounding of the dtype in which the network is evaluated, or 0 for bounds
+    that are trained on, where rounding does not matter.
+    """
+
+    is_affine = False
+
+    @abc.abstractmethod
+    def range(self, inputs: list[Range], unit: float) -> Range:
+        """Return the range of the result over those of the inputs."""
+
+    @abc.abstractmethod
+    def back(
+        self, coefficients: Tensor, inputs: list[Range], unit: float
+    ) -> tuple[list[Tensor], Tensor]:
+        """Bound sums over the result from below by sums over the inputs.
+
+        Args:
+            coefficients: Factors of the result, `(n, s, *shape)`.
+            inputs: Ranges of the inputs.
+            unit: The unit of rounding.
+
+        Returns:
+            Factors of each input, `(n, s, *shape)`, and what is added, `(n, s)` in float64.
+        """
+
+    def unsettled(self, given: Range) -> Tensor:
+        """Return the entries of an input, as a mask, that a tighter range would do good."""
+        return torch.ones_like(given.low, dtype=torch.bool)
+
+
+def dot(coefficients: Tensor, values: Tensor) -> Tensor:
+    """Return sums `(n, s)` of coefficients `(n, s, *shape)` times values `(n, *shape)`.
+
+    They are summed in float64, so that the products alone are rounded.
+    """
+    return _flat(coefficients * values.unsqueeze(1)).sum(2, dtype=torch.float64)
+
+
+def _flat(values: Tensor) -> Tensor:
+    """Return `(n, s, e)`; a node may hold one number a row, `(n, s)`."""
+    return values.reshape(*values.shape[:2], -1 if values.numel() else 0)
