@@ -253,6 +253,10 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             boundary.curvature,
             {"field": margin(), "points": points(), "labels": labels(), "level": None},
         ),
+        "boundary.certified_radius": lambda: (
+            boundary.certified_radius,
+            {"model": model(), "points": points(), "labels": labels()},
+        ),
         "boundary.distance": lambda: (
             boundary.distance,
             {"model": model(), "points": points(2), "labels": labels()[:2], "effort": "quick"},

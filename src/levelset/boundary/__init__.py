@@ -1,6 +1,7 @@
 """Measurements of the decision boundary: plain functions that leave the model as they found it."""
 
 from levelset.boundary import detect
+from levelset.boundary._certified_radius import certified_radius
 from levelset.boundary._cross_section import CrossSection, cross_section
 from levelset.boundary._distance import Distance, distance
 from levelset.boundary._ensemble import ATTACKS, Effort
@@ -36,6 +37,7 @@ __all__ = [
     "Persistence",
     "SoftplusSurrogate",
     "Stability",
+    "certified_radius",
     "class_curvatures",
     "class_frequencies",
     "cross_section",
