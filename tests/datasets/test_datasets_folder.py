@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from levelset.datasets import _folder, read_images
+from levelset.datasets import _read as _folder
+from levelset.datasets import read_images
 from levelset.errors import DataError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from levelset.datasets._formulas import check_guard, check_size_formula
+from levelset.datasets._grammar import check_guard, check_size_formula
 
 S = "Symbol('s77', positive=True, integer=True)"
 

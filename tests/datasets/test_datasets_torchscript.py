@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from zoo import zoo
 
-from levelset.datasets._torchscript import load_torchscript
+from levelset.datasets._exported import load_torchscript
 from levelset.errors import DataError
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from levelset.datasets._weights import load_weights, unpickle_safely
+from levelset.datasets._models import load_weights, unpickle_safely
 from levelset.errors import DataError
 
 

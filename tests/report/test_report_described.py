@@ -5,9 +5,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from levelset.report._described import described
 from levelset.report._figures import blank, borders, robustness, scatter
-from levelset.report._render import figure_html
+from levelset.report._render import described, figure_html
 
 
 def test_a_line_is_described_by_its_name_and_ranges():

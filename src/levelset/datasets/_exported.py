@@ -1,8 +1,13 @@
-"""Exported programs (`.pt2`): checked member by member, then given to PyTorch."""
+"""Programs of `torch.export` and TorchScript: opened if they compute and do nothing else."""
 
+import ast
 import io
 import json
+import pickle
+import pickletools
 import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +19,10 @@ from torch.fx import GraphModule
 
 from levelset.datasets._archives import damaged, pack, read_members
 from levelset.datasets._grammar import UnfitError, check_payload, check_program, is_identifier
+from levelset.datasets._operators import computes_in_script, named_like_what_computes
 from levelset.errors import DataError, LevelSetError
 
-__all__ = ["load_exported"]
+__all__ = ["load_exported", "load_torchscript"]
 
 PROGRAM = "models/model.json"
 INPUTS = "data/sample_inputs/model.pt"
@@ -24,6 +30,45 @@ PAYLOADS = tuple(f"data/{kind}/model_{kind}_config.json" for kind in ("weights",
 TENSORS = re.compile(r"data/weights/weight_\d+|data/constants/tensor_\d+", re.ASCII)
 WORDS = ("archive_format", "archive_version", "byteorder", ".data/version", "version")
 IGNORED = re.compile(r"extra/.*|\.data/.*|.*/module_info\.json")
+CODE = re.compile(r"code/[\w./]+\.py", re.ASCII)
+WANTED = re.compile(
+    r"(data|constants)/\d+|(\.data/)?version|byteorder|\.data/serialization_id", re.A
+)
+PICKLES = ("data.pkl", "constants.pkl")
+# What the pickles of TorchScript name, beside the classes of the archive's own code.
+GLOBALS = re.compile(
+    r"__torch__ [\w]+|__torch__\.(?!torch\.classes\b)[\w.]+ \w+|collections OrderedDict|"
+    r"torch [A-Z]\w*Storage|torch device|torch\._utils _rebuild_(tensor_v2|parameter)|"
+    r"torch\.jit\._pickle (build_(int|tensor|double|bool)list|restore_type_tag|"
+    r"build_tensor_from_id)",
+    re.ASCII,
+)
+# What PyTorch writes into them; Python reads each of these as PyTorch does.
+OPERATIONS = re.compile(
+    "APPENDS?|BIN(FLOAT|GET|INT[12]?|PERSID|PUT|UNICODE)|BUILD|EMPTY_(DICT|LIST|TUPLE)|GLOBAL|"
+    "LONG1|LONG_BIN(GET|PUT)|MARK|NEW(FALSE|OBJ|TRUE)|NONE|PROTO|REDUCE|SETITEMS?|STOP|TUPLE[123]?"
+)
+BYTES = {
+    "BFloat16Storage": 2, "BoolStorage": 1, "ByteStorage": 1, "CharStorage": 1,
+    "ComplexDoubleStorage": 16, "ComplexFloatStorage": 8, "DoubleStorage": 8, "FloatStorage": 4,
+    "HalfStorage": 2, "IntStorage": 4, "LongStorage": 8, "ShortStorage": 2,
+}  # fmt: skip
+STATEMENTS = (
+    ast.AnnAssign, ast.Assert, ast.Assign, ast.AugAssign, ast.ClassDef, ast.Delete, ast.Expr,
+    ast.For, ast.FunctionDef, ast.If, ast.Pass, ast.Raise, ast.Return, ast.While, ast.With,
+)  # fmt: skip
+EXPRESSIONS = (
+    ast.Attribute, ast.BinOp, ast.BoolOp, ast.Call, ast.Compare, ast.Constant, ast.Dict,
+    ast.IfExp, ast.List, ast.Name, ast.Slice, ast.Subscript, ast.Tuple, ast.UnaryOp,
+)  # fmt: skip
+# Values and types that need no operator to be known.
+LITERALS = (
+    ast.Attribute, ast.Call, ast.Constant, ast.Dict, ast.List, ast.Name, ast.Subscript, ast.Tuple,
+    ast.UnaryOp,
+)  # fmt: skip
+LITERAL_CALLS = frozenset({"annotate", "bool", "float", "int"})  # such as float("inf")
+RUN_BY_LOADING = ("__setstate__", "__getstate__")
+RUN_BY_WITH = ("__enter__", "__exit__")
 
 
 def load_exported(file: Path) -> nn.Module:
@@ -150,3 +195,204 @@ def _refuse_training(file: Path, program: ExportedProgram) -> None:
                     "before `torch.export.export`."
                 )
                 raise DataError(message)
+
+
+def load_torchscript(file: Path) -> nn.Module:
+    """Return a TorchScript module, on the CPU. No Python code runs.
+
+    Tensors are compared with the bytes that they are read from, which PyTorch leaves out.
+    Loading runs what an archive calls `__setstate__`, and computes the defaults of arguments; both
+    are looked for in the source and refused. The source is handed on as parsed and printed by
+    Python, so that PyTorch reads what was checked. Then all graphs are walked.
+
+    Raises:
+        DataError: If the file is damaged, would run code as it loads, or uses an operator that
+            does more than compute.
+    """
+    members = read_members(file)
+    kept = {name: content for name, content in members.items() if WANTED.fullmatch(name)}
+    try:
+        for name in PICKLES:
+            if name in members:
+                _check_pickle(file, name, members)
+                kept[name] = members[name]
+        for name in filter(CODE.fullmatch, members):
+            kept[name] = _checked_source(file, name, members[name]).encode()
+        with warnings.catch_warnings():
+            # PyTorch 2.13 recommends torch.export; people's files stay what they are.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            module = torch.jit.load(pack(kept), map_location="cpu")  # type: ignore[no-untyped-call]
+    except LevelSetError:
+        raise
+    except Exception as error:  # none of the many ways in which a damaged file fails is documented
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        message = f"load_model: {file} is damaged, or no TorchScript module ({first})."
+        raise DataError(message) from error
+    _check_graphs(file, module)
+    return module
+
+
+def _check_pickle(file: Path, name: str, members: dict[str, bytes]) -> None:
+    """Refuse what makes objects of other kinds, and tensors that reach past their numbers.
+
+    PyTorch compares neither the length of a tensor with that of its member nor its strides with
+    its length: it would read whatever lies in memory behind it.
+    """
+    for operation, argument, _ in pickletools.genops(members[name]):
+        if operation.name == "GLOBAL" and not GLOBALS.fullmatch(str(argument)):
+            raise _refused(file, f"its member {name} names {argument}")
+        if not OPERATIONS.fullmatch(operation.name):
+            raise _refused(file, f"its member {name} makes objects by {operation.name}")
+    _Extents(file, name, members).load()
+
+
+class _Inert:
+    """Stands for every object of a pickle, and does nothing."""
+
+    def __new__(cls, *values: object) -> "_Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *values: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Extents(pickle.Unpickler):
+    """Reads a pickle for the extents of its tensors alone; nothing that it names is called."""
+
+    def __init__(self, file: Path, name: str, members: dict[str, bytes]) -> None:
+        super().__init__(io.BytesIO(members[name]))
+        self.file, self.folder, self.members = file, name.removesuffix(".pkl"), members
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "_rebuild_tensor_v2":
+            return self._check_extent
+        return name if name in BYTES else _Inert
+
+    def persistent_load(self, storage: Any) -> int:
+        """Return how many numbers a storage holds, if its member has as many bytes as it needs."""
+        _, kind, key, _, count = storage
+        size = len(self.members[f"{self.folder}/{key}"])
+        if size != count * BYTES[kind]:
+            reason = f"its member {self.folder}/{key} has {size} bytes, not {count * BYTES[kind]}"
+            raise damaged(self.file, reason)
+        return int(count)
+
+    def _check_extent(
+        self, count: int, offset: int, sizes: Any, strides: Any, *rest: object
+    ) -> _Inert:
+        last = offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+        if min((offset, *sizes, *strides)) < 0 or (0 not in sizes and last >= count):
+            reason = (
+                f"a tensor of sizes {sizes} and strides {strides} reaches past its {count} numbers"
+            )
+            raise damaged(self.file, reason)
+        return _Inert()
+
+
+def _checked_source(file: Path, name: str, content: bytes) -> str:
+    tree = ast.parse(content)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and not isinstance(node, STATEMENTS):
+            raise _refused(file, f"{name} holds the statement {type(node).__name__}")
+        if isinstance(node, ast.expr) and not isinstance(node, EXPRESSIONS):
+            raise _refused(file, f"{name} holds the expression {type(node).__name__}")
+        if isinstance(node, ast.Attribute):
+            _check_name(file, _dotted(node))
+        elif isinstance(node, ast.ClassDef):
+            _check_class(file, node)
+        elif isinstance(node, ast.FunctionDef):
+            _check_function(file, node)
+    return ast.unparse(tree) + "\n"
+
+
+def _dotted(node: ast.expr) -> str:
+    """Return `a.b.c` of such an attribute, or "" where it does not start from a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.insert(0, node.attr)
+        node = node.value
+    return ".".join([node.id, *parts]) if isinstance(node, ast.Name) else ""
+
+
+def _check_name(file: Path, dotted: str) -> None:
+    """Refuse `torch.x` and `ops.space.x` unless x computes, and classes implemented elsewhere."""
+    root, _, rest = dotted.partition(".")
+    kind = {"torch": f"aten::{rest}", "ops": rest.replace(".", "::", 1)}.get(root)
+    if dotted.startswith("__torch__.torch.classes"):
+        raise _refused(file, f"it uses {dotted}")
+    # `ops.prim` alone is the start of `ops.prim.x`, which comes by itself
+    if kind is not None and "::" in kind and not named_like_what_computes(kind):
+        raise _refused(file, f"it uses {kind}")
+
+
+def _check_class(file: Path, node: ast.ClassDef) -> None:
+    for statement in node.body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            continue
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        if "hook" in ast.unparse(target) and isinstance(statement, ast.Assign):
+            raise _refused(file, f"its class {node.name} has hooks")
+        if statement.value is not None:
+            _check_literal(file, statement.value, f"a constant of its class {node.name}")
+
+
+def _check_function(file: Path, node: ast.FunctionDef) -> None:
+    if node.name in RUN_BY_LOADING:
+        raise _refused(file, f"it defines {node.name}, which runs as the file loads")
+    if node.decorator_list:
+        raise _refused(file, f"its function {node.name} has decorators")
+    for default in (*node.args.defaults, *node.args.kw_defaults):
+        if default is not None:
+            _check_literal(file, default, f"a default of {node.name}")
+    if node.name in RUN_BY_WITH:
+        # a graph names these only as `prim::Enter`, so its walk does not see what they call
+        for call in (inner for inner in ast.walk(node) if isinstance(inner, ast.Call)):
+            if not _dotted(call.func).startswith("torch."):
+                raise _refused(file, f"its function {node.name} calls {ast.unparse(call.func)}")
+
+
+def _check_literal(file: Path, node: ast.expr, what: str) -> None:
+    """Refuse a value that PyTorch would have to compute while it loads."""
+    for inner in ast.walk(node):
+        called = _dotted(inner.func) if isinstance(inner, ast.Call) else "int"
+        if isinstance(inner, ast.expr) and not (
+            isinstance(inner, LITERALS) and called in LITERAL_CALLS
+        ):
+            raise _refused(file, f"{what} is computed as the file loads: {ast.unparse(node)[:60]}")
+
+
+def _check_graphs(file: Path, module: nn.Module) -> None:
+    for part in module.modules():
+        compiled: Any = part._c
+        if compiled._get_forward_hooks() or compiled._get_forward_pre_hooks():
+            raise _refused(file, "it has hooks")
+        for name in compiled._method_names():
+            graph = compiled._get_method(name).graph.copy()
+            torch._C._jit_pass_inline(graph)
+            for node in _nodes(graph):
+                if not computes_in_script(node.kind(), _overload(node)):
+                    raise _refused(file, f"its method {name} uses {node.kind()}")
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
+
+
+def _overload(node: Any) -> str:
+    schema = node.schema()  # such as `aten::add.Tensor(Tensor self, ...) -> Tensor`
+    name, _, _ = schema.partition("(")
+    return "" if schema == "(no schema)" else name.partition(".")[2]
+
+
+def _refused(file: Path, reason: str) -> DataError:
+    return DataError(
+        f"load_model: {file} is refused: {reason}. Only scripts that compute with tensors and run "
+        "nothing as they load are opened. Export the network with `torch.export`, or give it as "
+        "`module:callable`."
+    )

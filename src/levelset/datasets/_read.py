@@ -1,22 +1,53 @@
 """`read_images`: one way in, whatever the images lie in."""
 
+import gzip
+import math
 import os
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from levelset._tools.arguments import checked
-from levelset._tools.reading import reading
+from levelset._tools.reading import check_size, check_zip, reading
+from levelset.datasets._arrays import images_from_arrays
 from levelset.datasets._callable import read_callable
-from levelset.datasets._digits import read_digits
-from levelset.datasets._folder import read_folder, read_zip
-from levelset.datasets._idx import is_idx_folder, read_idx
+from levelset.datasets._decode import SUFFIXES, decode_all
 from levelset.datasets._images import SPLITS, Images, Split
 from levelset.datasets._tables import read_npz, read_parquet
 from levelset.errors import DataError, ParameterError
 
-__all__ = ["read_images"]
+__all__ = ["is_idx_folder", "read_digits", "read_folder", "read_idx", "read_images", "read_zip"]
 
 VARIABLE = "LEVELSET_DATA"
 FILES = (".npz", ".parquet", ".zip")
+TEST = 500  # of 1,797
+BRIGHTEST = 16  # pixels count the inked ones among 4 x 4
+PREFIXES: dict[Split, str] = {"train": "train", "test": "t10k"}
+MORE = 1 << 16  # bytes beyond the promised that are counted
+UNSIGNED_BYTE = 8  # the code of the type in the third byte of the magic number
+CLASSES = {
+    "fashion-mnist": (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    )
+}
+Member = tuple[str, ...]
+LAYOUT = "Expected CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
 
 
 @checked
@@ -147,3 +178,255 @@ def _understood() -> str:
         "Understood are: digits; a folder of IDX files (MNIST's own); a folder or .zip of images, "
         f"one sub-folder a class; .npz; .parquet; module:callable; {named}."
     )
+
+
+def read_digits(*, split: Split, limit: int | None) -> Images:
+    """Return the digits, `(n, 1, 8, 8)`: 1,297 to train on, 500 to test on.
+
+    The split is a rule, not a draw, so that it never moves with a library: with the images in the
+    order of their classes, those at which `500 * position / 1797` passes a whole number are for
+    testing. Each class is thus split alike, to one image. Writers are in both parts.
+
+    References:
+        - E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998.
+    """
+    # scikit-learn takes more than a second to import.
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    count = len(data.target)
+    position = np.empty(count, dtype=np.int64)
+    position[np.argsort(data.target, kind="stable")] = np.arange(count)
+    testing = (position + 1) * TEST // count > position * TEST // count
+    rows = testing if split == "test" else ~testing
+    return images_from_arrays(
+        data.images[rows, None] / BRIGHTEST,
+        data.target[rows],
+        source="digits",
+        name="digits",
+        limit=limit,
+    )
+
+
+def is_idx_folder(folder: Path) -> bool:
+    """Tell whether the folder holds IDX files of either split under MNIST's names."""
+    return any(
+        _find(folder, split, kind) is not None
+        for split in PREFIXES
+        for kind in ("images", "labels")
+    )
+
+
+def read_idx(folder: Path, *, split: Split, limit: int | None, name: str) -> Images:
+    """Return the images of an IDX folder, `(n, 1, h, w)`.
+
+    Both files are read whole, so that a truncated one is noticed whatever the `limit`. The format
+    carries no names of classes: they are the numbers, but for Fashion-MNIST, known by its folder.
+
+    Raises:
+        DataError: If a file is missing, truncated, too large, or not what its header says.
+
+    References:
+        - Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998.
+    """
+    images_file = _find_or_fail(folder, split, "images")
+    labels_file = _find_or_fail(folder, split, "labels")
+    return images_from_arrays(
+        _parse(images_file, axes=3),
+        _parse(labels_file, axes=1),
+        source=f"{images_file} with {labels_file.name}",
+        name=name,
+        classes=CLASSES.get(folder.resolve().name),
+        limit=limit,
+    )
+
+
+def _names(split: Split, kind: str) -> list[str]:
+    axes = 3 if kind == "images" else 1
+    stem = f"{PREFIXES[split]}-{kind}"
+    return [f"{stem}{dot}idx{axes}-ubyte{gz}" for dot in "-." for gz in ("", ".gz")]
+
+
+def _find(folder: Path, split: Split, kind: str) -> Path | None:
+    candidates = (folder / name for name in _names(split, kind))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _find_or_fail(folder: Path, split: Split, kind: str) -> Path:
+    path = _find(folder, split, kind)
+    if path is None:
+        message = (
+            f"read_images: the IDX folder {folder} has no {kind} of the {split} split: "
+            f"expected {_names(split, kind)[0]}, with or without .gz."
+        )
+        raise DataError(message)
+    return path
+
+
+def _parse(path: Path, *, axes: int) -> NDArray[Any]:
+    try:
+        with path.open("rb") as raw:
+            stream: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+            return _parse_stream(stream, path, axes)
+    except (OSError, EOFError, zlib.error) as error:
+        message = (
+            f"read_images: {path} is damaged, truncated or unreadable ({error}). Fetch it again."
+        )
+        raise DataError(message) from error
+
+
+def _parse_stream(stream: Any, path: Path, axes: int) -> NDArray[Any]:
+    """Read the header, and no more than it promises."""
+    head = stream.read(4 + 4 * axes)
+    if len(head) < 4 + 4 * axes or head[:4] != bytes([0, 0, UNSIGNED_BYTE, axes]):
+        message = (
+            f"read_images: {path} must be an IDX file of unsigned bytes with {axes} "
+            f"{'axis' if axes == 1 else 'axes'} (magic number {2048 + axes}), "
+            f"got the first bytes {head[:4].hex(' ') or 'of an empty file'}."
+        )
+        raise DataError(message)
+    shape = struct.unpack(f">{axes}I", head[4:])
+    promised = math.prod(shape)
+    check_size(promised, f"read_images: {path}", on_disk=path.stat().st_size)
+    data = stream.read(promised)
+    there = len(data) + len(stream.read(MORE))
+    if there != promised:
+        message = (
+            f"read_images: {path} is truncated or damaged: its header promises {promised} bytes "
+            f"after itself, there are {there}{' or more' * (there >= promised + MORE)}. "
+            "Fetch it again."
+        )
+        raise DataError(message)
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def read_folder(folder: Path, *, split: Split, limit: int | None, name: str) -> Images:
+    """Return the images of a folder, `(n, c, h, w)`: the classes in turn, one image of each.
+
+    The layout is `CLASS/IMAGE`, then the same images serve for either split, or
+    `train/CLASS/IMAGE` and `test/CLASS/IMAGE`. Classes are numbered in the order of their names,
+    over both splits. The first of each class come first, then the second of each, and so on, so
+    that any `limit` takes the classes evenly; only what is returned is opened.
+
+    Raises:
+        DataError: If there is nothing to read, an image does not decode, or sizes differ.
+    """
+    members = [
+        (Path(where) / file).relative_to(folder).parts
+        for where, _, files in os.walk(folder, followlinks=True)
+        for file in files
+    ]
+    chosen, labels, classes = _choose(members, split, limit, source=str(folder))
+    return images_from_arrays(
+        decode_all(_read_files(folder, chosen)),
+        np.array(labels),
+        source=str(folder),
+        name=name,
+        classes=classes,
+    )
+
+
+def read_zip(file: Path, *, split: Split, limit: int | None, name: str) -> Images:
+    """Return the images of a zip of such a folder; nothing is unpacked to disk.
+
+    Raises:
+        DataError: As for folders, or if the zip is damaged or too large.
+    """
+    try:
+        archive = zipfile.ZipFile(file)
+    except (OSError, zipfile.BadZipFile) as error:
+        message = f"read_images: {file} is damaged or no zip ({error}). Fetch it again."
+        raise DataError(message) from error
+    with archive, reading("read_images", file):
+        members = [tuple(n.split("/")) for n in archive.namelist() if not n.endswith("/")]
+        chosen, labels, classes = _choose(members, split, limit, source=str(file))
+        check_zip(archive, f"read_images: {file}", ["/".join(member) for member in chosen])
+        pixels = decode_all(_read_members(archive, file, chosen))
+    return images_from_arrays(
+        pixels, np.array(labels), source=str(file), name=name, classes=classes
+    )
+
+
+def _read_files(folder: Path, members: list[Member]) -> Iterator[tuple[str, bytes]]:
+    for member in members:
+        path = folder.joinpath(*member)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            message = f"read_images: cannot read {path} ({error.strerror})."
+            raise DataError(message) from error
+        yield str(path), data
+
+
+def _read_members(
+    archive: zipfile.ZipFile, file: Path, members: list[Member]
+) -> Iterator[tuple[str, bytes]]:
+    for member in members:
+        name = "/".join(member)
+        try:
+            data = archive.read(name)
+        except Exception as error:  # wrong checksum, password, and what decompressors raise
+            message = f"read_images: cannot read {name} in {file} ({error}). Fetch the zip again."
+            raise DataError(message) from error
+        yield f"{name} in {file}", data
+
+
+def _choose(
+    members: list[Member], split: Split, limit: int | None, *, source: str
+) -> tuple[list[Member], list[int], list[str]]:
+    """Return the members of a split with their labels, the classes in turn, and the classes."""
+    images = sorted(filter(_is_image, members))
+    if not images:
+        found = ", ".join(sorted({member[0] for member in members})[:5]) or "nothing"
+        message = f"read_images: {source} holds no images, but {found}. {LAYOUT}."
+        raise DataError(message)
+    root = _common_root(images)
+    parts = [(member, member[root:]) for member in images]
+    if any(len(p) >= 3 and p[0] in SPLITS for _, p in parts):
+        parts = [(member, p) for member, p in parts if p[0] in SPLITS]
+        wanted = [(member, p[1:]) for member, p in parts if p[0] == split]
+        parts = [(member, p[1:]) for member, p in parts]
+        if not wanted:
+            message = f"read_images: {source} has no {split} split: no images below {split}/."
+            raise DataError(message)
+    else:
+        wanted = parts
+    stray = next((member for member, p in parts if len(p) < 2), None)
+    if stray is not None:
+        message = (
+            f"read_images: {source} must have one sub-folder a class, got the image "
+            f"{'/'.join(stray)} outside of them. {LAYOUT}, or give a `module:callable`."
+        )
+        raise DataError(message)
+    classes = sorted({p[0] for _, p in parts})
+    return (*_in_turn(wanted, classes, limit), classes)
+
+
+def _in_turn(
+    wanted: list[tuple[Member, Member]], classes: list[str], limit: int | None
+) -> tuple[list[Member], list[int]]:
+    number = {name: label for label, name in enumerate(classes)}
+    seen: Counter[str] = Counter()
+    ranked: list[tuple[int, int, Member]] = []
+    for member, parts in wanted:
+        ranked.append((seen[parts[0]], number[parts[0]], member))
+        seen[parts[0]] += 1
+    ranked = sorted(ranked)[:limit]
+    return [member for _, _, member in ranked], [label for _, label, _ in ranked]
+
+
+def _is_image(member: Member) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in member)
+    return not hidden and Path(member[-1]).suffix.lower() in SUFFIXES
+
+
+def _common_root(images: list[Member]) -> int:
+    """Return how many leading folders all images share above the classes or splits."""
+    root = 0
+    while (
+        all(len(member) - root >= 3 for member in images)
+        and len({member[root] for member in images}) == 1
+        and images[0][root] not in SPLITS
+    ):
+        root += 1
+    return root

@@ -1,6 +1,7 @@
-"""Images in one file of arrays: NumPy's `.npz` and Parquet tables."""
+"""Arrays in one file: NumPy's `.npy` and `.npz`, and images in Parquet tables."""
 
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,9 @@ from levelset._tools.reading import check_size, check_zip
 from levelset.datasets._arrays import images_from_arrays, labels_and_classes
 from levelset.datasets._decode import decode_all
 from levelset.datasets._images import Images, Split
-from levelset.datasets._npy import read_array
 from levelset.errors import DataError
 
-__all__ = ["read_npz", "read_parquet"]
+__all__ = ["read_array", "read_npz", "read_parquet"]
 
 IMAGE_KEYS = ("images", "points", "x")
 LABEL_KEYS = ("labels", "y")
@@ -164,3 +164,32 @@ def _hub_classes(metadata: dict[bytes, bytes] | None) -> list[str] | None:
         return [str(name) for name in features[LABEL_COLUMN]["names"]]
     except (KeyError, TypeError, ValueError):
         return None
+
+
+# Headers of version 3 differ from 2 in the names of fields alone, which plain numbers have not.
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_array(stream: Any, size: int) -> NDArray[Any]:
+    """Return the array in a stream of so many bytes. Nothing is unpickled.
+
+    Raises:
+        ValueError: If it has no such header, holds pickled objects, or fewer bytes than its header
+            says. NumPy raises others too, over damaged headers.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in HEADERS:
+        raise ValueError(f"version {version} of NumPy's format")
+    shape, _, dtype = HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError("the array holds pickled objects")
+    there = size - stream.tell()
+    promised = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or promised > there:
+        raise ValueError(f"its header promises {promised} bytes after itself, there are {there}")
+    stream.seek(0)
+    return np.lib.format.read_array(stream, allow_pickle=False)
