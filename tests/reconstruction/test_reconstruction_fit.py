@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from levelset.reconstruction._cloud import OrientedPoints
 from levelset.reconstruction._fit import distances
 from levelset.reconstruction._fit import fit as fit_oriented
+from levelset.reconstruction._orientation import OrientedPoints
 from levelset.shapes import Ellipsoid, Sphere, Torus
 
 

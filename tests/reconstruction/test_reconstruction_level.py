@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from levelset.reconstruction import _fit as levels
-from levelset.reconstruction._cloud import OrientedPoints
 from levelset.reconstruction._fit import distances, solve_level, trusted
 from levelset.reconstruction._grid import REACH, Pins, all_nodes, roughness, stencil
+from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._settings import Recipe
 
 NUMBERS = np.random.default_rng(0)

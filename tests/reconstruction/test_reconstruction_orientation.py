@@ -9,17 +9,18 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset.datasets import read_points
-from levelset.reconstruction._cloud import UNSURE
+from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._sampling import sample_surface
-from levelset.reconstruction._orientation import orient as orient_arrays
+from levelset.reconstruction._orientation import UNSURE
+from levelset.reconstruction._orientation import orient as orient_cloud
 
 
 def orient(points: Tensor, normals: Tensor | None = None) -> SimpleNamespace:
     """Return normals and the rest as tensors."""
-    found = orient_arrays(
-        points.double().numpy(), None if normals is None else normals.double().numpy()
-    )
+    directions = None if normals is None else normals.double().numpy()
+    rows, centre = np.arange(len(points)), torch.zeros(3)
+    found = orient_cloud(Cloud(points.double().numpy(), directions, rows, centre, 1.0, 0, ()))
     arrays = {name: torch.from_numpy(getattr(found, name)) for name in
               ("normals", "confidence", "spacing", "outlier")}  # fmt: skip
     return SimpleNamespace(**arrays, noise=found.noise, unsure=found.unsure)

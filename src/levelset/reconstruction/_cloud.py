@@ -1,6 +1,6 @@
 """Point clouds in a frame of their own: checked, finite, without duplicates, then oriented."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from levelset._tools.checks import check_points
 from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError, ShapeError
 
-__all__ = ["FEWEST", "UNSURE", "Cloud", "OrientedPoints", "prepare"]
+__all__ = ["Cloud", "prepare"]
 
 
 FEWEST = 50
@@ -19,7 +19,6 @@ FLAT = 1e-4  # standard deviation across a plane or line, in radii, up to which 
 THREAD = 3.3  # distance to the 32nd over that to the 8th neighbour: 4 on a curve, 2 on a surface
 CORE = 0.98  # share of the points, nearest the median, from which far ones are told
 FAR = 3.0  # radii of the core
-UNSURE = 0.6  # confidence below which an orientation counts as unsure
 LONELY = 0.25  # radii of the core to the fifth neighbour
 
 
@@ -49,45 +48,6 @@ class Cloud:
     def to_world(self, points: Tensor) -> Tensor:
         """Return points of the unit frame `(m, 3)` in the input's coordinates and units."""
         return points * self.scale + self.centre.to(points.device, points.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class OrientedPoints:
-    """Points of the unit frame with outward normals, and how far each is to be trusted.
-
-    Attributes:
-        points: `(n, 3)`.
-        normals: Unit normals, outward, `(n, 3)`; outliers have some too.
-        weights: How much each point counts, `(n,)`, 0 to 1: 0 for outliers.
-        confidence: How sure each orientation is, `(n,)`, from 0 to 1. Not a probability: on
-            thirteen difficult clouds, 10 to 45 % of the points below 0.6 were wrong, and less than
-            0.8 % of those above.
-        spacing: The side of the square that each point stands for, `(n,)`.
-        noise: Standard deviation of the points about the surface, a coordinate.
-    """
-
-    points: Floats
-    normals: Floats
-    weights: Floats
-    confidence: Floats
-    spacing: Floats
-    noise: float
-
-    @property
-    def outlier(self) -> Booleans:
-        """Which points belong to no surface, `(n,)`."""
-        return np.asarray(self.weights == 0.0)
-
-    @property
-    def unsure(self) -> float:
-        """Share of the points, outliers aside, whose confidence is below 0.6."""
-        return float((self.confidence[~self.outlier] < UNSURE).mean())
-
-    def without_outliers(self) -> "OrientedPoints":
-        """Return the points that count at all."""
-        rows = ~self.outlier
-        arrays = {k: v[rows] for k, v in vars(self).items() if k != "noise"}
-        return replace(self, **arrays)
 
 
 def prepare(points: Tensor, normals: Tensor | None = None) -> Cloud:

@@ -12,7 +12,6 @@ from scipy.spatial import cKDTree
 
 from levelset._typing import Floats, Singles
 from levelset.networks import SplineGrid
-from levelset.reconstruction._cloud import OrientedPoints
 from levelset.reconstruction._grid import (
     REACH,
     Band,
@@ -33,6 +32,7 @@ from levelset.reconstruction._grid import (
     values,
 )
 from levelset.reconstruction._history import Step, Watch
+from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._settings import Recipe
 
 __all__ = ["distances", "fit", "solve_level", "trusted"]

@@ -1,5 +1,7 @@
 """From raw points to points with outward normals, and what is known of their noise."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
@@ -7,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from levelset._typing import Booleans, Floats, Integers, Singles
-from levelset.reconstruction._cloud import OrientedPoints
+from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._local_planes import (
     NoiseLevel,
     find_outliers,
@@ -16,6 +18,8 @@ from levelset.reconstruction._local_planes import (
 )
 
 __all__ = [
+    "UNSURE",
+    "OrientedPoints",
     "best_signs",
     "contract",
     "couplings",
@@ -28,6 +32,7 @@ __all__ = [
     "turn_outward",
 ]
 
+UNSURE = 0.6  # confidence below which an orientation counts as unsure
 NODES = 5000  # places whose signs are settled together; the others follow their neighbours
 BATCH = 4096
 CLUSTERS = 48  # left by the contraction, for the search
@@ -41,7 +46,46 @@ ACROSS = 64  # neighbours in other objects that decide for one that is not close
 PROBES = 50  # places of an object that are looked at from another
 
 
-def orient(points: Floats, normals: Floats | None = None) -> OrientedPoints:
+@dataclass(frozen=True, eq=False)
+class OrientedPoints:
+    """Points of the unit frame with outward normals, and how far each is to be trusted.
+
+    Attributes:
+        points: `(n, 3)`.
+        normals: Unit normals, outward, `(n, 3)`; outliers have some too.
+        weights: How much each point counts, `(n,)`, 0 to 1: 0 for outliers.
+        confidence: How sure each orientation is, `(n,)`, from 0 to 1. Not a probability: on
+            thirteen difficult clouds, 10 to 45 % of the points below 0.6 were wrong, and less than
+            0.8 % of those above.
+        spacing: The side of the square that each point stands for, `(n,)`.
+        noise: Standard deviation of the points about the surface, a coordinate.
+    """
+
+    points: Floats
+    normals: Floats
+    weights: Floats
+    confidence: Floats
+    spacing: Floats
+    noise: float
+
+    @property
+    def outlier(self) -> Booleans:
+        """Which points belong to no surface, `(n,)`."""
+        return np.asarray(self.weights == 0.0)
+
+    @property
+    def unsure(self) -> float:
+        """Share of the points, outliers aside, whose confidence is below 0.6."""
+        return float((self.confidence[~self.outlier] < UNSURE).mean())
+
+    def without_outliers(self) -> "OrientedPoints":
+        """Return the points that count at all."""
+        rows = ~self.outlier
+        arrays = {k: v[rows] for k, v in vars(self).items() if k != "noise"}
+        return replace(self, **arrays)
+
+
+def orient(cloud: Cloud) -> OrientedPoints:
     """Estimate outward normals of a cloud, with its noise and its outliers.
 
     The noise is read off local paraboloids of growing size, and tells how many neighbours a normal
@@ -56,20 +100,21 @@ def orient(points: Floats, normals: Floats | None = None) -> OrientedPoints:
     60,000, more with more noise; 28 s for 300,000. Memory: 250 to 450 MB.
 
     Args:
-        points: The cloud in the unit frame, as `prepare` returns it, `(n, 3)`.
-        normals: Unit normals to be used as they are, outward, `(n, 3)`.
+        cloud: The points in their unit frame; normals that it has are used as they are.
 
     Returns:
         Normals and the rest, in the order of the points.
 
     Example:
-        >>> import numpy as np
+        >>> import torch
+        >>> from levelset.reconstruction._cloud import prepare
         >>> from levelset.reconstruction._orientation import orient
-        >>> sphere = np.random.default_rng(0).standard_normal((2000, 3))
-        >>> sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
-        >>> bool(((orient(sphere).normals * sphere).sum(1) > 0.99).all())
+        >>> ball = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
+        >>> cloud = prepare(ball / ball.norm(dim=1, keepdim=True))
+        >>> bool(((orient(cloud).normals * cloud.points).sum(1) > 0.99).all())
         True
     """
+    points, normals = cloud.points, cloud.normals
     level = noise_level(points, cKDTree(points))
     outlier = find_outliers(points, level)
     estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)

@@ -17,13 +17,13 @@ from levelset._tools.modes import frozen
 from levelset._tools.results import Result
 from levelset.errors import NotConvergedError, ParameterError
 from levelset.networks import SplineGrid
-from levelset.reconstruction._cloud import Cloud, OrientedPoints, prepare
+from levelset.reconstruction._cloud import Cloud, prepare
 from levelset.reconstruction._fit import fit
 from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._meshes._extract import extract_mesh
 from levelset.reconstruction._meshes._mesh import Mesh
-from levelset.reconstruction._orientation import orient
+from levelset.reconstruction._orientation import OrientedPoints, orient
 from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
 
@@ -206,7 +206,7 @@ def surface(
         if progress is not None:
             progress(history[-1])
 
-    oriented, unit = orient(cloud.points, cloud.normals), torch.from_numpy(cloud.points)
+    oriented, unit = orient(cloud), torch.from_numpy(cloud.points)
     if isinstance(settings, Fast):
         network = _spline_field(cloud, oriented, settings, on_step, preview)
     else:

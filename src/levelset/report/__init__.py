@@ -5,8 +5,7 @@ from levelset.report._audit import audit
 from levelset.report._class_frequencies import class_frequencies
 from levelset.report._detection import detection
 from levelset.report._render import Html
-from levelset.report._sections._curvature import curvature
-from levelset.report._sections._persistence import persistence
+from levelset.report._sections import curvature, persistence
 from levelset.report._surface import surface
 from levelset.report._write import Section, Table, write
 

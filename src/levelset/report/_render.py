@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from levelset._tools import extras
+from levelset._tools.extras import optional as optional_module
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,7 +55,7 @@ class Html:
 
 def optional(module: str) -> Any:
     """Import a module that the extra `report` brings, or say how to get it."""
-    return extras.optional(module, "report", "report")
+    return optional_module(module, "report", "report")
 
 
 @functools.cache
