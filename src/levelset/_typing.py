@@ -30,6 +30,7 @@ __all__ = [
     "Points",
     "Progress",
     "Singles",
+    "Summary",
 ]
 
 Points: TypeAlias = Float[Tensor, "n *d"]
@@ -44,6 +45,9 @@ Floats: TypeAlias = NDArray[np.float64]
 Singles: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.int64]
 Booleans: TypeAlias = NDArray[np.bool_]
+
+Summary: TypeAlias = dict[str, int | float]
+"""The numbers of a result, ready for JSON."""
 
 # The last word of each tells `_tools.arguments` how to read such an argument.
 Norm: TypeAlias = Annotated[Any, "norm"]

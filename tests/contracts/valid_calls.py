@@ -49,7 +49,7 @@ NOT_CALLED = {"Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "f
 # Methods of results that take tensors the library made.
 INTERNAL = {"Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read"}
 # What a smoothing answers when the package asks it, with arguments that it has checked.
-HOOKS = {"operator", "second_derivatives"}
+HOOKS = {"operator", "second_derivatives", "numbers", "refuse", "solve"}
 
 
 def model() -> nn.Module:

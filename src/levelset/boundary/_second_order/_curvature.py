@@ -13,11 +13,11 @@ from levelset._tools.checks import check_level, check_positive, first_rows
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows, concatenate
-from levelset._typing import Field, FieldLabels, PerPoint, Points, Progress
+from levelset._typing import Field, FieldLabels, PerPoint, Points, Progress, Summary
 from levelset.boundary._second_order._eigen import (
     Eigen,
+    Eigensolver,
     Ends,
-    Method,
     check_count,
     choose_method,
     draws,
@@ -82,9 +82,9 @@ class Curvature(Rows):
         size = math.prod(self.directions.shape[2:])
         return -0.5 * (size - 1) * self.mean
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the numbers that describe the whole result, ready for JSON."""
-        found: dict[str, int | float] = {"points": len(self)}
+        found: Summary = {"points": len(self)}
         if len(self):
             found["largest"] = float(self.principal.max())
             found["smallest"] = float(self.principal.min())
@@ -104,7 +104,7 @@ def curvature(
     smoothing: Smoothing | None = None,
     level: float | None = 0.0,
     tol: float = 1e-3,
-    method: Method | None = None,
+    method: Eigensolver | None = None,
     directions: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Draw", "Ritz", "lanczos", "trace_beyond"]
+__all__ = ["Draw", "Product", "Ritz", "lanczos", "trace_beyond"]
 
 Product = Callable[[Tensor], Tensor]
 Draw = Callable[[int], Tensor]

@@ -13,11 +13,11 @@ from levelset._tools.checks import check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows, concatenate
-from levelset._typing import Field, Labels, PerPoint, Points, Progress
+from levelset._typing import Field, Labels, PerPoint, Points, Progress, Summary
 from levelset.boundary._second_order._eigen import (
     Eigen,
+    Eigensolver,
     Ends,
-    Method,
     check_count,
     choose_method,
     draws,
@@ -61,9 +61,9 @@ class LossCurvature(Rows):
     loss: PerPoint
     smoothing: Smoothing | None
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the numbers that describe the whole result, ready for JSON."""
-        found: dict[str, int | float] = {"points": len(self)}
+        found: Summary = {"points": len(self)}
         known = self.eigenvalues[self.eigenvalues.isfinite()]
         if len(known):
             found["largest"] = float(known.max())
@@ -90,7 +90,7 @@ def loss_curvature(
     count: int | None = None,
     ends: Ends = "top",
     smoothing: Smoothing | None = None,
-    method: Method | None = None,
+    method: Eigensolver | None = None,
     directions: bool = True,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,

@@ -1,16 +1,14 @@
 """What second derivatives cannot be taken of, or say nothing, refused with its points."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from levelset._tools.checks import first_rows
+from levelset.boundary._second_order._lanczos import Product
 from levelset.errors import FieldError, ParameterError
 
 __all__ = ["check_bent", "check_gradient", "check_shift", "one_equation", "probe"]
 
-Product = Callable[[Tensor], Tensor]
 
 # Below this many units of rounding a number is taken for rounding.
 _ROUNDING = 100.0
