@@ -21,7 +21,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.least_norm import least_norm
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows, concatenate
-from levelset._typing import Counts, Field, FieldLabels, Mask, PerPoint, Points, Progress
+from levelset._typing import Counts, Field, FieldLabels, Mask, PerPoint, Points, Progress, Summary
 from levelset.errors import NotConvergedError, ParameterError, PrecisionWarning
 
 __all__ = ["GradientDescent", "Newton", "Projection", "project"]
@@ -132,7 +132,7 @@ class Projection(Rows):
         counts = torch.zeros(len(points), dtype=torch.int64, device=points.device)
         return cls(points.detach().clone(), residual, finite, counts, labels)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return counts and extremes, ready for JSON."""
         some = len(self) > 0
         return {

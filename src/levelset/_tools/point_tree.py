@@ -10,7 +10,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_finite, check_points
 from levelset._tools.results import Result
-from levelset._typing import PerPoint, Points
+from levelset._typing import PerPoint, Points, Summary
 from levelset.errors import DataError, ShapeError
 
 __all__ = ["Nearest", "PointTree"]
@@ -72,7 +72,7 @@ class PointTree(Result):
         """Return the number of points."""
         return len(self.points)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the number of points."""
         return {"points": len(self)}
 

@@ -3,17 +3,17 @@
 import dataclasses
 import html
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from levelset._tools.norms import norm_name
+from levelset._typing import Summary
 
 __all__ = ["Result", "Rows", "concatenate"]
 
 T = TypeVar("T", bound="Rows")
-Summary: TypeAlias = Mapping[str, int | float | str | None]
 
 
 class Result:
@@ -27,7 +27,7 @@ class Result:
 
     _headline: ClassVar[tuple[str, ...]] = ()
 
-    def summary(self) -> Summary:
+    def summary(self) -> Mapping[str, int | float | str | None]:
         """Return the numbers of the result, ready for JSON."""
         return {k: v for k, v in vars(self).items() if isinstance(v, int | float | None)}
 
@@ -74,7 +74,7 @@ class Rows(Result):
         cut = {k: v[rows] for k, v in vars(self).items() if isinstance(v, Tensor)}
         return dataclasses.replace(self, **cut)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the numbers that describe the whole result, ready for JSON."""
         return {"points": len(self)}
 

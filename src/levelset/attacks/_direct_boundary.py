@@ -13,7 +13,7 @@ from levelset.attacks._search._cutting_planes import refine, start_over
 from levelset.attacks._search._declaration import attack
 from levelset.attacks._search._polish import least_norm, polish
 from levelset.attacks._search._problem import Problem
-from levelset.attacks._search._walk import Plane, linearise, walk
+from levelset.attacks._search._walk import AveragedPlane, linearise, walk
 from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["direct_boundary"]
@@ -156,7 +156,7 @@ def _walk_back(
     if len(rows) == 0:
         return
     here = problem.best[rows]
-    plane = Plane(here, problem.norm)
+    plane = AveragedPlane(here, problem.norm)
     plane.add(here, *linearise(problem, rows, here, None))
     report()
     stride = torch.full_like(problem.distance[rows], _STEADY)
@@ -164,7 +164,7 @@ def _walk_back(
     polish(problem, rows)
 
 
-def _look_ahead(problem: Problem, rows: Tensor) -> tuple[Tensor, Plane]:
+def _look_ahead(problem: Problem, rows: Tensor) -> tuple[Tensor, AveragedPlane]:
     """Return how boldly to start, `(m,)`, and the linearisation at the inputs.
 
     Two gradients: at the inputs, and at their projections on the boundary with the rival of the
@@ -172,7 +172,7 @@ def _look_ahead(problem: Problem, rows: Tensor) -> tuple[Tensor, Plane]:
     """
     inputs = problem.points[rows]
     rivals = _by_logit(problem, rows)[0] if problem.targets is None else None
-    plane = Plane(inputs, problem.norm)
+    plane = AveragedPlane(inputs, problem.norm)
     value, gradient = linearise(problem, rows, inputs, rivals)
     if not gradient.nan_to_num().any():
         problem.refuse_flat(rows, inputs)
@@ -207,7 +207,7 @@ def _try_all_rivals(problem: Problem, rows: Tensor) -> None:
     """
     inputs = problem.points[rows]
     for rivals in _by_logit(problem, rows)[:_MOST_RIVALS]:
-        plane = Plane(inputs, problem.norm)
+        plane = AveragedPlane(inputs, problem.norm)
         plane.add(inputs, *linearise(problem, rows, inputs, rivals))
         there = plane.project(problem, inputs, _OVERSHOOT * plane.distance(inputs))
         problem.offer(rows, there, problem.margin(rows, there))
@@ -281,14 +281,14 @@ def _set_out(
     rivals: Tensor | None,
     steps: int,
     report: Callable[[], None],
-) -> tuple[Tensor, Tensor, Plane]:
+) -> tuple[Tensor, Tensor, AveragedPlane]:
     """Walk from the inputs to the boundary with a rival, or with all.
 
     Returns the distances of the nearest points across, where the walk ended, and the averaged
     plane there.
     """
     inputs = problem.points[rows]
-    plane = Plane(inputs, problem.norm)
+    plane = AveragedPlane(inputs, problem.norm)
     plane.add(inputs, *linearise(problem, rows, inputs, rivals))
     report()
     nearest, here = walk(

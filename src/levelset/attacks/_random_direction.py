@@ -13,7 +13,7 @@ from levelset._tools.medians import median
 from levelset._tools.norms import norm_of
 from levelset._tools.random import Streams
 from levelset._tools.rounding import rounding
-from levelset._typing import Bounds, Labels, Model, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Points, Progress, Summary
 from levelset.attacks._search._attack import Attack
 from levelset.attacks._search._ball import column
 from levelset.attacks._search._declaration import attack
@@ -45,7 +45,7 @@ class RandomDirections(Attack):
 
     along: Float[Tensor, "n draws"]
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the numbers of the attack, and the median over all directions.
 
         A direction along which nothing was found counts as longer than any other.
@@ -116,7 +116,7 @@ def random_direction(
           robustness of deep networks: a geometrical perspective", 2017.
     """
     problem = Problem("random_direction", model, points, labels, targets, 2.0, bounds, batch_size)
-    rays = _Rays(problem, _reach(problem, reach))
+    rays = _Directions(problem, _reach(problem, reach))
     streams = Streams(generator, points)
     along = points.new_zeros(len(points), draws)
     rows = problem.open()
@@ -128,7 +128,7 @@ def random_direction(
     return RandomDirections(**vars(problem.result()), along=along)
 
 
-class _Rays:
+class _Directions:
     """Ways out of inputs, clipped to the box, two for each direction."""
 
     def __init__(self, problem: Problem, reach: float) -> None:

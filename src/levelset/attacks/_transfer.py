@@ -14,7 +14,7 @@ from levelset._tools.checks import check_callable, check_instance, check_labels
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import Result
-from levelset._typing import Labels, Model, Points, Progress
+from levelset._typing import Labels, Model, Points, Progress, Summary
 from levelset.attacks._search._attack import Attack
 from levelset.errors import ParameterError
 
@@ -38,9 +38,9 @@ class Transfer(Result):
     accuracy: Float[Tensor, "sources targets"]
     clean: Float[Tensor, " targets"]
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return means, and every accuracy as `source -> target`, ready for JSON."""
-        found: dict[str, int | float] = {
+        found: Summary = {
             "clean_mean": float(self.clean.mean()),
             "accuracy_mean": float(self.accuracy.mean()),
         }

@@ -14,7 +14,7 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
 from levelset._tools.results import Result
-from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress
+from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress, Summary
 from levelset.attacks._fab import fab
 from levelset.attacks._search._declaration import described
 from levelset.attacks._search._problem import Problem
@@ -22,7 +22,7 @@ from levelset.errors import ParameterError, ShapeError
 
 __all__ = ["Universal", "universal"]
 
-Method = Literal["ascent", "normals"]
+UniversalMethod = Literal["ascent", "normals"]
 OtherPoints: TypeAlias = Float[Tensor, "m ..."]
 
 # The radius starts at this many times the median linearised distance; it then shrinks or grows by
@@ -62,7 +62,7 @@ class Universal(Result):
     fooling_rate: float
     held_out_rate: float | None
     reached: bool
-    method: Method
+    method: UniversalMethod
     low: Tensor
     high: Tensor
 
@@ -78,9 +78,9 @@ class Universal(Result):
             raise ShapeError(message)
         return torch.minimum(torch.maximum(points + self.perturbation, self.low), self.high)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return norms and rates, ready for JSON."""
-        found: dict[str, int | float] = {
+        found: Summary = {
             "fooling_rate": self.fooling_rate,
             "reached": int(self.reached),
         }
@@ -103,7 +103,7 @@ def universal(
     fooling_rate: float = 0.9,
     norm: Norm = 2.0,
     bounds: Bounds | None = None,
-    method: Method = "ascent",
+    method: UniversalMethod = "ascent",
     steps: int = 50,
     held_out: OtherPoints | None = None,
     batch_size: int | None = None,
@@ -157,7 +157,7 @@ def universal(
         problem = Problem(
             "universal", model, points, labels, norm=norm, bounds=bounds, batch_size=batch_size
         )
-        search = _Search(problem, fooling_rate)
+        search = _ShrinkingSphere(problem, fooling_rate)
         if method == "normals":
             search.basis = _leading_normals(problem, search.rows)
         search.run(steps, progress)
@@ -176,7 +176,7 @@ def universal(
     )
 
 
-class _Search:
+class _ShrinkingSphere:
     """The perturbation, its sphere, and the best of those met."""
 
     def __init__(self, problem: Problem, wanted: float) -> None:
@@ -282,8 +282,8 @@ def _check(points: Tensor, fooling_rate: float, method: str, held_out: Tensor | 
     if not 0.0 < fooling_rate <= 1.0:
         message = f"universal: `fooling_rate` must lie in (0, 1], got {fooling_rate}."
         raise ParameterError(message)
-    if method not in get_args(Method):
-        names = ", ".join(get_args(Method))
+    if method not in get_args(UniversalMethod):
+        names = ", ".join(get_args(UniversalMethod))
         message = f"universal: `method` must be one of {names}, got {method!r}."
         raise ParameterError(message)
     if held_out is None:

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from levelset._tools.norms import norm_name
-from levelset._typing import Bounds, Model, Progress
+from levelset._typing import Bounds, Model, Progress, Summary
 from levelset.auditing._plan import Report
 from levelset.boundary import Effort
 
-__all__ = ["Column", "Kind", "Measure", "Measured", "Part", "Settings", "Summary", "of_norm"]
+__all__ = ["Column", "Kind", "Measure", "Measured", "Part", "Settings", "of_norm"]
 
 Kind: TypeAlias = Literal["integer", "number", "numbers", "class", "bool", "word"]
-Summary: TypeAlias = dict[str, int | float]
 
 _TYPES: dict[Kind, str] = {
     "integer": "int64",

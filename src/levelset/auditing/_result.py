@@ -11,8 +11,8 @@ from levelset._tools.arguments import checked
 from levelset._tools.norms import norm_name
 from levelset._tools.proportions import clopper_pearson
 from levelset._tools.results import Result
-from levelset._typing import Norm, PerPoint, Points
-from levelset.auditing._measure import Summary, of_norm
+from levelset._typing import Norm, PerPoint, Points, Summary
+from levelset.auditing._measure import of_norm
 from levelset.auditing._measures import MEASURES
 from levelset.errors import ParameterError
 
@@ -42,9 +42,9 @@ class RobustnessCurve(Result):
     high: Tensor
     confidence: float
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the norm, the largest radius and the largest and smallest accuracy."""
-        numbers: dict[str, int | float] = {"norm": self.norm, "confidence": self.confidence}
+        numbers: Summary = {"norm": self.norm, "confidence": self.confidence}
         if len(self.radius):
             numbers["radius_max"] = float(self.radius.max())
             numbers["accuracy_max"] = float(self.accuracy.max())

@@ -18,7 +18,7 @@ from levelset._tools.checks import (
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import Result
-from levelset._typing import Field, FieldLabels, Points
+from levelset._typing import Field, FieldLabels, Points, Summary
 from levelset.boundary._second_order._refusals import check_gradient, one_equation
 from levelset.errors import ParameterError, ShapeError
 
@@ -53,7 +53,7 @@ class CrossSection(Result):
     start: Tensor
     perturbed: Tensor
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the points a side of the grid and half the length of a side."""
         return {"resolution": len(self.ticks), "extent": float(self.ticks[-1])}
 

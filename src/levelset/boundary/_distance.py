@@ -17,7 +17,18 @@ from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
 from levelset._tools.results import Rows
 from levelset._tools.rounding import resolution, rounding
-from levelset._typing import Bounds, Counts, Labels, Mask, Model, Norm, PerPoint, Points, Progress
+from levelset._typing import (
+    Bounds,
+    Counts,
+    Labels,
+    Mask,
+    Model,
+    Norm,
+    PerPoint,
+    Points,
+    Progress,
+    Summary,
+)
 from levelset.attacks import Attack
 from levelset.attacks._search._problem import box_of
 from levelset.boundary._ensemble import Effort, Ensemble, members
@@ -66,11 +77,11 @@ class Distance(Rows):
     norm: float
     attacks: tuple[str, ...]
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return counts and quantiles, ready for JSON; misclassified inputs are kept apart."""
         moved = self.distance[(self.distance > 0) & self.distance.isfinite()].double()
         name = norm_name(self.norm)
-        found: dict[str, int | float] = {
+        found: Summary = {
             "points": len(self),
             "already_misclassified": int((self.distance == 0).sum()),
             "missed": int(self.distance.isinf().sum()),

@@ -20,15 +20,16 @@ from levelset._tools.files import (
 )
 from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
+from levelset._typing import Summary
 from levelset.errors import ParameterError, RunError
 from levelset.training._history import History
 
-__all__ = ["Checkpoint", "Epoch", "Settings", "Store"]
+__all__ = ["Checkpoint", "Epoch", "Options", "Store"]
 
 Epoch: TypeAlias = tuple[float, float, float | None, float]
 """Loss, accuracy on the batches, accuracy on held-out points or none, seconds."""
 
-Settings: TypeAlias = dict[str, int | float | str | None]
+Options: TypeAlias = dict[str, int | float | str | None]
 """What a training was asked for, by the names of the arguments."""
 
 _FORMAT = 1
@@ -46,12 +47,12 @@ class Checkpoint(Result):
             whatever else a training has, by names of its own.
     """
 
-    settings: Settings
+    settings: Options
     seed: int
     epochs: tuple[Epoch, ...]
     tensors: dict[str, Tensor]
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return how far the training is, and how much is kept, ready for JSON."""
         numbers = sum(tensor.numel() for tensor in self.tensors.values())
         return {"epochs": len(self.epochs), "tensors": len(self.tensors), "numbers": numbers}
@@ -63,7 +64,7 @@ class Checkpoint(Result):
         model: nn.Module,
         optimizer: optim.Optimizer,
         *,
-        settings: Settings,
+        settings: Options,
         seed: int,
         epochs: tuple[Epoch, ...] = (),
         more: dict[str, Tensor] | None = None,
@@ -145,7 +146,7 @@ class Store:
     """
 
     folder: Path
-    settings: Settings
+    settings: Options
     model: nn.Module
     optimizer: optim.Optimizer
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.results import Rows
+from levelset._typing import Summary
 
 __all__ = ["History"]
 
@@ -31,9 +32,9 @@ class History(Rows):
     held_out: Tensor
     seconds: Tensor
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the last epoch's numbers and the time of all, ready for JSON."""
-        numbers: dict[str, int | float] = {"epochs": len(self)}
+        numbers: Summary = {"epochs": len(self)}
         if len(self):
             numbers["loss"] = float(self.loss[-1])
             numbers["accuracy"] = float(self.accuracy[-1])

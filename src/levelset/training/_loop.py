@@ -52,7 +52,7 @@ def share_right(model: nn.Module, data: Examples) -> float:
 
 
 @dataclass(eq=False)
-class _Watch:
+class _FirstAnswer:
     """A forward hook that keeps the first answer to the batch itself: accuracy at no cost."""
 
     batch: Tensor | None = None
@@ -89,7 +89,7 @@ class Loop:
     batch_size: int
     epochs: int
     progress: Progress | None
-    _watch: _Watch = field(default_factory=_Watch, init=False)
+    _watch: _FirstAnswer = field(default_factory=_FirstAnswer, init=False)
 
     @property
     def steps(self) -> int:

@@ -21,7 +21,7 @@ from levelset._tools.checks import (
 from levelset._tools.random import draw_seed, private_stream
 from levelset._typing import Labels, Points, Progress
 from levelset.errors import ParameterError
-from levelset.training._checkpoint import Epoch, Settings, Store
+from levelset.training._checkpoint import Epoch, Options, Store
 from levelset.training._data import Examples, check_examples, fingerprint
 from levelset.training._history import History
 from levelset.training._loop import Loop, Loss, in_training, share_right
@@ -130,7 +130,7 @@ def train(  # the options of one training, each used, none a family of its own
         - I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019: AdamW.
     """
     check_instance("train", "model", model, nn.Module)
-    options: Settings = {
+    options: Options = {
         "epochs": epochs,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
@@ -187,7 +187,7 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
-def _identity(model: nn.Module, loss: Loss, data: Examples, held_out: Examples | None) -> Settings:
+def _identity(model: nn.Module, loss: Loss, data: Examples, held_out: Examples | None) -> Options:
     """Return what tells one training from another, beside its options."""
     return {
         "loss": _describe_loss(loss),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from levelset._tools.norms import norm_of
 from levelset.attacks._search._problem import Problem
-from levelset.attacks._search._walk import Plane, linearise, walk
+from levelset.attacks._search._walk import AveragedPlane, linearise, walk
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def problem(settled: Callable[..., nn.Module], noise: Callable[..., Tensor]) -> 
 @pytest.mark.parametrize(("norm", "q"), [(2.0, 2.0), (math.inf, 1.0), (1.0, math.inf)])
 def test_a_plane_knows_its_distance(norm: float, q: float, noise: Callable[..., Tensor]) -> None:
     here, gradient, value = noise(6, 4, seed=1), noise(6, 4, seed=2), noise(6, seed=3).abs()
-    plane = Plane(here, norm)
+    plane = AveragedPlane(here, norm)
     plane.add(here, value, gradient)
     torch.testing.assert_close(plane.distance(here), value / norm_of(gradient, q))
 
 
 def test_later_planes_are_averaged_and_the_first_is_whole(noise: Callable[..., Tensor]) -> None:
     here, normals, values = noise(6, 4), noise(2, 6, 4, seed=2), noise(2, 6, seed=3)
-    plane = Plane(here, 2.0)
+    plane = AveragedPlane(here, 2.0)
     for normal, value in zip(normals, values, strict=True):
         plane.add(here, value, normal, memory=0.75)
     sizes = normals.norm(dim=2)
@@ -44,7 +44,7 @@ def test_broken_and_flat_planes_are_passed_over(
     broken: float, noise: Callable[..., Tensor]
 ) -> None:
     here, gradient, value = noise(6, 4), noise(6, 4, seed=2), noise(6, seed=3)
-    plane = Plane(here, 2.0)
+    plane = AveragedPlane(here, 2.0)
     plane.add(here, value, gradient)
     normal, offset = plane.normal.clone(), plane.offset.clone()
     gradient[2] = broken
@@ -57,7 +57,7 @@ def test_broken_and_flat_planes_are_passed_over(
 def test_the_projection_is_beyond_the_plane(problem: Problem) -> None:
     rows = problem.open()
     inputs = problem.points[rows]
-    plane = Plane(inputs, 2.0)
+    plane = AveragedPlane(inputs, 2.0)
     plane.add(inputs, *linearise(problem, rows, inputs, None))
     near = plane.distance(inputs)
     there = plane.project(problem, inputs, 0.1 * near)
@@ -68,7 +68,7 @@ def test_the_projection_is_beyond_the_plane(problem: Problem) -> None:
 def test_the_first_step_is_a_share_of_the_projection(problem: Problem) -> None:
     rows = problem.open()
     inputs = problem.points[rows]
-    plane = Plane(inputs, 2.0)
+    plane = AveragedPlane(inputs, 2.0)
     value, gradient = linearise(problem, rows, inputs, None)
     plane.add(inputs, value, gradient)
     stride = torch.full_like(value, 0.4)
@@ -80,7 +80,7 @@ def test_the_first_step_is_a_share_of_the_projection(problem: Problem) -> None:
 def test_witnesses_are_offered_and_the_nearest_returned(problem: Problem) -> None:
     rows = problem.open()
     inputs = problem.points[rows]
-    plane = Plane(inputs, 2.0)
+    plane = AveragedPlane(inputs, 2.0)
     plane.add(inputs, *linearise(problem, rows, inputs, None))
     told: list[None] = []
     stride = torch.full_like(problem.distance[rows], 1.2)
@@ -96,7 +96,7 @@ def test_witnesses_are_offered_and_the_nearest_returned(problem: Problem) -> Non
 def test_it_settles_at_the_foot_of_a_perpendicular(problem: Problem) -> None:
     rows = problem.open()
     inputs = problem.points[rows]
-    plane = Plane(inputs, 2.0)
+    plane = AveragedPlane(inputs, 2.0)
     plane.add(inputs, *linearise(problem, rows, inputs, None))
     stride = torch.full_like(problem.distance[rows], 0.5)
     walk(problem, rows, inputs, plane, stride, 150)
@@ -111,7 +111,7 @@ def test_a_rival_is_walked_to(problem: Problem) -> None:
     rows = problem.open()
     inputs = problem.points[rows]
     for rivals in ((problem.labels[rows] + 1) % 3, (problem.labels[rows] + 2) % 3):
-        plane = Plane(inputs, 2.0)
+        plane = AveragedPlane(inputs, 2.0)
         plane.add(inputs, *linearise(problem, rows, inputs, rivals))
         stride = torch.full_like(problem.distance[rows], 0.5)
         _, end = walk(problem, rows, inputs, plane, stride, 80, rivals=rivals)

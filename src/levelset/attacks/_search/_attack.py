@@ -9,7 +9,7 @@ from levelset._tools.checks import check_points
 from levelset._tools.medians import median
 from levelset._tools.norms import norm_name, norm_of
 from levelset._tools.results import Rows
-from levelset._typing import Counts, Mask, PerPoint, Points
+from levelset._typing import Counts, Mask, PerPoint, Points, Summary
 from levelset.errors import ShapeError
 
 __all__ = ["Attack", "distortion"]
@@ -42,7 +42,7 @@ class Attack(Rows):
     norm: float
     inputs: Points
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return success and distances, ready for JSON; inputs at distance 0 are kept apart.
 
         Medians over the inputs that were moved and succeeded: of the perturbation in every norm
@@ -50,7 +50,7 @@ class Attack(Rows):
         square root of the dimension (Bell 2023, definition 1.8).
         """
         moved = self.success & (self.distance > 0)
-        found: dict[str, int | float] = {
+        found: Summary = {
             "points": len(self),
             "success": int(self.success.sum()),
             "already_misclassified": int((self.distance == 0).sum()),

@@ -11,7 +11,7 @@ from levelset.attacks._search._ball import column
 from levelset.attacks._search._hyperplane import step_to_hyperplane
 from levelset.attacks._search._problem import Problem
 
-__all__ = ["Plane", "linearise", "project_once", "walk"]
+__all__ = ["AveragedPlane", "linearise", "project_once", "walk"]
 
 # Share of the way to the projection that the last step goes.
 _LAST = 0.1
@@ -26,7 +26,7 @@ _LESS, _MORE = 0.5, 1.5
 _CLEAR = 3.0
 
 
-class Plane:
+class AveragedPlane:
     """A running mean of linearisations `normal . y = offset`, each of a gradient of norm 1.
 
     Scaled to norm 1, a steep piece of the boundary weighs as much as a flat one.
@@ -50,7 +50,7 @@ class Plane:
         self.normal = torch.lerp(self.normal, normal, column(weight, here))
         self.offset = torch.lerp(self.offset, offset, weight)
 
-    def take(self, rows: Tensor, other: "Plane") -> None:
+    def take(self, rows: Tensor, other: "AveragedPlane") -> None:
         """Take the plane of `other` where the mask `rows` holds, `(m,)`."""
         self.normal = torch.where(column(rows, self.normal), other.normal, self.normal)
         self.offset = torch.where(rows, other.offset, self.offset)
@@ -91,7 +91,7 @@ def walk(
     problem: Problem,
     rows: Tensor,
     here: Tensor,
-    plane: Plane,
+    plane: AveragedPlane,
     stride: Tensor,
     steps: int,
     *,
@@ -153,7 +153,7 @@ def project_once(problem: Problem, rows: Tensor) -> None:
     if len(rows) == 0:
         return
     inputs = problem.points[rows]
-    plane = Plane(inputs, problem.norm)
+    plane = AveragedPlane(inputs, problem.norm)
     plane.add(problem.best[rows], *linearise(problem, rows, problem.best[rows], None))
     there = plane.project(problem, inputs, torch.zeros_like(problem.distance[rows]))
     problem.offer(rows, there, problem.margin(rows, there))

@@ -10,8 +10,8 @@ from torch import Tensor
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.medians import median
 from levelset._tools.modes import frozen
-from levelset._typing import Bounds, Model, Progress
-from levelset.auditing._measure import Column, Measure, Measured, Part, Settings, Summary
+from levelset._typing import Bounds, Model, Progress, Summary
+from levelset.auditing._measure import Column, Measure, Measured, Part, Settings
 from levelset.boundary import (
     Curvature,
     Exact,

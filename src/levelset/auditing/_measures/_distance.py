@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor
 
 from levelset._tools.medians import median
+from levelset._typing import Summary
 from levelset.auditing._measure import (
     Column,
     Measure,
     Measured,
     Part,
     Settings,
-    Summary,
     of_norm,
 )
 from levelset.boundary import ATTACKS, distance

@@ -8,7 +8,7 @@ from scipy.special import betaincinv, ndtri
 
 from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
-from levelset.boundary._sampling._locate import Search, cast, locate, sharpen
+from levelset.boundary._sampling._locate import SigmaSearch, cast, locate, sharpen
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter, Votes
 
@@ -84,7 +84,7 @@ class _Plan:
 class _Rounds:
     """The state of the points of one search, between rounds."""
 
-    def __init__(self, voter: Voter, search: Search, policy: Policy) -> None:
+    def __init__(self, voter: Voter, search: SigmaSearch, policy: Policy) -> None:
         self.voter, self.search, self.policy = voter, search, policy
         n = len(search.rows)
         # The rest is for the certificate.

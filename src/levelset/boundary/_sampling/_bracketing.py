@@ -5,7 +5,7 @@ from scipy.special import ndtri
 
 from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
-from levelset.boundary._sampling._locate import Search, cast
+from levelset.boundary._sampling._locate import SigmaSearch, cast
 from levelset.boundary._sampling._probit import fit_quantile, outer_ends
 from levelset.boundary._sampling._votes import Voter
 
@@ -30,18 +30,18 @@ def bracketing(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
         rows: Which points, `(n,)`.
         policy: What is asked; `policy.most` is the paper's `numSamples`.
     """
-    search = Search.of(rows, sides=1)
+    search = SigmaSearch.of(rows, sides=1)
     low, high = np.minimum(_FIRST_MIN, policy.max_sigma), np.minimum(_FIRST_MAX, policy.max_sigma)
-    bracket = _Bracket(voter, search, policy)
+    bracket = _SigmaBracket(voter, search, policy)
     search.stable, search.crossed = bracket.find(low, high)
     sigma, solved = bracket.bisect(low, high, np.flatnonzero(search.stable & search.crossed))
     return _estimate(search, policy, sigma, low, solved)
 
 
-class _Bracket:
+class _SigmaBracket:
     """The two functions of the algorithm, over many points."""
 
-    def __init__(self, voter: Voter, search: Search, policy: Policy) -> None:
+    def __init__(self, voter: Voter, search: SigmaSearch, policy: Policy) -> None:
         self.voter, self.search, self.policy = voter, search, policy
 
     def find(self, low: Floats, high: Floats) -> tuple[Booleans, Booleans]:
@@ -86,7 +86,7 @@ class _Bracket:
 
 
 def _estimate(
-    search: Search, policy: Policy, sigma: Floats, low: Floats, solved: Booleans
+    search: SigmaSearch, policy: Policy, sigma: Floats, low: Floats, solved: Booleans
 ) -> Estimate:
     both = search.stable & search.crossed
     n = len(sigma)

@@ -10,7 +10,7 @@ from levelset.boundary._sampling._estimate import Policy
 from levelset.boundary._sampling._probit import STEEP, Draws
 from levelset.boundary._sampling._votes import Task, Voter, Votes
 
-__all__ = ["Search", "cast", "locate", "sharpen"]
+__all__ = ["SigmaSearch", "cast", "locate", "sharpen"]
 
 
 # A level is looked at again if draws of the share asked for would show so few this rarely.
@@ -31,7 +31,7 @@ _SAME = 1e-6
 
 
 @dataclass
-class Search:
+class SigmaSearch:
     """A search of sigma for each of several points.
 
     Attributes:
@@ -53,7 +53,7 @@ class Search:
     unit: Floats
 
     @classmethod
-    def of(cls, rows: Integers, *, sides: int) -> "Search":
+    def of(cls, rows: Integers, *, sides: int) -> "SigmaSearch":
         """Return the state before any draw."""
         n = len(rows)
         return cls(
@@ -68,7 +68,7 @@ class Search:
 
 
 def cast(
-    voter: Voter, search: Search, places: Integers, log_sigma: Floats, directions: Integers
+    voter: Voter, search: SigmaSearch, places: Integers, log_sigma: Floats, directions: Integers
 ) -> Votes:
     """Draw for the points at `places` in the search, and enter what was found."""
     held = np.flatnonzero(directions > 0)
@@ -84,7 +84,7 @@ def cast(
     return votes
 
 
-def locate(voter: Voter, rows: Integers, policy: Policy) -> Search:
+def locate(voter: Voter, rows: Integers, policy: Policy) -> SigmaSearch:
     """Go up in noise from far below until the share is below `policy.gamma` beyond doubt.
 
     The way is upwards because persistence is the *first* noise that unsettles the class; a dip of
@@ -96,7 +96,7 @@ def locate(voter: Voter, rows: Integers, policy: Policy) -> Search:
         rows: Which points, `(n,)`.
         policy: What is asked; bounds the noise and the evaluations.
     """
-    search = Search.of(rows, sides=2 if voter.paired else 1)
+    search = SigmaSearch.of(rows, sides=2 if voter.paired else 1)
     sigma = policy.start.copy()
     _descend(voter, search, sigma, policy)
     going = np.flatnonzero(search.stable)
@@ -118,7 +118,7 @@ def locate(voter: Voter, rows: Integers, policy: Policy) -> Search:
     return search
 
 
-def _descend(voter: Voter, search: Search, sigma: Floats, policy: Policy) -> None:
+def _descend(voter: Voter, search: SigmaSearch, sigma: Floats, policy: Policy) -> None:
     going = np.arange(len(sigma))
     while len(going):
         kept, total = _look(voter, search, going, sigma, policy)
@@ -133,7 +133,12 @@ def _descend(voter: Voter, search: Search, sigma: Floats, policy: Policy) -> Non
 
 
 def _look(
-    voter: Voter, search: Search, going: Integers, sigma: Floats, policy: Policy, times: int = 1
+    voter: Voter,
+    search: SigmaSearch,
+    going: Integers,
+    sigma: Floats,
+    policy: Policy,
+    times: int = 1,
 ) -> tuple[Floats, Integers]:
     """Return how many copies kept the class at one more level, or the same, and of how many."""
     sides = search.draws.sides
@@ -145,7 +150,7 @@ def _look(
 
 def _confirm(
     voter: Voter,
-    search: Search,
+    search: SigmaSearch,
     places: Integers,
     sigma: Floats,
     policy: Policy,
@@ -182,7 +187,7 @@ def _confirm(
     return below, above
 
 
-def sharpen(voter: Voter, search: Search, policy: Policy) -> None:
+def sharpen(voter: Voter, search: SigmaSearch, policy: Policy) -> None:
     r"""Halve the step within which the share falls, while it falls too steeply to model.
 
     Where the length of the noise decides, as in a ball, the share falls within about
@@ -209,7 +214,7 @@ def sharpen(voter: Voter, search: Search, policy: Policy) -> None:
     search.log_sigma[search.crossed] = 0.5 * (low + high)[search.crossed]
 
 
-def _steps(voter: Voter, search: Search, policy: Policy) -> tuple[Floats, Floats]:
+def _steps(voter: Voter, search: SigmaSearch, policy: Policy) -> tuple[Floats, Floats]:
     """Return the ends, in log sigma, of the step within which the share of each point falls.
 
     That is the step up to the first level that looked below. But if it falls steeply later, that
@@ -226,7 +231,7 @@ def _steps(voter: Voter, search: Search, policy: Policy) -> tuple[Floats, Floats
     return low, high
 
 
-def _fall(search: Search, going: Integers, low: Floats, high: Floats) -> Floats:
+def _fall(search: SigmaSearch, going: Integers, low: Floats, high: Floats) -> Floats:
     """Return by how much the probit of the share falls from one level to another, about."""
     probits = []
     for level in (low, high):
@@ -235,7 +240,7 @@ def _fall(search: Search, going: Integers, low: Floats, high: Floats) -> Floats:
     return probits[0] - probits[1]
 
 
-def _counts(search: Search, going: Integers, level: Floats) -> tuple[Floats, Integers]:
+def _counts(search: SigmaSearch, going: Integers, level: Floats) -> tuple[Floats, Integers]:
     """Return how many copies kept their class at a level, and of how many."""
     here = np.abs(search.draws.log_sigma[going] - level[going, None]) < _SAME
     kept, total = search.draws.kept[going], search.draws.total[going]

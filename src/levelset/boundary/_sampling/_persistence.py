@@ -24,7 +24,17 @@ from levelset._tools.checks import (
 from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows
-from levelset._typing import Counts, Field, Floats, Integers, Mask, PerPoint, Points, Progress
+from levelset._typing import (
+    Counts,
+    Field,
+    Floats,
+    Integers,
+    Mask,
+    PerPoint,
+    Points,
+    Progress,
+    Summary,
+)
 from levelset.boundary._sampling._adaptive import probit
 from levelset.boundary._sampling._bracketing import bracketing
 from levelset.boundary._sampling._estimate import Estimate, Policy
@@ -33,9 +43,9 @@ from levelset.boundary._sampling._quickselect import quickselect
 from levelset.boundary._sampling._votes import Voter
 from levelset.errors import ParameterError, PrecisionWarning
 
-__all__ = ["Method", "Persistence", "check_draws", "check_share", "check_spent", "persistence"]
+__all__ = ["Persistence", "PersistenceMethod", "check_share", "persistence"]
 
-Method: TypeAlias = Literal["probit", "quickselect", "bracketing"]
+PersistenceMethod: TypeAlias = Literal["probit", "quickselect", "bracketing"]
 
 # Points that advance together: enough to fill batches, few enough to remember their draws.
 _TOGETHER = 512
@@ -100,9 +110,9 @@ class Persistence(Rows):
     gamma: float
     confidence: float
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return counts and quantiles over the points where it was found, ready for JSON."""
-        summary: dict[str, int | float] = {
+        summary: Summary = {
             "points": len(self),
             "found": int(self.found.sum()),
             "evaluations": int(self.evaluations.sum()),
@@ -125,7 +135,7 @@ def persistence(
     points: Points,
     *,
     gamma: float = 0.7,
-    method: Method = "probit",
+    method: PersistenceMethod = "probit",
     tolerance: float = 0.02,
     max_sigma: float | None = None,
     draws: int | None = None,

@@ -10,7 +10,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_finite, check_points, check_whole
 from levelset._tools.results import Rows
-from levelset._typing import Counts, Field, PerPoint, Points, Progress
+from levelset._typing import Counts, Field, PerPoint, Points, Progress, Summary
 from levelset.boundary._sampling._persistence import check_share, persistence
 from levelset.errors import ParameterError, ShapeError
 
@@ -43,9 +43,9 @@ class PathPersistence(Rows):
     evaluations: Counts
     gammas: tuple[float, ...]
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return where the class changes first, and the persistence at both ends."""
-        found: dict[str, int | float] = {
+        found: Summary = {
             "points": len(self),
             "evaluations": int(self.evaluations.sum()),
         }

@@ -15,7 +15,7 @@ from scipy.special import betainc, chdtrc, ndtr, ndtri
 
 from levelset._typing import Booleans, Floats, Integers
 
-__all__ = ["STEEP", "Draws", "Fit", "fit_quantile", "outer_ends"]
+__all__ = ["STEEP", "Draws", "ProbitFit", "fit_quantile", "outer_ends"]
 
 
 _STEPS, _FARTHEST = 12, 6.0
@@ -93,7 +93,7 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Fit:
+class ProbitFit:
     """The quantile and what is known about it, `(n,)` each.
 
     Attributes:
@@ -117,7 +117,7 @@ class Fit:
 
 def fit_quantile(
     draws: Draws, start: Floats, gamma: float, quantile: float, unit: Floats | None = None
-) -> Fit:
+) -> ProbitFit:
     """Fit the share near `start`, `(n,)`, and find where it is `gamma`.
 
     Args:
@@ -141,7 +141,9 @@ def fit_quantile(
     return fit
 
 
-def _fit_windows(draws: Draws, start: Floats, gamma: float, quantile: float, unit: Floats) -> Fit:
+def _fit_windows(
+    draws: Draws, start: Floats, gamma: float, quantile: float, unit: Floats
+) -> ProbitFit:
     """Fit in the widest window, and in narrower ones where the model is wrong."""
     found = _fit(draws, start, gamma, quantile, np.full(len(start), _WINDOWS[0]), unit)
     for window in _WINDOWS[1:]:
@@ -153,7 +155,7 @@ def _fit_windows(draws: Draws, start: Floats, gamma: float, quantile: float, uni
             old[bad] = new
         found[-1][bad] = True
     log_sigma, _, error, low, high, slope, bent = found
-    return Fit(log_sigma, error, low, high, slope, bent, unit.copy())
+    return ProbitFit(log_sigma, error, low, high, slope, bent, unit.copy())
 
 
 def _fit(

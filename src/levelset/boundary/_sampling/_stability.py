@@ -19,7 +19,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows
-from levelset._typing import Counts, Field, Mask, PerPoint, Points, Progress
+from levelset._typing import Counts, Field, Mask, PerPoint, Points, Progress, Summary
 from levelset.boundary._sampling._noise import Noise, NoiseName, check_noise
 from levelset.boundary._sampling._persistence import check_share
 from levelset.boundary._sampling._votes import Task, Voter
@@ -65,9 +65,9 @@ class Stability(Rows):
     gamma: float | None
     confidence: float
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return counts and the mean share, ready for JSON."""
-        found: dict[str, int | float] = {
+        found: Summary = {
             "points": len(self),
             "stable": int(self.stable.sum()),
             "decided": int(self.decided.sum()),

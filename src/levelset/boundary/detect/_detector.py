@@ -14,7 +14,7 @@ from levelset._tools.arguments import checked, checked_as
 from levelset._tools.checks import check_batch_size, check_finite, check_labels
 from levelset._tools.files import make_folder, write_json, write_whole
 from levelset._tools.results import Result, Rows
-from levelset._typing import Counts, Labels, Mask, Model, PerPoint, Points
+from levelset._typing import Counts, Labels, Mask, Model, PerPoint, Points, Summary
 from levelset.boundary._second_order._smoothing import Scale
 from levelset.boundary.detect._roc import Roc
 from levelset.boundary.detect._scores import (
@@ -61,7 +61,7 @@ class Detection(Rows):
         own = self.class_scores.gather(1, classes.unsqueeze(1))
         return (self.class_scores > own).sum(1)
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return how many were flagged."""
         return {"points": len(self), "flagged": int(self.flagged.sum())}
 
@@ -100,7 +100,7 @@ class Detector(Result):
     classes: int
     shape: tuple[int, ...]
 
-    def summary(self) -> dict[str, int | float]:
+    def summary(self) -> Summary:
         """Return the number of features, the threshold and the area under the curve."""
         return {
             "features": len(self.weights),
