@@ -8,8 +8,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset.auditing._result import Audit, RobustnessCurve
+from levelset.errors import ShapeError
 
-__all__ = ["bin_edges", "closest", "distances", "drawn", "edges_from_zero", "robustness_curves"]
+__all__ = [
+    "bin_edges",
+    "class_names",
+    "closest",
+    "distances",
+    "drawn",
+    "edges_from_zero",
+    "robustness_curves",
+]
+
+
+def class_names(
+    function: str, frequencies: Tensor, sigmas: Tensor, classes: Sequence[str] | None
+) -> list[str]:
+    """Return the names of the classes of `frequencies`, their numbers where there are none.
+
+    Raises:
+        ShapeError: If rows and noises, or columns and names, do not match.
+    """
+    s, k = frequencies.shape if frequencies.dim() == 2 else (-1, -1)
+    if sigmas.shape != (s,) or (classes is not None and len(classes) != k):
+        message = (
+            f"{function}: `frequencies` must be (s, k) for `sigmas` (s,) and `classes` of length "
+            f"k, got {tuple(frequencies.shape)}, {tuple(sigmas.shape)} and "
+            f"{'none' if classes is None else len(classes)}."
+        )
+        raise ShapeError(message)
+    return [str(i) for i in range(k)] if classes is None else list(classes)
 
 
 def drawn(audit: Audit, norm: float) -> Tensor:

@@ -18,6 +18,7 @@ __all__ = [
     "FAILURES",
     "Caller",
     "Convention",
+    "like_parameters",
     "plain_copy",
     "swift_copy",
     "tensor_of",
@@ -285,6 +286,12 @@ def _remedy(name: str, reason: str, parameters: list[Tensor]) -> str:
             "`lambda x: model({'pixel_values': x})`."
         )
     return ""
+
+
+def like_parameters(field: Any) -> Tensor:
+    """Return an empty tensor in the precision and on the device of a module; else float64."""
+    tensors = _tensors(field) if isinstance(field, torch.nn.Module) else []
+    return tensors[0].detach().new_zeros(0) if tensors else torch.zeros(0, dtype=torch.float64)
 
 
 def _precisions(field: Any) -> list[torch.dtype]:

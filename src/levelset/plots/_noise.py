@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from levelset._display.figures import edges_from_zero
+from levelset._display.figures import class_names, edges_from_zero
 from levelset._display.palette import model_colours
 from levelset._tools.arguments import checked
 from levelset.boundary import PathPersistence, Persistence
-from levelset.errors import ParameterError, ShapeError
+from levelset.errors import ParameterError
 from levelset.plots._axes import axes_or_new
 
 if TYPE_CHECKING:
@@ -86,18 +86,10 @@ def class_frequencies(
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ShapeError: If rows and noises, or columns and names, do not match.
     """
-    s, k = frequencies.shape if frequencies.dim() == 2 else (-1, -1)
-    if sigmas.shape != (s,) or (classes is not None and len(classes) != k):
-        message = (
-            "plots.class_frequencies: `frequencies` must be (s, k) for `sigmas` (s,) and `classes` "
-            f"of length k, got {tuple(frequencies.shape)}, {tuple(sigmas.shape)} and "
-            f"{'none' if classes is None else len(classes)}."
-        )
-        raise ShapeError(message)
+    names = class_names("plots.class_frequencies", frequencies, sigmas, classes)
     axes = axes_or_new(ax)
     shares, x = frequencies.double().cpu().numpy(), sigmas.double().cpu().numpy()
-    names = [str(i) for i in range(k)] if classes is None else list(classes)
-    shown, mark = np.flatnonzero(shares.any(axis=0)), "o" if s == 1 else None
+    shown, mark = np.flatnonzero(shares.any(axis=0)), "o" if len(sigmas) == 1 else None
     for i, colour in zip(shown, model_colours(len(shown)), strict=True):
         width = 3.0 if i == shares[0].argmax() else 1.2
         axes.plot(x, shares[:, i], label=names[i], lw=width, color=colour, marker=mark)

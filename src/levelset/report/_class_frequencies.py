@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from levelset._display.figures import class_names
 from levelset._display.palette import CLASS_COLOURS
 from levelset._tools.arguments import checked
 from levelset._typing import Points
@@ -49,15 +50,7 @@ def class_frequencies(
         MissingExtraError: If plotly is not installed.
         ShapeError: If rows, noises and names do not match, or copies are no pictures.
     """
-    s, k = frequencies.shape if frequencies.dim() == 2 else (-1, -1)
-    if sigmas.shape != (s,) or (classes is not None and len(classes) != k):
-        message = (
-            "report.class_frequencies: `frequencies` must be (s, k) for `sigmas` (s,) and "
-            f"`classes` of length k, got {tuple(frequencies.shape)}, {tuple(sigmas.shape)} and "
-            f"{'none' if classes is None else len(classes)}."
-        )
-        raise ShapeError(message)
-    names = [str(i) for i in range(k)] if classes is None else list(classes)
+    names = class_names("report.class_frequencies", frequencies, sigmas, classes)
     figure = _frequencies(frequencies, sigmas, names)
     if copies is not None and len(copies):
         _show_copies(figure, copies, bounds, float(sigmas[0]), float(sigmas[-1]))

@@ -5,11 +5,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import nn
 
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import read_numbers
+from levelset._tools.calling import like_parameters
 from levelset._tools.checks import check_batch_size
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
@@ -115,7 +115,7 @@ class _Lattice:
             for axis, (a, b) in enumerate(zip(low, high, strict=True))
         ]
         self.evaluator = Evaluator("trace_curve", field, batch_size)
-        self.dtype = _dtype(field)
+        self.dtype = like_parameters(field).dtype
         self.known = np.empty(0, np.int64)
         self.values = np.empty((0, self.dim - 1))
 
@@ -258,14 +258,6 @@ def _simplices(dim: int) -> Integers:
         steps = np.eye(dim, dtype=np.int64)[list(order)]
         rows.append(np.concatenate([np.zeros((1, dim), np.int64), steps.cumsum(0)]))
     return np.stack(rows)
-
-
-def _dtype(field: Field) -> torch.dtype:
-    if isinstance(field, nn.Module):
-        for tensor in (*field.parameters(), *field.buffers()):
-            if tensor.is_floating_point():
-                return tensor.dtype
-    return torch.float64
 
 
 def join(points: Floats, pieces: Integers) -> tuple[list[Floats], list[bool]]:

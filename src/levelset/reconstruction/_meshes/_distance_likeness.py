@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from levelset._tools.arguments import checked
+from levelset._tools.calling import like_parameters
 from levelset._tools.checks import (
     check_at_least_one,
     check_batch_size,
@@ -102,7 +103,7 @@ def distance_likeness(
     check_at_least_one("distance_likeness", "draws", draws)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     points, distance = _in_band(truth, band, draws, generator)
-    asked = points.to(_dtype(field))
+    asked = points.to(like_parameters(field).dtype)
     evaluator = Evaluator("distance_likeness", field, batch_size)
     with frozen(field):
         values, jacobian = evaluator.value_and_jacobian(asked)
@@ -143,11 +144,3 @@ def _in_band(
 
 def _spread(values: Tensor) -> float:
     return float(values.std()) if len(values) > 1 else math.nan
-
-
-def _dtype(field: Field) -> torch.dtype:
-    if isinstance(field, nn.Module):
-        for tensor in (*field.parameters(), *field.buffers()):
-            if tensor.is_floating_point():
-                return tensor.dtype
-    return torch.float64

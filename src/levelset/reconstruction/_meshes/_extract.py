@@ -13,6 +13,7 @@ from torch import Tensor
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import read_numbers
+from levelset._tools.calling import like_parameters
 from levelset._tools.checks import check_batch_size, check_level, check_points, check_positive
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.extras import optional
@@ -145,7 +146,7 @@ def extract_mesh(
     """
     box = _checked_box(bounds)
     _check_options(resolution, level, points, max_distance, batch_size)
-    like = _like(field)
+    like = like_parameters(field)
     with frozen(field):
         lattice = _lattice(field, box, resolution, level, like, batch_size)
         vertices, faces = _marched(narrow_band(lattice, progress), lattice)
@@ -210,15 +211,6 @@ def _check_options(
                 "got None."
             )
             raise ParameterError(message)
-
-
-def _like(field: Field) -> Tensor:
-    """Return an empty tensor of the dtype and device that the field takes."""
-    if isinstance(field, torch.nn.Module):
-        for tensor in (*field.parameters(), *field.buffers()):
-            if tensor.is_floating_point():
-                return tensor.detach().new_zeros(0)
-    return torch.zeros(0, dtype=torch.float64)
 
 
 def _lattice(

@@ -1,6 +1,6 @@
 """The sections about distances: curves, histograms, borders, the closest inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -141,33 +141,31 @@ def _outside(audit: Audit) -> str:
 
 
 def _robustness(audits: Sequence[Audit]) -> Section:
-    figures = [
-        figure_html(
-            _figures.robustness(audits, norm),
-            f"Accuracy against the size of the perturbation in {norm_words(norm)}",
-        )
-        for norm in norms_of(audits)
-    ]
+    words = "Accuracy against the size of the perturbation"
     text = (
         "Share of the inputs that are classified right and for which no input of another class was "
         "found within the radius. It is an upper bound of the robust accuracy: a better search can "
         "only lower it. Bands are exact 95 % intervals (Clopper-Pearson) for each radius by "
         "itself: they say how far the share may lie from that of all inputs of this kind."
     )
-    return Section("Robustness", text, grid_html(figures))
+    return Section("Robustness", text, _each_norm(audits, _figures.robustness, words))
 
 
 def _distances(audits: Sequence[Audit]) -> Section:
-    figures = [
-        figure_html(
-            _figures.distances(audits, norm),
-            f"Histogram of the distances in {norm_words(norm)}",
-        )
-        for norm in norms_of(audits)
-    ]
     text = "How far the inputs that are classified right lie from the nearest witness."
     counted = [_outside(audit) for audit in audits]
-    return Section("Distances", "\n\n".join([text, *counted]), grid_html(figures))
+    figures = _each_norm(audits, _figures.distances, "Histogram of the distances")
+    return Section("Distances", "\n\n".join([text, *counted]), figures)
+
+
+def _each_norm(
+    audits: Sequence[Audit], draw: Callable[[Sequence[Audit], float], Any], words: str
+) -> Html:
+    """Return a figure of each norm beside one another."""
+    return grid_html([
+        figure_html(draw(audits, norm), f"{words} in {norm_words(norm)}")
+        for norm in norms_of(audits)
+    ])  # fmt: skip
 
 
 def _scatter(audits: Sequence[Audit]) -> Section:
