@@ -60,8 +60,8 @@ def closest(audit: Audit, norm: float, count: int) -> list[int]:
 
 def robustness_curves(audits: Sequence[Audit], norm: float, count: int) -> list[RobustnessCurve]:
     """Return the curve of each audit at the same `count` radii, from 0 to the largest distance."""
-    found = torch.cat([audit.distance(norm).double().cpu() for audit in audits])
-    finite = found[found.isfinite()]
+    pooled = torch.cat([audit.distance(norm).double().cpu() for audit in audits])
+    finite = pooled[pooled.isfinite()]
     top = float(finite.max()) if len(finite) else 0.0
     radius = torch.linspace(0.0, top or 1.0, count, dtype=torch.float64)
     return [audit.robustness(norm, radius) for audit in audits]

@@ -70,9 +70,9 @@ def labels_and_classes(
 def as_array(value: object) -> NDArray[Any]:
     """Return a tensor, array or nested list as a NumPy array."""
     if isinstance(value, Tensor):
-        kept = value.detach().cpu()
+        tensor = value.detach().cpu()
         # NumPy has no bfloat16
-        return (kept.float() if kept.dtype == torch.bfloat16 else kept).numpy()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return np.asarray(value)
 
 
@@ -148,11 +148,11 @@ def _check_values(images: Images, where: str) -> None:
             f"(first: {first_rows(bad)}). Repair or drop them."
         )
         raise DataError(message)
-    found = float(points.min()), float(points.max())
-    if found[0] < low or found[1] > high:
+    extremes = float(points.min()), float(points.max())
+    if extremes[0] < low or extremes[1] > high:
         message = (
             f"{where} must have values within {low:g} to {high:g}, "
-            f"got values from {found[0]:g} to {found[1]:g}. Scale the data to these bounds "
+            f"got values from {extremes[0]:g} to {extremes[1]:g}. Scale the data to these bounds "
             "(pixels / 255), leave normalisation to the model, or let a `module:callable` return "
             "`Images` with bounds of its own."
         )

@@ -48,17 +48,17 @@ def read_callable(spec: str, *, split: Split, limit: int | None) -> Images:
     Raises:
         DataError: If it fails, or returns something else or unsound.
     """
-    found = call("read_images", spec, split=split)
-    if isinstance(found, Images):
-        points, labels = found.points, found.labels
-        classes, name, bounds = found.classes, found.name, found.bounds
-    elif isinstance(found, tuple | list) and len(found) == 2:
-        points, labels = found
+    result = call("read_images", spec, split=split)
+    if isinstance(result, Images):
+        points, labels = result.points, result.labels
+        classes, name, bounds = result.classes, result.name, result.bounds
+    elif isinstance(result, tuple | list) and len(result) == 2:
+        points, labels = result
         classes, name, bounds = None, spec.partition(":")[2], (0.0, 1.0)
     else:
         message = (
             f"read_images: {spec} must return `(points, labels)` or `Images`, "
-            f"got {type(found).__name__}."
+            f"got {type(result).__name__}."
         )
         raise DataError(message)
     return images_from_arrays(
@@ -109,11 +109,11 @@ def _takes(target: Callable[..., object], name: str) -> bool:
 
 @contextmanager
 def _directory_importable() -> Generator[None, None, None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    directory = str(Path.cwd())
+    sys.path.insert(0, directory)
     importlib.invalidate_caches()
     try:
         yield
     finally:
         with suppress(ValueError):  # the module may have tidied up itself
-            sys.path.remove(here)
+            sys.path.remove(directory)

@@ -112,17 +112,17 @@ def load_exported(file: Path) -> nn.Module:
 
 def _checked(file: Path, members: dict[str, bytes]) -> dict[str, bytes]:
     """Return the members that PyTorch needs, checked, and written anew where they hold words."""
-    kept: dict[str, bytes] = {}
+    checked: dict[str, bytes] = {}
     for name, content in members.items():
         if name == PROGRAM:
-            kept[name] = check_program(content)
+            checked[name] = check_program(content)
         elif name in PAYLOADS:
-            kept[name] = check_payload(content, f"its member {name}")
+            checked[name] = check_payload(content, f"its member {name}")
             _check_present(file, name, json.loads(content), members)
         elif name == INPUTS:
-            kept[name] = _checked_inputs(file, content)
+            checked[name] = _checked_inputs(file, content)
         elif name in WORDS or TENSORS.fullmatch(name):
-            kept[name] = content
+            checked[name] = content
         elif not IGNORED.fullmatch(name):
             message = (
                 f"load_model: {file} is refused: its member {name} is none of a network of plain "
@@ -130,10 +130,10 @@ def _checked(file: Path, members: dict[str, bytes]) -> dict[str, bytes]:
                 "file."
             )
             raise DataError(message)
-    if PROGRAM not in kept:
+    if PROGRAM not in checked:
         message = f"load_model: {file} holds no exported program {PROGRAM}: export it again."
         raise DataError(message)
-    return kept
+    return checked
 
 
 def _check_present(file: Path, name: str, payload: Any, members: dict[str, bytes]) -> None:
@@ -210,18 +210,18 @@ def load_torchscript(file: Path) -> nn.Module:
             does more than compute.
     """
     members = read_members(file)
-    kept = {name: content for name, content in members.items() if WANTED.fullmatch(name)}
+    checked = {name: content for name, content in members.items() if WANTED.fullmatch(name)}
     try:
         for name in PICKLES:
             if name in members:
                 _check_pickle(file, name, members)
-                kept[name] = members[name]
+                checked[name] = members[name]
         for name in filter(CODE.fullmatch, members):
-            kept[name] = _checked_source(file, name, members[name]).encode()
+            checked[name] = _checked_source(file, name, members[name]).encode()
         with warnings.catch_warnings():
             # PyTorch 2.13 recommends torch.export; people's files stay what they are.
             warnings.filterwarnings("ignore", category=DeprecationWarning)
-            module = torch.jit.load(pack(kept), map_location="cpu")  # type: ignore[no-untyped-call]
+            module = torch.jit.load(pack(checked), map_location="cpu")  # type: ignore[no-untyped-call]
     except LevelSetError:
         raise
     except Exception as error:  # none of the many ways in which a damaged file fails is documented

@@ -67,8 +67,8 @@ def network_names() -> list[str]:
 
 
 def _networks() -> dict[str, Callable[..., nn.Module]]:
-    found = {name: getattr(networks, name) for name in networks.__all__}
-    return {name: build for name, build in found.items() if inspect.isfunction(build)}
+    builders = {name: getattr(networks, name) for name in networks.__all__}
+    return {name: build for name, build in builders.items() if inspect.isfunction(build)}
 
 
 def _arguments(spec: str, written: str) -> tuple[list[Any], dict[str, Any]]:

@@ -161,9 +161,9 @@ def _vertices(
         return _from_text(data[start:], sum(e.count for e in before), element, path)
     start += sum(e.count * e.dtype(order).itemsize for e in before)
     dtype = element.dtype(order)
-    there = max(len(data) - start, 0) // max(dtype.itemsize, 1)
-    if there < element.count:
-        raise DataError(_cut_short(path, element.count, there))
+    rows = max(len(data) - start, 0) // max(dtype.itemsize, 1)
+    if rows < element.count:
+        raise DataError(_cut_short(path, element.count, rows))
     return np.frombuffer(data, dtype, element.count, start)
 
 
@@ -173,8 +173,8 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
     if not element.count:
         return np.zeros(0, element.dtype("<"))
     if len(lines) < element.count or not lines[-1].strip():
-        there = sum(bool(line.strip()) for line in lines)
-        raise DataError(_cut_short(path, element.count, there))
+        count = sum(bool(line.strip()) for line in lines)
+        raise DataError(_cut_short(path, element.count, count))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -192,9 +192,9 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
     return np.ascontiguousarray(table).view(dtype)[:, 0]
 
 
-def _cut_short(path: Path, expected: int, there: int) -> str:
+def _cut_short(path: Path, expected: int, count: int) -> str:
     return (
-        f"read_points: {path} is cut short: {expected:,} vertices announced, {there:,} there. "
+        f"read_points: {path} is cut short: {expected:,} vertices announced, {count:,} there. "
         "Copy or export it again."
     )
 
@@ -226,9 +226,9 @@ def read_pcd(path: Path) -> Columns:
     if kind == "ascii":
         table = _rows_from_text(data[start:], dtype, count, path)
     elif kind == "binary":
-        there = max(len(data) - start, 0) // max(dtype.itemsize, 1)
-        if there < count:
-            raise DataError(_pcd_cut_short(path, count, there))
+        rows = max(len(data) - start, 0) // max(dtype.itemsize, 1)
+        if rows < count:
+            raise DataError(_pcd_cut_short(path, count, rows))
         table = np.frombuffer(data, dtype, count, start)
     else:
         message = (
@@ -304,8 +304,8 @@ def _rows_from_text(data: bytes, dtype: np.dtype[Any], count: int, path: Path) -
     return out
 
 
-def _pcd_cut_short(path: Path, expected: int, there: int) -> str:
+def _pcd_cut_short(path: Path, expected: int, count: int) -> str:
     return (
-        f"read_points: {path} is cut short: {expected:,} points announced, {there:,} there. "
+        f"read_points: {path} is cut short: {expected:,} points announced, {count:,} there. "
         "Copy or export it again."
     )

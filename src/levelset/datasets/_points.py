@@ -149,17 +149,17 @@ def _read_npy(path: Path) -> Columns:
     return Columns(array[:, :3], array[:, 3:] if array.shape[1] == 6 else None)
 
 
-def _cloud(found: Columns, path: Path) -> PointCloud:
-    if not len(found.points):
+def _cloud(columns: Columns, path: Path) -> PointCloud:
+    if not len(columns.points):
         message = f"read_points: {path} is empty: it holds no point."
         raise DataError(message)
-    notes = list(found.notes)
-    normals = found.normals
+    notes = list(columns.notes)
+    normals = columns.normals
     if normals is not None and not np.any(normals):
         notes.append("The normals in the file are all zero and were left out.")
         normals = None
     return PointCloud(
-        points=_tensor(found.points),
+        points=_tensor(columns.points),
         normals=None if normals is None else _tensor(normals),
         name=path.stem,
         notes=tuple(notes),
@@ -188,8 +188,8 @@ def read_table(path: Path) -> Columns:
         return Columns(np.zeros((0, 3)), None)
     if rows[0].strip() == str(len(rows) - 1):  # some programs begin with the number of points
         rows = rows[1:]
-    found = SEPARATORS.search(rows[0])
-    separator = found[0] if found else None
+    separator_match = SEPARATORS.search(rows[0])
+    separator = separator_match[0] if separator_match else None
     names = _names(rows[0], separator)
     rows = rows if names is None else rows[1:]
     if not rows:
@@ -218,10 +218,10 @@ def read_obj(path: Path) -> Columns:
         message = f"read_points: {path} must have three numbers a vertex, got {points.shape[1]}."
         raise DataError(message)
     faces = [line for line in lines if line.startswith("f ")]
-    given = [line[3:] for line in lines if line.startswith(("vn ", "vn\t"))]
+    normals_text = [line[3:] for line in lines if line.startswith(("vn ", "vn\t"))]
     normals = None
-    if len(given) == len(points) and all(_same_numbers(line) for line in faces):
-        normals = _numbers(given, None, path)
+    if len(normals_text) == len(points) and all(_same_numbers(line) for line in faces):
+        normals = _numbers(normals_text, None, path)
         normals = normals if normals.shape[1] == 3 else None
     words = f"The file is a mesh of {len(faces):,} faces; only its {len(points):,} vertices "
     return Columns(points, normals, (words + "were used.",) if faces else ())
@@ -274,13 +274,13 @@ def _numbers(rows: list[str], separator: str | None, path: Path) -> NDArray[np.f
 def _by_name(table: NDArray[np.float64], names: list[str]) -> Columns | None:
     """Return the columns that names tell, or `None` if they do not."""
 
-    def pick(wanted: tuple[str, ...]) -> Any:
-        return table[:, [names.index(name) for name in wanted]]
+    def pick(axes: tuple[str, ...]) -> Any:
+        return table[:, [names.index(name) for name in axes]]
 
-    for wanted in POINT_NAMES:
-        if set(wanted) <= set(names):
+    for axes in POINT_NAMES:
+        if set(axes) <= set(names):
             normals = next((pick(n) for n in NORMAL_NAMES if set(n) <= set(names)), None)
-            return Columns(pick(wanted), normals if len(wanted) == 3 else None)
+            return Columns(pick(axes), normals if len(axes) == 3 else None)
     return None
 
 

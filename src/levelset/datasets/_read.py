@@ -289,11 +289,11 @@ def _parse_stream(stream: Any, path: Path, axes: int) -> NDArray[Any]:
     promised = math.prod(shape)
     check_size(promised, f"read_images: {path}", on_disk=path.stat().st_size)
     data = stream.read(promised)
-    there = len(data) + len(stream.read(MORE))
-    if there != promised:
+    size = len(data) + len(stream.read(MORE))
+    if size != promised:
         message = (
             f"read_images: {path} is truncated or damaged: its header promises {promised} bytes "
-            f"after itself, there are {there}{' or more' * (there >= promised + MORE)}. "
+            f"after itself, there are {size}{' or more' * (size >= promised + MORE)}. "
             "Fetch it again."
         )
         raise DataError(message)
@@ -377,20 +377,20 @@ def _choose(
     """Return the members of a split with their labels, the classes in turn, and the classes."""
     images = sorted(filter(_is_image, members))
     if not images:
-        found = ", ".join(sorted({member[0] for member in members})[:5]) or "nothing"
-        message = f"read_images: {source} holds no images, but {found}. {LAYOUT}."
+        folders = ", ".join(sorted({member[0] for member in members})[:5]) or "nothing"
+        message = f"read_images: {source} holds no images, but {folders}. {LAYOUT}."
         raise DataError(message)
     root = _common_root(images)
     parts = [(member, member[root:]) for member in images]
     if any(len(p) >= 3 and p[0] in SPLITS for _, p in parts):
         parts = [(member, p) for member, p in parts if p[0] in SPLITS]
-        wanted = [(member, p[1:]) for member, p in parts if p[0] == split]
+        chosen = [(member, p[1:]) for member, p in parts if p[0] == split]
         parts = [(member, p[1:]) for member, p in parts]
-        if not wanted:
+        if not chosen:
             message = f"read_images: {source} has no {split} split: no images below {split}/."
             raise DataError(message)
     else:
-        wanted = parts
+        chosen = parts
     stray = next((member for member, p in parts if len(p) < 2), None)
     if stray is not None:
         message = (
@@ -399,18 +399,18 @@ def _choose(
         )
         raise DataError(message)
     classes = sorted({p[0] for _, p in parts})
-    return (*_in_turn(wanted, classes, limit), classes)
+    return (*_in_turn(chosen, classes, limit), classes)
 
 
 def _in_turn(
-    wanted: list[tuple[Member, Member]], classes: list[str], limit: int | None
+    members: list[tuple[Member, Member]], classes: list[str], limit: int | None
 ) -> tuple[list[Member], list[int]]:
     number = {name: label for label, name in enumerate(classes)}
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     ranked: list[tuple[int, int, Member]] = []
-    for member, parts in wanted:
-        ranked.append((seen[parts[0]], number[parts[0]], member))
-        seen[parts[0]] += 1
+    for member, parts in members:
+        ranked.append((counts[parts[0]], number[parts[0]], member))
+        counts[parts[0]] += 1
     ranked = sorted(ranked)[:limit]
     return [member for _, _, member in ranked], [label for _, label, _ in ranked]
 

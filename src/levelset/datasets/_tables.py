@@ -76,23 +76,23 @@ def read_parquet(file: Path, *, limit: int | None, name: str) -> Images:
     if labels.null_count:
         message = f"read_images: {file} has {labels.null_count} rows without a label."
         raise DataError(message)
-    kept, names = labels_and_classes(labels.to_numpy(), classes, where=f"read_images: {file}")
+    checked, names = labels_and_classes(labels.to_numpy(), classes, where=f"read_images: {file}")
     encoded = ((f"row {row} of {file}", _bytes_of(c, row, file)) for row, c in enumerate(cells))
     return images_from_arrays(
-        decode_all(encoded), kept[: len(cells)], source=str(file), name=name, classes=names
+        decode_all(encoded), checked[: len(cells)], source=str(file), name=name, classes=names
     )
 
 
 def _load_npz(file: Path, split: Split) -> dict[str, NDArray[Any]]:
-    wanted = {f"x_{split}", f"y_{split}", "classes", *IMAGE_KEYS, *LABEL_KEYS}
+    names = {f"x_{split}", f"y_{split}", "classes", *IMAGE_KEYS, *LABEL_KEYS}
     try:
         with zipfile.ZipFile(file) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            needed = {key: name for key, name in members.items() if key in wanted}
+            needed = {key: name for key, name in members.items() if key in names}
             check_zip(archive, f"read_images: {file}", list(needed.values()))
-            found = {key: _member(archive, name, file) for key, name in needed.items()}
+            arrays = {key: _member(archive, name, file) for key, name in needed.items()}
             # for the message when an array is missing
-            return found | {key: np.empty(0) for key in members if key not in wanted}
+            return arrays | {key: np.empty(0) for key in members if key not in names}
     except (DataError, MemoryError):
         raise
     # One bare array, no NumPy file, and many kinds of damage
@@ -187,9 +187,11 @@ def read_array(stream: Any, size: int) -> NDArray[Any]:
     shape, _, dtype = HEADERS[version](stream)
     if dtype.hasobject:
         raise ValueError("the array holds pickled objects")
-    there = size - stream.tell()
+    size_left = size - stream.tell()
     promised = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or promised > there:
-        raise ValueError(f"its header promises {promised} bytes after itself, there are {there}")
+    if min(shape, default=0) < 0 or promised > size_left:
+        raise ValueError(
+            f"its header promises {promised} bytes after itself, there are {size_left}"
+        )
     stream.seek(0)
     return np.lib.format.read_array(stream, allow_pickle=False)

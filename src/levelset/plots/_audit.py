@@ -41,7 +41,7 @@ def robustness(
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ParameterError: If there is no result, or `norm` was not measured.
     """
-    audits, p = _held("robustness", results), _norm(results, norm)
+    audits, p = _as_list("robustness", results), _norm(results, norm)
     axes = axes_or_new(ax)
     curves = robustness_curves(audits, p, 201)
     for audit, curve, colour in zip(audits, curves, model_colours(len(audits)), strict=True):
@@ -81,11 +81,11 @@ def distances(
         ParameterError: If there is no result, `norm` was not measured, or `bins` is below 1.
     """
     check_at_least_one("plots.distances", "bins", bins)
-    audits, p = _held("distances", results), _norm(results, norm)
+    audits, p = _as_list("distances", results), _norm(results, norm)
     axes = axes_or_new(ax)
-    found = [drawn_distances(audit, p) for audit in audits]
-    edges = edges_from_zero(found, bins)
-    for audit, distance, colour in zip(audits, found, model_colours(len(audits)), strict=True):
+    columns = [drawn_distances(audit, p) for audit in audits]
+    edges = edges_from_zero(columns, bins)
+    for audit, distance, colour in zip(audits, columns, model_colours(len(audits)), strict=True):
         counts, _ = np.histogram(distance.numpy(), edges)
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(counts, edges, color=colour, label=audit.name)
@@ -212,7 +212,7 @@ def _closest(audit: Audit, norm: float, count: int) -> list[int]:
     return rows
 
 
-def _held(function: str, results: Audit | Sequence[Audit]) -> list[Audit]:
+def _as_list(function: str, results: Audit | Sequence[Audit]) -> list[Audit]:
     audits = [results] if isinstance(results, Audit) else list(results)
     if not audits:
         message = f"plots.{function}: `results` must hold at least one audit, got none."

@@ -42,21 +42,21 @@ def curvature(
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ParameterError: If there is no point, or a result holds other curvatures than `ends` says.
     """
-    held = _held("curvature", results)
-    at = [places_of("plots.curvature", result, ends) for result in held.values()]
+    by_name = _by_name("curvature", results)
+    at = [places_of("plots.curvature", result, ends) for result in by_name.values()]
     axes = axes_or_new(ax)
     axes.set(xlabel="place of the principal curvature", ylabel=f"mean over the points, {UNIT}")
-    if not any(bool(result.principal.isfinite().all(1).any()) for result in held.values()):
-        return _said(axes, "no point has principal curvatures")
+    if not any(bool(result.principal.isfinite().all(1).any()) for result in by_name.values()):
+        return _without_data(axes, "no point has principal curvatures")
     ticks = broken(at)
-    for name, colour, place in zip(held, model_colours(len(held)), at, strict=True):
+    for name, colour, place in zip(by_name, model_colours(len(by_name)), at, strict=True):
         x = range(len(place)) if ticks else [math.nan if p is None else p for p in place]
-        values = mean_profile(held[name].principal, place)
+        values = mean_profile(by_name[name].principal, place)
         axes.plot(x, values, color=colour, label=name, marker="." if len(place) <= 40 else None)
     if ticks:
         axes.set_xticks(*ticks)
     axes.axhline(0.0, color="grey", lw=0.6)
-    if len(held) > 1:
+    if len(by_name) > 1:
         axes.legend(frameon=False)
     return axes
 
@@ -79,18 +79,18 @@ def mean_curvatures(
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ParameterError: If there is no point.
     """
-    held = _held("mean_curvatures", results)
+    by_name = _by_name("mean_curvatures", results)
     axes = axes_or_new(ax)
     axes.set(xlabel=f"mean curvature, {UNIT}", ylabel="boundaries")
-    means = [result.mean[result.mean.isfinite()].double().cpu() for result in held.values()]
+    means = [result.mean[result.mean.isfinite()].double().cpu() for result in by_name.values()]
     if not any(len(mean) for mean in means):
-        return _said(axes, "no point has a mean curvature")
+        return _without_data(axes, "no point has a mean curvature")
     edges = bin_edges(means, bins).tolist()
-    for name, mean, colour in zip(held, means, model_colours(len(held)), strict=True):
+    for name, mean, colour in zip(by_name, means, model_colours(len(by_name)), strict=True):
         axes.hist(mean.numpy(), bins=edges, color=colour, alpha=0.5, label=name)
     axes.axvline(0.0, color="grey", lw=0.6)
     axes.locator_params(axis="y", integer=True)
-    if len(held) > 1:
+    if len(by_name) > 1:
         axes.legend(frameon=False)
     return axes
 
@@ -173,16 +173,16 @@ def ranks(places: Labels, ax: "Axes | None" = None) -> "Axes":
     return axes
 
 
-def _said(axes: "Axes", words: str) -> "Axes":
+def _without_data(axes: "Axes", words: str) -> "Axes":
     """Say in the middle of empty axes why they are empty."""
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes)
     axes.set(xticks=[], yticks=[])
     return axes
 
 
-def _held(function: str, results: Curvature | Mapping[str, Curvature]) -> dict[str, Curvature]:
-    held = {"": results} if isinstance(results, Curvature) else dict(results)
-    if not held or not any(len(result) for result in held.values()):
+def _by_name(function: str, results: Curvature | Mapping[str, Curvature]) -> dict[str, Curvature]:
+    by_name = {"": results} if isinstance(results, Curvature) else dict(results)
+    if not by_name or not any(len(result) for result in by_name.values()):
         message = f"plots.{function}: `results` must hold at least one point, got none."
         raise ParameterError(message)
-    return held
+    return by_name

@@ -39,25 +39,25 @@ def persistence(
         MissingExtraError: If `ax` is `None` and matplotlib is not installed.
         ParameterError: If there is no result, or `bins` is below 1.
     """
-    held = {"": results} if isinstance(results, Persistence) else dict(results)
-    if not held or bins < 1:
+    by_name = {"": results} if isinstance(results, Persistence) else dict(results)
+    if not by_name or bins < 1:
         message = (
             "plots.persistence: `results` must hold at least one result and `bins` be at least 1, "
-            f"got {len(held)} and {bins}."
+            f"got {len(by_name)} and {bins}."
         )
         raise ParameterError(message)
     axes = axes_or_new(ax)
-    found = [r.sigma[r.sigma.isfinite()].double().cpu() for r in held.values()]
-    edges = edges_from_zero(found, bins)
-    for name, sigma, colour in zip(held, found, model_colours(len(held)), strict=True):
+    columns = [r.sigma[r.sigma.isfinite()].double().cpu() for r in by_name.values()]
+    edges = edges_from_zero(columns, bins)
+    for name, sigma, colour in zip(by_name, columns, model_colours(len(by_name)), strict=True):
         counts, _ = np.histogram(sigma.numpy(), edges)
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.25)
         axes.stairs(counts, edges, color=colour, label=name)
-    gammas = sorted({result.gamma for result in held.values()})
+    gammas = sorted({result.gamma for result in by_name.values()})
     words = ", ".join(f"{gamma:g}" for gamma in gammas)
     axes.set(xlabel=f"persistence, gamma = {words}", ylabel="inputs")
     axes.set_xlim(left=0.0)
-    if len(held) > 1:
+    if len(by_name) > 1:
         axes.legend(frameon=False)
     return axes
 

@@ -64,12 +64,12 @@ def cut(
     values = result.values(grid).reshape(_FINE, _FINE).numpy()
     top = 0.4 * reach
     marks = torch.linspace(-top, top, levels).tolist()
-    drawn = axes.contourf(a, b, values, marks, cmap="RdBu_r", extend="both", alpha=0.8)
+    contours = axes.contourf(a, b, values, marks, cmap="RdBu_r", extend="both", alpha=0.8)
     axes.contour(a, b, values, marks, colors="#555555", linewidths=0.5)
     axes.contour(a, b, values, [0.0], colors="#111111", linewidths=2.0)
     near = result.points[(result.points[:, axis] - place).abs() < 0.01 * reach]
     axes.plot(near[:, first], near[:, second], ".", color="#111111", markersize=1.5)
     axes.set_aspect("equal")
     axes.set(xlabel="xyz"[first], ylabel="xyz"[second])
-    axes.figure.colorbar(drawn, ax=axes, label="field, in units of the points")
+    axes.figure.colorbar(contours, ax=axes, label="field, in units of the points")
     return axes

@@ -125,7 +125,7 @@ class _Run:
             pins = self.pins(size) if size <= self.recipe.dense else None
             for grid, loss in solve_level(points, start, pins, self.recipe, self.late):
                 self.grid = grid
-                self.tell(size, loss, total)
+                self.report(size, loss, total)
             if self.late():
                 return
 
@@ -144,7 +144,7 @@ class _Run:
         clearance = max(recipe.clearance, *gaps)
         return open_nodes(self.points.points, size, clearance, recipe.open)
 
-    def tell(self, size: int, loss: float, total: int) -> None:
+    def report(self, size: int, loss: float, total: int) -> None:
         """Count a solution, and pass it on."""
         self.solutions += 1
         if self.progress is None:
@@ -275,7 +275,7 @@ def _layer(start: Floats, cells: int, noise: float, recipe: Recipe) -> Floats:
 
 
 def _coarser(band: Band, points: OrientedPoints, whole: bool) -> list[_Coarser]:
-    found = []
+    levels = []
     while band.cells > 8 and band.cells % 2 == 0:
         refinement, band = halve(band)
         at = stencil(points.points, band.cells)
@@ -285,8 +285,8 @@ def _coarser(band: Band, points: OrientedPoints, whole: bool) -> list[_Coarser]:
         parts = [np.where(absent, 0.0, part) for part in (at.value**2, squares)]
         columns = np.where(absent, 0, columns)
         value, slope = (rows_to_matrix(columns, part, len(band.nodes)) for part in parts)
-        found.append(_Coarser(refinement, band.width, value, slope))
-    return found
+        levels.append(_Coarser(refinement, band.width, value, slope))
+    return levels
 
 
 def solve_level(
@@ -361,8 +361,8 @@ def _solve(
     slope = system.slope_target * np.sqrt(np.resize(steep, len(system.slope_target)))
     known = np.concatenate([slope, system.pin_target * np.sqrt(hold)])
     target[len(fit) : len(fit) + len(known)] = known
-    held = hold * (system.pin.T @ np.ones(len(system.pin_target)))
-    precondition = _preconditioner(system, matrix, fit, steep, hard, held)
+    pinned = hold * (system.pin.T @ np.ones(len(system.pin_target)))
+    precondition = _preconditioner(system, matrix, fit, steep, hard, pinned)
     x = least_squares(
         matrix, target, start, system.band.free, precondition,
         tol=recipe.tol, max_iter=recipe.max_iter, stop=stop,
@@ -377,15 +377,15 @@ def _preconditioner(
     fit: Floats,
     steep: Floats,
     hard: Floats,
-    held: Floats,
+    pinned: Floats,
 ) -> Multilevel:
     squared = matrix.data.astype(np.float64) ** 2
     finest: Floats = np.bincount(matrix.indices, squared, matrix.shape[1]).astype(np.float64)
     inverse = [_inverse(finest)]
     for level in system.coarser:
-        hard, held = level.refinement.T @ hard, level.refinement.T @ held
+        hard, pinned = level.refinement.T @ hard, level.refinement.T @ pinned
         data = level.value.T @ fit + level.slope.T @ steep
-        inverse.append(_inverse(data + held + _DIAGONAL * hard / level.width**4))
+        inverse.append(_inverse(data + pinned + _DIAGONAL * hard / level.width**4))
     return Multilevel([level.refinement for level in system.coarser], inverse)
 
 

@@ -214,16 +214,16 @@ def roughness(band: Band) -> list[Roughness]:
     The mixed ones count twice in the norm, and so carry the factor $\sqrt2$.
     """
     index, side, step = band.grid_index, band.side, (band.side**2, band.side, 1)
-    found = []
+    kinds = []
     for a in range(3):
         rows = np.flatnonzero((index[:, a] > 0) & (index[:, a] < side - 1))
         offsets = np.array([-step[a], 0, step[a]])
-        found.append(_differences(band, rows, offsets, np.array([1.0, -2.0, 1.0])))
+        kinds.append(_differences(band, rows, offsets, np.array([1.0, -2.0, 1.0])))
     for a, b in ((0, 1), (0, 2), (1, 2)):
         rows = np.flatnonzero((index[:, a] < side - 1) & (index[:, b] < side - 1))
         offsets = np.array([0, step[a], step[b], step[a] + step[b]])
-        found.append(_differences(band, rows, offsets, np.array([1, -1, -1, 1]) * np.sqrt(2)))
-    return found
+        kinds.append(_differences(band, rows, offsets, np.array([1, -1, -1, 1]) * np.sqrt(2)))
+    return kinds
 
 
 def _differences(band: Band, rows: Integers, offsets: Integers, signs: Floats) -> Roughness:
@@ -275,10 +275,10 @@ def _unseen(blocked: Booleans, step: tuple[int, ...]) -> Integers:
     while reach < len(blocked):
         # rays of twice the length, from two of the length before
         shift = [s * reach for s in step]
-        here = tuple(slice(max(0, -s), len(blocked) - max(0, s)) for s in shift)
-        there = tuple(slice(max(0, s), len(blocked) - max(0, -s)) for s in shift)
+        near = tuple(slice(max(0, -s), len(blocked) - max(0, s)) for s in shift)
+        far = tuple(slice(max(0, s), len(blocked) - max(0, -s)) for s in shift)
         longer = met.copy()
-        longer[here] |= met[there]
+        longer[near] |= met[far]
         met, reach = longer, 2 * reach
     return (~met).astype(np.int64)
 

@@ -255,9 +255,9 @@ def _typical(points: Floats, queries: Floats, near: Integers) -> tuple[float, fl
 def _neighbours(distances: Floats, noise: float, spacing: float) -> int:
     counts = np.arange(1, distances.shape[1] + 1)
     square = np.median(np.cumsum(distances**2, axis=1) / counts, axis=0)
-    wanted = (noise * spacing) ** (2.0 / 3.0)
-    found = int(np.searchsorted(square, wanted)) + 1
-    return min(max(found, FEWEST), MOST, len(counts))
+    best = (noise * spacing) ** (2.0 / 3.0)
+    count = int(np.searchsorted(square, best)) + 1
+    return min(max(count, FEWEST), MOST, len(counts))
 
 
 def find_outliers(points: Floats, level: NoiseLevel) -> Booleans:
@@ -281,15 +281,15 @@ def find_outliers(points: Floats, level: NoiseLevel) -> Booleans:
     gap = distances[:, 8]
     sparse = gap > SPARSE * np.median(gap)
     outlier = _bulky(points, near, sparse, level.noise)
-    kept = np.flatnonzero(~outlier)
-    own = fit_patches(points, points[kept], near[kept])
-    off = np.linalg.norm(points[kept] - own.feet, axis=1)
-    doubtful = (off > SUSPECT * level.noise) | (own.residuals > 2.0 * level.noise) | sparse[kept]
-    suspects = kept[doubtful]
-    count = min(count, len(kept))
+    inliers = np.flatnonzero(~outlier)
+    own = fit_patches(points, points[inliers], near[inliers])
+    off = np.linalg.norm(points[inliers] - own.feet, axis=1)
+    doubtful = (off > SUSPECT * level.noise) | (own.residuals > 2.0 * level.noise) | sparse[inliers]
+    suspects = inliers[doubtful]
+    count = min(count, len(inliers))
     if len(suspects) and count > TERMS + 2:
-        _, around = cKDTree(points[kept]).query(points[suspects], count)
-        around = kept[around[:, 1:]]
+        _, around = cKDTree(points[inliers]).query(points[suspects], count)
+        around = inliers[around[:, 1:]]
         height, spread = heights(points, points[suspects], around, level.noise)
         # Student's law: few neighbours know their own spread badly
         limit = np.maximum(stdtrit(count - 1 - TERMS, 1.0 - TAIL) * spread, LIMIT * level.noise)

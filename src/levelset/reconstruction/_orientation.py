@@ -127,16 +127,16 @@ def orient(cloud: Cloud) -> OrientedPoints:
 
 
 def _surface_near(
-    cloud: Floats, kept: Integers, level: NoiseLevel
+    cloud: Floats, inliers: Integers, level: NoiseLevel
 ) -> tuple[Floats, Floats, Floats]:
     """Return normals of either sign, feet on the local surface, and spacing."""
-    tree = cKDTree(cloud[kept])
-    size = min(level.neighbours, len(kept))
+    tree = cKDTree(cloud[inliers])
+    size = min(level.neighbours, len(inliers))
     parts = []
     for start in range(0, len(cloud), BATCH):
         queries = cloud[start : start + BATCH]
         distances, near = tree.query(queries, size)
-        patches = fit_adaptive(cloud, queries, kept[near], level.noise)
+        patches = fit_adaptive(cloud, queries, inliers[near], level.noise)
         spacing = distances[:, min(8, size - 1)] * np.sqrt(np.pi / 8.0)
         parts.append((patches.normals, patches.feet, spacing))
     normals, feet, spacings = zip(*parts, strict=True)
@@ -145,8 +145,8 @@ def _surface_near(
 
 def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats, Floats]:
     """Return outward normals and confidences."""
-    kept = np.flatnonzero(~outlier)
-    nodes = kept[thin(feet[kept], NODES)]
+    inliers = np.flatnonzero(~outlier)
+    nodes = inliers[thin(feet[inliers], NODES)]
     places, directions = feet[nodes], normals[nodes]
     tree = cKDTree(places)
     spacing = tree.query(places, 5)[0][:, 4]

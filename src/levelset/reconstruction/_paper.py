@@ -89,16 +89,16 @@ def train_paper(
         raise ParameterError(message)
     data = points.detach().float()
     seed = draw_seed(generator or torch.Generator().manual_seed(0))
-    made = network if network is not None else paper_network(data, curve, seed)
-    trainer = _Trainer(data, settings, made, noise, seed)
+    trained = network if network is not None else paper_network(data, curve, seed)
+    trainer = _Trainer(data, settings, trained, noise, seed)
     if out is not None:
         make_folder(Path(out))
-        trainer.take_up(Path(out) / "checkpoint.safetensors", resume)
+        trainer.open_folder(Path(out) / "checkpoint.safetensors", resume)
     with suppress(KeyboardInterrupt):
         trainer.run(progress)
-    for parameter in made.parameters():
+    for parameter in trained.parameters():
         parameter.grad = None
-    return made, trainer.history()
+    return trained, trainer.history()
 
 
 class _Trainer:
@@ -128,21 +128,21 @@ class _Trainer:
             self._epoch(epoch, end)
             over = time.perf_counter() >= end
             if self.file is not None and not over:
-                self._keep(self.file)
+                self._save(self.file)
             if progress is not None:
-                progress(self._told(epoch))
+                progress(self._step_of(epoch))
             if over:
                 return
 
     def _epoch(self, epoch: int, end: float) -> None:
         """See every point once, or stop at `end`; what was done counts also if interrupted."""
-        began, drawn = time.perf_counter(), stream(self.seed, epoch)
+        began, generator = time.perf_counter(), stream(self.seed, epoch)
         losses: list[float] = []
         sizes: list[Tensor] = []
-        order = torch.randperm(len(self.points), generator=drawn)
+        order = torch.randperm(len(self.points), generator=generator)
         try:
             for rows in torch.split(order.to(self.points.device), self.settings.batch_size):
-                loss, size = self.step(rows, epoch, drawn)
+                loss, size = self.step(rows, epoch, generator)
                 losses.append(loss)
                 sizes.append(size)
                 if time.perf_counter() >= end:
@@ -155,23 +155,23 @@ class _Trainer:
                 done = (float(np.mean(losses)), quality, float(far.median()), spent)
                 self.epochs = (*self.epochs, done)
 
-    def step(self, rows: Tensor, epoch: int, drawn: torch.Generator) -> tuple[float, Tensor]:
+    def step(self, rows: Tensor, epoch: int, generator: torch.Generator) -> tuple[float, Tensor]:
         """Take one step of training on a batch; return its loss, and |F| on the batch."""
         settings, batch = self.settings, self.points[rows]
-        starts = self._starts(batch, drawn)
+        starts = self._starts(batch, generator)
         half = len(starts) if self.equations > 1 else -(-len(starts) // 2)
         self._renew(starts[:half])
         where = torch.cat([self.zero[:half], starts[half:]])
         share = (torch.arange(len(where), device=where.device) < half).to(where)
         samples, levels = follow(self.network, where, share, max_step=settings.sigma)
-        seen: list[Tensor] = []
+        values: list[Tensor] = []
 
-        def remembered(x: Tensor) -> Tensor:
-            seen.append(self.network(x))
-            return seen[0]
+        def values_of(x: Tensor) -> Tensor:
+            values.append(self.network(x))
+            return values[0]
 
         loss = reconstruction(
-            remembered, samples, levels, self.tree, batch,
+            values_of, samples, levels, self.tree, batch,
             weight=settings.weight_at(epoch), power=settings.power,
         )  # fmt: skip
         if not bool(loss.isfinite()):
@@ -187,12 +187,12 @@ class _Trainer:
             group["lr"] = settings.rate_at(epoch)
         self.optimizer.step()
         self.zero[:half] = samples.detach()[:half]
-        return float(loss.detach()), seen[0].detach().reshape(len(batch), -1).abs().sum(1)
+        return float(loss.detach()), values[0].detach().reshape(len(batch), -1).abs().sum(1)
 
-    def _starts(self, batch: Tensor, drawn: torch.Generator) -> Tensor:
+    def _starts(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Return the batch in another order, with noise."""
-        order = torch.randperm(len(batch), generator=drawn)
-        noise = torch.randn(batch.shape, generator=drawn)
+        order = torch.randperm(len(batch), generator=generator)
+        noise = torch.randn(batch.shape, generator=generator)
         return batch[order.to(batch.device)] + self.settings.sigma * noise.to(batch)
 
     def _renew(self, starts: Tensor) -> None:
@@ -203,23 +203,23 @@ class _Trainer:
         fresh = torch.cat([fresh, torch.arange(some, len(starts))])
         self.turn += 1
         method = Newton(max_iter=self.settings.iterations, max_step=5.0 * self.settings.sigma)
-        found = project(self.network, starts[fresh], method=method, tol=_TOLERANCE)
-        kept = found.points.isfinite().all(1, keepdim=True)
+        projection = project(self.network, starts[fresh], method=method, tol=_TOLERANCE)
+        finite = projection.points.isfinite().all(1, keepdim=True)
         if len(starts) > some:
             self.zero = torch.cat([self.zero, starts[some:]])
-        self.zero[fresh] = torch.where(kept, found.points, starts[fresh])
+        self.zero[fresh] = torch.where(finite, projection.points, starts[fresh])
 
     def history(self) -> tuple[Step, ...]:
         """Return one step an epoch."""
-        return tuple(self._told(k) for k in range(len(self.epochs)))
+        return tuple(self._step_of(k) for k in range(len(self.epochs)))
 
-    def _told(self, k: int) -> Step:
+    def _step_of(self, k: int) -> Step:
         loss, quality, residual, _ = self.epochs[k]
         spent = sum(epoch[3] for epoch in self.epochs[: k + 1])
         all_ = self.settings.epochs
         return Step("training", k + 1, all_, spent, loss, residual or 0.0, quality)
 
-    def _keep(self, file: Path) -> None:
+    def _save(self, file: Path) -> None:
         """Write the checkpoint."""
         checkpoint = Checkpoint.of(
             self.network, self.optimizer,
@@ -228,7 +228,7 @@ class _Trainer:
         )  # fmt: skip
         checkpoint.write(file)
 
-    def take_up(self, file: Path, resume: bool) -> None:
+    def open_folder(self, file: Path, resume: bool) -> None:
         """Keep checkpoints in a file, and go on from the one there, if it shall be."""
         self.file = file
         if not file.exists():
@@ -240,8 +240,8 @@ class _Trainer:
             )
             raise RunError(message)
         checkpoint = Checkpoint.read(file)
-        mine = self._identity()
-        differing = [name for name in mine if checkpoint.settings.get(name) != mine[name]]
+        identity = self._identity()
+        differing = [name for name in identity if checkpoint.settings.get(name) != identity[name]]
         if differing:
             message = (
                 f"train_paper: the training in {file.parent} was of another "
@@ -296,14 +296,14 @@ def follow(
     jacobian = torch.stack(
         [torch.autograd.grad(v.sum(), leaf, retain_graph=True)[0] for v in rows], dim=1
     )
-    held = values.detach()
-    step = least_norm(jacobian, held)
+    detached = values.detach()
+    step = least_norm(jacobian, detached)
     step = torch.where(step.isfinite().all(1, keepdim=True), step, 0.0)
     length = torch.linalg.vector_norm(step, dim=1)
-    taken = share * (max_step / length.clamp(min=max_step))
-    levels = (1.0 - taken) * held[:, 0] if len(rows) == 1 else torch.zeros_like(share)
-    moved = points.detach() - taken[:, None] * step
-    return moved - least_norm(jacobian, values - held), levels
+    damping = share * (max_step / length.clamp(min=max_step))
+    levels = (1.0 - damping) * detached[:, 0] if len(rows) == 1 else torch.zeros_like(share)
+    moved = points.detach() - damping[:, None] * step
+    return moved - least_norm(jacobian, values - detached), levels
 
 
 def stream(seed: int, epoch: int) -> torch.Generator:
@@ -316,13 +316,13 @@ def paper_network(points: Tensor, curve: bool, seed: int) -> nn.Module:
     axes = points.shape[1]
     # No epoch has this number.
     with private_stream(torch.device("cpu"), seed, 2**32):
-        made = fc_1(axes, axes - 1) if curve else fc_2(axes, 1)
+        network = fc_1(axes, axes - 1) if curve else fc_2(axes, 1)
     if not curve:
-        made = as_sphere(made, axes, stream(seed, 2**32))
-    return made.to(points.device)
+        network = as_sphere(network, axes, stream(seed, 2**32))
+    return network.to(points.device)
 
 
-def as_sphere(network: nn.Module, axes: int, drawn: torch.Generator) -> nn.Module:
+def as_sphere(network: nn.Module, axes: int, generator: torch.Generator) -> nn.Module:
     """Draw weights with which a network of ReLUs is nearly |x| less a radius, as released.
 
     Random layers that keep lengths make the sum of the last features grow as |x|; the factor is
@@ -332,11 +332,11 @@ def as_sphere(network: nn.Module, axes: int, drawn: torch.Generator) -> nn.Modul
     with torch.no_grad():
         for layer in layers[:-1]:
             layer.bias.zero_()
-            layer.weight.normal_(0.0, math.sqrt(2.0 / layer.out_features), generator=drawn)
+            layer.weight.normal_(0.0, math.sqrt(2.0 / layer.out_features), generator=generator)
         last = layers[-1]
         last.bias.zero_()
-        last.weight.normal_(1.0, 1e-4, generator=drawn)
-        around = torch.randn(1024, axes, generator=drawn)
+        last.weight.normal_(1.0, 1e-4, generator=generator)
+        around = torch.randn(1024, axes, generator=generator)
         around = around / around.norm(dim=1, keepdim=True)
         last.weight /= network(around).mean()
         last.bias.sub_(_RADIUS)

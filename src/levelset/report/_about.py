@@ -77,8 +77,8 @@ def subtitle(folder: str | Path) -> str:
     """Return date, effort and version of an audit on one line, of what its manifest says."""
     known = _facts(Path(folder))
     effort = [f"effort {known['effort']}"] if "effort" in known else []
-    made = [f"levelset {known['levelset']}"] if "levelset" in known else []
-    return " · ".join([*([known["date"]] if "date" in known else []), *effort, *made])
+    version = [f"levelset {known['levelset']}"] if "levelset" in known else []
+    return " · ".join([*([known["date"]] if "date" in known else []), *effort, *version])
 
 
 def _facts(folder: Path) -> dict[str, str]:

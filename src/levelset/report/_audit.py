@@ -67,15 +67,15 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
         >>> [section.title for section in report.audit(result)][:3]
         ['At a glance', 'Robustness', 'Distances']
     """
-    held = [audits] if isinstance(audits, Audit) else list(audits)
-    _check(held)
-    pictures = pack(held)
-    shown = [one for one in SECTIONS if one.by(held)]
+    all_audits = [audits] if isinstance(audits, Audit) else list(audits)
+    _check(all_audits)
+    pictures = pack(all_audits)
+    measured = [one for one in SECTIONS if one.by(all_audits)]
     return [
-        _glance(held),
-        *(section for one in shown for section in one.sections(held, pictures)),
-        _rows(held, pictures),
-        *(section for one in shown for section in one.explained(held)),
+        _glance(all_audits),
+        *(section for one in measured for section in one.sections(all_audits, pictures)),
+        _rows(all_audits, pictures),
+        *(section for one in measured for section in one.explained(all_audits)),
     ]
 
 
@@ -115,34 +115,34 @@ def _glance(audits: Sequence[Audit]) -> Section:
         {"name": audit.name, "colour": colour, "cards": _cards(audit)}
         for audit, colour in zip(audits, model_colours(len(audits)), strict=True)
     ]
-    several, shown = len(audits) > 1, [one for one in SECTIONS if one.by(audits)]
+    several, measured = len(audits) > 1, [one for one in SECTIONS if one.by(audits)]
     accuracy = [audit.summary()["accuracy"] for audit in audits]
     compared = [comparison_row("Accuracy", accuracy, share)]
-    compared += [row for one in shown for row in one.rows(audits)]
+    compared += [row for one in measured for row in one.rows(audits)]
     rows = compared if several else []
     content = render("glance.html.jinja", groups=groups, rows=rows, several=several)
-    told = [_difference(audit, audits) for audit in audits[1:]] or [_sentence(audits[0])]
-    return Section("At a glance", "\n\n".join(told), content)
+    sentences = [_difference(audit, audits) for audit in audits[1:]] or [_sentence(audits[0])]
+    return Section("At a glance", "\n\n".join(sentences), content)
 
 
 def _cards(audit: Audit) -> list[dict[str, str]]:
     """Return the headline numbers of one audit: name, value, what it means."""
-    found = audit.summary()
-    note = f"{found['correct']:,} of {inputs(len(audit))} classified right"
-    accuracy = {"name": "Accuracy", "value": share(found["accuracy"]), "note": note}
+    summary = audit.summary()
+    note = f"{summary['correct']:,} of {inputs(len(audit))} classified right"
+    accuracy = {"name": "Accuracy", "value": share(summary["accuracy"]), "note": note}
     return [accuracy, *(card for one in SECTIONS if one.by([audit]) for card in one.cards(audit))]
 
 
 def _sentence(audit: Audit) -> str:
     """Return the result of one audit as a reader would tell it."""
-    found = audit.summary()
+    summary = audit.summary()
     words = (
-        f"“{audit.name}”: {found['correct']:,} of {inputs(len(audit))} "
-        f"{'is' if found['correct'] == 1 else 'are'} classified right "
-        f"({share(found['accuracy'])})."
+        f"“{audit.name}”: {summary['correct']:,} of {inputs(len(audit))} "
+        f"{'is' if summary['correct'] == 1 else 'are'} classified right "
+        f"({share(summary['accuracy'])})."
     )
-    shown = [one for one in SECTIONS if one.by([audit])]
-    return " ".join([words, *(text for one in shown for text in one.sentences(audit))])
+    measured = [one for one in SECTIONS if one.by([audit])]
+    return " ".join([words, *(text for one in measured for text in one.sentences(audit))])
 
 
 def _difference(audit: Audit, audits: Sequence[Audit]) -> str:
@@ -153,8 +153,8 @@ def _difference(audit: Audit, audits: Sequence[Audit]) -> str:
         f"“{audit.name}” against “{first.name}”: {share(b)} of the inputs are classified right "
         f"against {share(a)} ({signed(100.0 * (b - a))} points)."
     )
-    shown = [one for one in SECTIONS if one.by(audits)]
-    further = (text for one in shown for text in one.differences(first, audit, audits))
+    measured = [one for one in SECTIONS if one.by(audits)]
+    further = (text for one in measured for text in one.differences(first, audit, audits))
     return " ".join([words, *further])
 
 

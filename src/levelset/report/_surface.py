@@ -56,39 +56,39 @@ def surface(result: Surface, *, name: str = "") -> list[Section]:
         MissingExtraError: If jinja2 or plotly is not installed.
     """
     return [
-        Section("At a glance", _told(result, name), _cards(result)),
+        Section("At a glance", _sentence(result, name), _cards(result)),
         Section("Scan and mesh", _TURNING, _views(result)),
         Section("Cuts", _CUTS, figure_html(_cuts(result), "Three cuts through the network")),
         Section("How the points fit", _fitted(result), _residuals(result)),
     ]
 
 
-def _told(result: Surface, name: str) -> str:
-    found = result.summary()
-    closed = "closed" if found["watertight"] else "open"
-    pieces = "one piece" if found["components"] == 1 else f"{found['components']} pieces"
+def _sentence(result: Surface, name: str) -> str:
+    summary = result.summary()
+    closed = "closed" if summary["watertight"] else "open"
+    pieces = "one piece" if summary["components"] == 1 else f"{summary['components']} pieces"
     called = f"“{name}”: " if name else ""
     lines = [
-        f"{called}{found['points']:,} points became a {closed} surface in {pieces}, of "
-        f"{found['faces']:,} triangles.",
+        f"{called}{summary['points']:,} points became a {closed} surface in {pieces}, of "
+        f"{summary['faces']:,} triangles.",
         *result.notes,
     ]
     return "\n\n".join(lines)
 
 
 def _cards(result: Surface) -> Any:
-    found = result.summary()
-    genus = found.get("genus")
+    summary = result.summary()
+    genus = summary.get("genus")
     cards = [
-        ("Median distance of a point", f"{found['residual_median']:.3g}", "units of the scan"),
-        ("Noise", f"{found['noise']:.3g}", "estimated standard deviation a coordinate"),
-        ("Outliers", f"{found['outliers']:,}", "points that the surface does not follow"),
-        ("Orientation unsure", f"{found['unsure']:.1%}", "share of points"),
+        ("Median distance of a point", f"{summary['residual_median']:.3g}", "units of the scan"),
+        ("Noise", f"{summary['noise']:.3g}", "estimated standard deviation a coordinate"),
+        ("Outliers", f"{summary['outliers']:,}", "points that the surface does not follow"),
+        ("Orientation unsure", f"{summary['unsure']:.1%}", "share of points"),
         ("Area", _round(result.mesh.area), "square units"),
         ("Handles", "none" if genus is None else str(genus), "genus of a closed surface"),
     ]
-    held = [{"name": n, "value": v, "note": note} for n, v, note in cards]
-    group = {"name": "", "colour": MODEL_COLOURS[0], "cards": held}
+    entries = [{"name": n, "value": v, "note": note} for n, v, note in cards]
+    group = {"name": "", "colour": MODEL_COLOURS[0], "cards": entries}
     return render("glance.html.jinja", groups=[group], several=False, rows=[])
 
 
@@ -198,11 +198,11 @@ def _outline(figure: "Figure", grid: np.ndarray, values: np.ndarray) -> None:
 
 
 def _fitted(result: Surface) -> str:
-    found = result.summary()
+    summary = result.summary()
     return (
         f"Distance of the scan points to the surface: half lie within "
-        f"{found['residual_median']:.3g}, 95 in 100 within {found['residual_95']:.3g}; the noise "
-        f"is estimated at {found['noise']:.3g}."
+        f"{summary['residual_median']:.3g}, 95 in 100 within {summary['residual_95']:.3g}; the "
+        f"noise is estimated at {summary['noise']:.3g}."
     )
 
 

@@ -73,8 +73,8 @@ class Wedge:
         moved = points - least.unsqueeze(1) * normals[plane]
         for row in (~self.contains(points)).nonzero().flatten().tolist():
             # The projection on {x : N x >= 0} is x + N^T m, with m >= 0 of least |x + N^T m|.
-            given = points[row].detach().cpu().double()
-            weights, _ = nnls(normals.cpu().double().numpy().T, -given.numpy())
+            row_points = points[row].detach().cpu().double()
+            weights, _ = nnls(normals.cpu().double().numpy().T, -row_points.numpy())
             moved[row] = points[row] + torch.from_numpy(weights).to(points) @ normals
         return moved
 

@@ -140,16 +140,18 @@ def curve(
     cloud = _prepared(points)
     seed, start = draw_seed(generator or torch.Generator().manual_seed(0)), time.perf_counter()
 
-    def told(step: Step) -> None:
+    def on_step(step: Step) -> None:
         if progress is not None:
             progress(step._replace(residual=cloud.scale * step.residual))
 
     if isinstance(settings, Paper):
         network, lines, rings, noise, history = _by_training(
-            cloud.points, settings, gap, closed, seed, told
+            cloud.points, settings, gap, closed, seed, on_step
         )
     else:
-        network, lines, rings, noise, history = _by_splines(cloud.points, gap, closed, seed, told)
+        network, lines, rings, noise, history = _by_splines(
+            cloud.points, gap, closed, seed, on_step
+        )
     if not lines:
         message = (
             "curve: no curve was found near the points. If they lie on a surface, use `surface`; "
@@ -161,7 +163,7 @@ def curve(
     quality, spent = float((far <= 2.0 * across).mean()), time.perf_counter() - start
     loss = history[-1].loss if history else math.nan
     last = Step("tracing", 1, 1, spent, loss, float(np.median(far)), quality)
-    told(last)
+    on_step(last)
     return Curve(
         network,
         Polylines(tuple(cloud.to_world(line) for line in lines), tuple(rings)),
@@ -174,7 +176,9 @@ def curve(
     )
 
 
-def _by_splines(points: Floats, gap: float, closed: bool | None, seed: int, told: Watch) -> Found:
+def _by_splines(
+    points: Floats, gap: float, closed: bool | None, seed: int, on_step: Watch
+) -> Found:
     """Return the field and lines of smooth curves through the points in their order."""
     start = time.perf_counter()
     curves = fit_curves(points, gap=gap, closed=closed, random=np.random.default_rng(seed))
@@ -193,19 +197,19 @@ def _by_splines(points: Floats, gap: float, closed: bool | None, seed: int, told
         for k, e in enumerate(rounds)
     )
     for step in history:
-        told(step)
+        on_step(step)
     return network, lines, [one.closed for one in curves], noise, history
 
 
 def _on_zero(network: nn.Module, smooth: Smooth) -> Floats:
     """Return points along a curve, moved onto the zero set of its field."""
     places = smooth.evenly(8 * len(smooth.coefficients))
-    found = project(network, torch.from_numpy(smooth.at(places)).float(), tol=1e-6)
-    return np.asarray(found.points.double().numpy())
+    projection = project(network, torch.from_numpy(smooth.at(places)).float(), tol=1e-6)
+    return np.asarray(projection.points.double().numpy())
 
 
 def _by_training(
-    points: Floats, settings: Paper, gap: float, closed: bool | None, seed: int, told: Watch
+    points: Floats, settings: Paper, gap: float, closed: bool | None, seed: int, on_step: Watch
 ) -> Found:
     """Return the paper's network trained on the points, and what of its zero set is near them."""
     network, steps = train_paper(
@@ -213,7 +217,7 @@ def _by_training(
         settings,
         curve=points.shape[1] == 3,
         generator=torch.Generator().manual_seed(seed),
-        progress=told,
+        progress=on_step,
     )
     corner = np.abs(points).max(0) + 0.1
     traced = trace_curve(network, bounds=(-corner, corner), resolution=_RESOLUTION)
@@ -294,8 +298,8 @@ def fit_curves(
         return []
     far = np.stack([cKDTree(_densely(path)).query(points)[0] for path in paths])
     owner = far.argmin(0)
-    found = [smooth_curve(points[owner == k], path) for k, path in enumerate(paths)]
-    return [curve for curve in found if curve is not None]
+    smooth = [smooth_curve(points[owner == k], path) for k, path in enumerate(paths)]
+    return [curve for curve in smooth if curve is not None]
 
 
 def _densely(path: Path) -> Floats:
@@ -348,14 +352,14 @@ def trimmed(
             of a line.
     """
     tree = cKDTree(points)
-    found: list[tuple[float, Floats, bool]] = []
+    parts: list[tuple[float, Floats, bool]] = []
     for line, ring in zip(lines, closed, strict=True):
         good = tree.query(line)[0] <= near
         if good.any():
-            found += _kept(line, ring, good, gap)
-    total = sum(length for length, _, _ in found)
-    found = sorted((one for one in found if one[0] >= _STRAY * total), key=lambda one: -one[0])
-    return [line for _, line, _ in found], [ring for _, _, ring in found]
+            parts += _kept(line, ring, good, gap)
+    total = sum(length for length, _, _ in parts)
+    parts = sorted((one for one in parts if one[0] >= _STRAY * total), key=lambda one: -one[0])
+    return [line for _, line, _ in parts], [ring for _, _, ring in parts]
 
 
 def _kept(line: Floats, ring: bool, good: Booleans, gap: float) -> list[tuple[float, Floats, bool]]:

@@ -44,8 +44,8 @@ class CurveField(nn.Module):
         """
         super().__init__()
         lengths = [_length(curve) for curve in curves]
-        wanted = sum(8 * len(curve.coefficients) for curve in curves)
-        step = sum(lengths) / min(wanted, _MOST_ANCHORS)
+        count = sum(8 * len(curve.coefficients) for curve in curves)
+        step = sum(lengths) / min(count, _MOST_ANCHORS)
         parts = [
             _frames(curve, max(round(length / step), 8))
             for curve, length in zip(curves, lengths, strict=True)
@@ -113,14 +113,14 @@ def _least_turning(anchors: Floats, tangents: Floats, closed: bool) -> Floats:
     """
     first = np.eye(3)[np.abs(tangents[0]).argmin()]
     normal = np.cross(tangents[0], first)
-    found = [normal / np.linalg.norm(normal)]
+    normals = [normal / np.linalg.norm(normal)]
     rows = [*range(1, len(anchors)), 0] if closed else range(1, len(anchors))
     for k in rows:
         step = anchors[k] - anchors[k - 1]
-        mirrored = _mirror(found[-1], step)
+        mirrored = _mirror(normals[-1], step)
         tangent = _mirror(tangents[k - 1], step)
-        found.append(_mirror(mirrored, tangents[k] - tangent))
-    one = np.stack(found)
+        normals.append(_mirror(mirrored, tangents[k] - tangent))
+    one = np.stack(normals)
     if closed:
         # What the frame turned in one round is taken back evenly.
         back, one = one[-1], one[:-1]

@@ -283,13 +283,13 @@ def _bridges(
         ways = [(a, b) for a in (one, one[::-1]) for b in (other, other[::-1])]
     visible = paths[i].length + (paths[j].length if i != j else 0.0)
     allowed = _SLACK * gap / (1.0 - gap) * visible + 2.0 * step
-    found = []
+    bridges = []
     for first, second in ways:
         wide, turn = float(np.linalg.norm(second[0] - first[-1])), _turn(first, second)
         if wide <= allowed and turn <= _TURN:
             row = first if i == j else np.concatenate([first, second])
-            found.append((wide * (1.0 + turn**2), i, j, row, i == j))
-    return found
+            bridges.append((wide * (1.0 + turn**2), i, j, row, i == j))
+    return bridges
 
 
 def touching(paths: list[Path], jump: float) -> list[Path] | None:

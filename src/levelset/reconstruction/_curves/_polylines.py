@@ -51,8 +51,8 @@ class Polylines(Result):
                     f"points or more, got {tuple(line.shape)}."
                 )
                 raise ShapeError(message)
-        kept = tuple(line.detach().to("cpu", torch.float64) for line in self.lines)
-        object.__setattr__(self, "lines", kept)
+        lines = tuple(line.detach().to("cpu", torch.float64) for line in self.lines)
+        object.__setattr__(self, "lines", lines)
 
     def __len__(self) -> int:
         """Return the number of curves."""
@@ -66,11 +66,11 @@ class Polylines(Result):
     @cached_property
     def lengths(self) -> Tensor:
         """The length of each line, `(n,)`, in the units of the points."""
-        found = [
+        lengths = [
             torch.linalg.vector_norm(line - line.roll(1, 0), dim=1)[0 if closed else 1 :].sum()
             for line, closed in zip(self.lines, self.closed, strict=True)
         ]
-        return torch.stack(found) if found else torch.zeros(0, dtype=torch.float64)
+        return torch.stack(lengths) if lengths else torch.zeros(0, dtype=torch.float64)
 
     @cached_property
     def edges(self) -> Tensor:

@@ -59,9 +59,9 @@ class Smooth:
         fine = np.linspace(0.0, 1.0, 64 * len(self.coefficients))
         steps = np.linalg.norm(np.diff(self.at(fine), axis=0), axis=1)
         along = np.concatenate([[0.0], steps.cumsum()])
-        wanted = np.linspace(0.0, along[-1], count + 1)[:-1] if self.closed else None
-        wanted = np.linspace(0.0, along[-1], count) if wanted is None else wanted
-        return np.interp(wanted, along, fine)
+        distances = np.linspace(0.0, along[-1], count + 1)[:-1] if self.closed else None
+        distances = np.linspace(0.0, along[-1], count) if distances is None else distances
+        return np.interp(distances, along, fine)
 
 
 def smooth_curve(points: Floats, path: Path) -> Smooth | None:
@@ -88,23 +88,23 @@ def smooth_curve(points: Floats, path: Path) -> Smooth | None:
     intervals = int(np.clip(len(path.nodes), 4, _MOST_INTERVALS))
     ring = np.concatenate([path.nodes, path.nodes[:1]]) if path.closed else path.nodes
     parameters, far = _nearest(points, *_finely(ring), path.closed, None)
-    kept, errors = np.arange(len(points)), []
+    rows, errors = np.arange(len(points)), []
     # Rows of nodes end early, by about one step.
     step = float(np.median(np.linalg.norm(np.diff(path.nodes, axis=0), axis=1)))
     curve: Smooth | None = None
     for _ in range(_ROUNDS):
         usual = far <= max(_OUTLYING * 1.4826 * float(np.median(far)), step)
-        kept, parameters = kept[usual], parameters[usual]
-        if len(kept) < 2 * _LEAST:
+        rows, parameters = rows[usual], parameters[usual]
+        if len(rows) < 2 * _LEAST:
             return None
-        coefficients, freedom = _fit(points[kept], parameters, intervals, path.closed)
-        curve = Smooth(coefficients, path.closed, 0.0, kept, ())
+        coefficients, freedom = _fit(points[rows], parameters, intervals, path.closed)
+        curve = Smooth(coefficients, path.closed, 0.0, rows, ())
         fine = np.linspace(0.0, 1.0, _FINE * intervals + 1)
         parameters, far = _nearest(
-            points[kept], *_finely(curve.at(fine), cut=False), path.closed, parameters
+            points[rows], *_finely(curve.at(fine), cut=False), path.closed, parameters
         )
         errors.append(float(np.sqrt(np.mean(far**2))))
-    left = max(1.0 - freedom / len(kept), 0.1)
+    left = max(1.0 - freedom / len(rows), 0.1)
     sigma = errors[-1] / float(np.sqrt((points.shape[1] - 1) * left))
     return None if curve is None else replace(curve, noise=sigma, errors=tuple(errors))
 
@@ -115,8 +115,8 @@ def _finely(row: Floats, *, cut: bool = True) -> tuple[Floats, Floats]:
     along = np.concatenate([[0.0], steps.cumsum()]) / max(float(steps.sum()), 1e-300)
     if not cut:
         return row, along
-    wanted = np.linspace(0.0, 1.0, _FINE * len(row) + 1)
-    return np.stack([np.interp(wanted, along, axis) for axis in row.T], 1), wanted
+    parameters = np.linspace(0.0, 1.0, _FINE * len(row) + 1)
+    return np.stack([np.interp(parameters, along, axis) for axis in row.T], 1), parameters
 
 
 def _nearest(
@@ -127,14 +127,14 @@ def _nearest(
     A point that knows its place pays for going elsewhere, as if the row were drawn out.
     """
     if before is None:
-        found = cKDTree(row).query(points)[1]
+        nearest = cKDTree(row).query(points)[1]
     else:
         length = float(np.linalg.norm(np.diff(row, axis=0), axis=1).sum())
         lifted = np.concatenate([row, _drawn_out(along, closed, length)], 1)
-        asked = np.concatenate([points, _drawn_out(before, closed, length)], 1)
-        found = cKDTree(lifted).query(asked)[1]
+        queries = np.concatenate([points, _drawn_out(before, closed, length)], 1)
+        nearest = cKDTree(lifted).query(queries)[1]
     # Between the samples: the nearest point of the two pieces that meet at the nearest sample.
-    starts = np.clip(np.stack([found - 1, found], 1), 0, len(row) - 2)
+    starts = np.clip(np.stack([nearest - 1, nearest], 1), 0, len(row) - 2)
     base, way = row[starts], row[starts + 1] - row[starts]
     square = np.maximum((way**2).sum(2), 1e-300)
     share = np.clip(((points[:, None] - base) * way).sum(2) / square, 0.0, 1.0)

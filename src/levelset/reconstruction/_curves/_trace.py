@@ -123,26 +123,26 @@ class _Lattice:
         """Return the lowest corners of the fine cells that may hold zeros, `(c, d)`."""
         step = 2**self.levels
         grid = np.meshgrid(*[np.arange(0, self.side, step)] * self.dim, indexing="ij")
-        found = np.stack([g.ravel() for g in grid], 1)
+        cells = np.stack([g.ravel() for g in grid], 1)
         for level in range(self.levels, -1, -1):
             step = 2**level
-            corners = self.at(found[:, None] + step * _corners(self.dim))
+            corners = self.at(cells[:, None] + step * _corners(self.dim))
             low, high = corners.min(1), corners.max(1)
             margin = (high - low) if level else 0.0
-            found = found[((low - margin <= 0) & (high + margin >= 0)).all(1)]
+            cells = cells[((low - margin <= 0) & (high + margin >= 0)).all(1)]
             if level:
-                found = (found[:, None] + step // 2 * _corners(self.dim)).reshape(-1, self.dim)
+                cells = (cells[:, None] + step // 2 * _corners(self.dim)).reshape(-1, self.dim)
             if progress is not None:
                 progress(self.levels - level + 1, self.levels + 1)
-        return found
+        return cells
 
     def at(self, nodes: Integers) -> Floats:
         """Return the values at nodes `(..., d)`, `(..., l)`; each node is evaluated once."""
         keys = np.ravel_multi_index(tuple(np.moveaxis(nodes, -1, 0)), [self.side + 1] * self.dim)
-        wanted = np.setdiff1d(keys, self.known)
-        if len(wanted):
-            self.known = np.concatenate([self.known, wanted])
-            self.values = np.concatenate([self.values, self._evaluate(wanted)])
+        missing = np.setdiff1d(keys, self.known)
+        if len(missing):
+            self.known = np.concatenate([self.known, missing])
+            self.values = np.concatenate([self.values, self._evaluate(missing)])
             order = self.known.argsort()
             self.known, self.values = self.known[order], self.values[order]
         return self.values[np.searchsorted(self.known, keys)]
@@ -215,11 +215,11 @@ def _polished(
     tol = max(share * size, 5.0 * torch.finfo(lattice.dtype).eps)
     start = torch.from_numpy(points).to(lattice.dtype)
     method = Newton(max_iter=20, max_step=0.5 * reach)
-    found = project(field, start, method=method, tol=tol, batch_size=batch_size)
-    near = torch.linalg.vector_norm(found.points - start, dim=1) <= reach
-    kept = (found.converged & near).numpy()
-    number = np.cumsum(kept) - 1
-    return found.points.double().numpy()[kept], number[pieces[kept[pieces].all(1)]]
+    projection = project(field, start, method=method, tol=tol, batch_size=batch_size)
+    near = torch.linalg.vector_norm(projection.points - start, dim=1) <= reach
+    on_curve = (projection.converged & near).numpy()
+    number = np.cumsum(on_curve) - 1
+    return projection.points.double().numpy()[on_curve], number[pieces[on_curve[pieces].all(1)]]
 
 
 def _box(bounds: Bounds) -> tuple[Floats, Floats]:
@@ -278,15 +278,15 @@ def join(points: Floats, pieces: Integers) -> tuple[list[Floats], list[bool]]:
             neighbours[a].append(b)
             neighbours[b].append(a)
     typical = float(np.median(np.linalg.norm(points[pieces[:, 0]] - points[pieces[:, 1]], axis=1)))
-    found = []
+    lines = []
     for chain, closed in _chains(neighbours):
         line = _thinned(points[chain], _DOUBLE * typical, closed)
         if len(line) >= (3 if closed else 2):
             ring = np.concatenate([line, line[:1]]) if closed else line
             length = float(np.linalg.norm(np.diff(ring, axis=0), axis=1).sum())
-            found.append((length, line, closed))
-    found.sort(key=lambda one: -one[0])
-    return [line for _, line, _ in found], [closed for _, _, closed in found]
+            lines.append((length, line, closed))
+    lines.sort(key=lambda one: -one[0])
+    return [line for _, line, _ in lines], [closed for _, _, closed in lines]
 
 
 def _chains(neighbours: list[list[int]]) -> list[tuple[list[int], bool]]:
@@ -320,10 +320,10 @@ def _walk(
 
 def _thinned(line: Floats, least: float, closed: bool) -> Floats:
     """Return the line without points that are closer than `least` to the one kept before."""
-    kept = [0]
+    rows = [0]
     for k in range(1, len(line)):
-        if np.linalg.norm(line[k] - line[kept[-1]]) > least:
-            kept.append(k)
-    if closed and len(kept) > 1 and np.linalg.norm(line[kept[-1]] - line[0]) <= least:
-        kept.pop()
-    return line[kept]
+        if np.linalg.norm(line[k] - line[rows[-1]]) > least:
+            rows.append(k)
+    if closed and len(rows) > 1 and np.linalg.norm(line[rows[-1]] - line[0]) <= least:
+        rows.pop()
+    return line[rows]

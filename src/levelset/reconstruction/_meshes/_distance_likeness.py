@@ -103,10 +103,10 @@ def distance_likeness(
     check_at_least_one("distance_likeness", "draws", draws)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     points, distance = _in_band(truth, band, draws, generator)
-    asked = points.to(like_parameters(field).dtype)
+    queries = points.to(like_parameters(field).dtype)
     evaluator = Evaluator("distance_likeness", field, batch_size)
     with frozen(field):
-        values, jacobian = evaluator.value_and_jacobian(asked)
+        values, jacobian = evaluator.value_and_jacobian(queries)
     size = values[:, 0].double().abs()
     slope = (torch.linalg.vector_norm(jacobian[:, 0].double(), dim=1) - 1.0).abs()
     sound = size.isfinite() & slope.isfinite()

@@ -61,8 +61,8 @@ class Lattice:
     def values(self, places: Floats) -> Floats:
         """Return the field less the level at places `(n, 3)`, counted in cells."""
         points = self.make(self.low + self.step * places)
-        found = self.evaluator.values(points)[:, 0] - self.level
-        return np.asarray(found.double().cpu().numpy())
+        values = self.evaluator.values(points)[:, 0] - self.level
+        return np.asarray(values.double().cpu().numpy())
 
     def slopes(self, places: Floats) -> Floats:
         """Return the lengths of the gradients at places `(n, 3)`, per cell."""
@@ -262,7 +262,7 @@ def _polished(
     extent = float((vertices.amax(0) - vertices.amin(0)).max())
     # what rounding of the coordinates leaves of the value
     tol = 8.0 * torch.finfo(start.dtype).eps * max(slope * extent, abs(lattice.level))
-    found = project(
+    projected = project(
         field,
         start,
         level=lattice.level,
@@ -270,8 +270,8 @@ def _polished(
         tol=max(tol, 4.0 * torch.finfo(start.dtype).eps),
         batch_size=batch_size,
     ).points
-    close = (found - start).norm(dim=1, keepdim=True) < lattice.step
-    moved = torch.where(close, found, start)
+    close = (projected - start).norm(dim=1, keepdim=True) < lattice.step
+    moved = torch.where(close, projected, start)
     gradient = lattice.evaluator.value_and_jacobian(moved)[1][:, 0]
     return moved.double().cpu(), gradient.double().cpu()
 
@@ -318,8 +318,8 @@ def narrow_band(lattice: Lattice, progress: Callable[[int, int], None] | None = 
     shape = tuple(c + 1 for c in lattice.cells)
     volume = _far_values(sign, shape)
     known = np.zeros(shape, dtype=bool)
-    wanted = _corners(blocks, shape)
-    return _filled(lattice, volume, known, wanted, progress)
+    missing = _corners(blocks, shape)
+    return _filled(lattice, volume, known, missing, progress)
 
 
 def _coarsest(cells: int) -> int:
@@ -404,21 +404,21 @@ def _filled(
     lattice: Lattice,
     volume: Singles,
     known: Booleans,
-    wanted: Integers,
+    missing: Integers,
     progress: Callable[[int, int], None] | None,
 ) -> Singles:
     """Evaluate the corners wanted, and those around every sign change that is not yet known."""
     done = 0
-    while len(wanted):
-        for start in range(0, len(wanted), 65_536):
-            rows = wanted[start : start + 65_536]
+    while len(missing):
+        for start in range(0, len(missing), 65_536):
+            rows = missing[start : start + 65_536]
             places = np.stack(np.unravel_index(rows, volume.shape), axis=1)
             volume.flat[rows] = _scaled(lattice.values(places.astype(np.float64)), lattice)
             known.flat[rows] = True
             done += len(rows)
             if progress is not None:
-                progress(done, done - start - len(rows) + len(wanted))
-        wanted = _doubtful(volume, known)
+                progress(done, done - start - len(rows) + len(missing))
+        missing = _doubtful(volume, known)
     return volume
 
 

@@ -226,10 +226,10 @@ def keep_supported(mesh: Mesh, points: Tensor) -> Mesh:
     tree = cKDTree(mesh.vertices[used].numpy())
     nearest = torch.from_numpy(tree.query(points.detach().cpu().double().numpy())[1])
     votes = torch.bincount(mesh.labels[used[nearest]], minlength=int(mesh.labels.max()) + 1)
-    kept = votes >= max(1.0, SHARE * len(points))
-    if not bool(kept.any()):
+    supported = votes >= max(1.0, SHARE * len(points))
+    if not bool(supported.any()):
         return mesh
-    return keep_faces(mesh, kept[mesh.labels[mesh.faces[:, 0]]])
+    return keep_faces(mesh, supported[mesh.labels[mesh.faces[:, 0]]])
 
 
 def keep_near(mesh: Mesh, points: Tensor, distance: float) -> Mesh:
@@ -246,9 +246,9 @@ def keep_near(mesh: Mesh, points: Tensor, distance: float) -> Mesh:
     return keep_faces(mesh, near[mesh.faces].all(1))
 
 
-def keep_faces(mesh: Mesh, kept: Tensor) -> Mesh:
+def keep_faces(mesh: Mesh, chosen: Tensor) -> Mesh:
     """Return the faces where `kept`, `(f,)`, holds, and the vertices that they use."""
-    faces = mesh.faces[kept]
+    faces = mesh.faces[chosen]
     used, inverse = torch.unique(faces, return_inverse=True)
     normals = None if mesh.normals is None else mesh.normals[used]
     return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals)

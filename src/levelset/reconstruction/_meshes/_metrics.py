@@ -152,23 +152,23 @@ def _between_samples(
     (ours, our_faces), (theirs, their_faces) = (
         sample_surface(surface, draws, generator=generator) for surface in (mesh, truth)
     )
-    there, to_theirs = _nearest(ours, theirs)
-    back, to_ours = _nearest(theirs, ours)
+    accuracy, to_theirs = _nearest(ours, theirs)
+    completeness, to_ours = _nearest(theirs, ours)
     our_normals = mesh.face_normals[our_faces]
     their_normals = truth.face_normals[their_faces]
     agreement = [
         (our_normals * their_normals[to_theirs]).sum(1).abs().mean(),
         (their_normals * our_normals[to_ours]).sum(1).abs().mean(),
     ]
-    precision = float((there <= threshold).double().mean())
-    recall = float((back <= threshold).double().mean())
+    precision = float((accuracy <= threshold).double().mean())
+    recall = float((completeness <= threshold).double().mean())
     both = precision + recall
     return {
-        "chamfer_l1": float(there.mean() + back.mean()) / 2,
-        "chamfer_l2": (_root_mean_square(there) + _root_mean_square(back)) / 2,
-        "hausdorff": float(torch.maximum(there.max(), back.max())),
-        "chamfer_accuracy": float(there.mean()),
-        "chamfer_completeness": float(back.mean()),
+        "chamfer_l1": float(accuracy.mean() + completeness.mean()) / 2,
+        "chamfer_l2": (_root_mean_square(accuracy) + _root_mean_square(completeness)) / 2,
+        "hausdorff": float(torch.maximum(accuracy.max(), completeness.max())),
+        "chamfer_accuracy": float(accuracy.mean()),
+        "chamfer_completeness": float(completeness.mean()),
         "precision": precision,
         "recall": recall,
         "f_score": 2 * precision * recall / both if both > 0 else 0.0,
@@ -179,16 +179,16 @@ def _between_samples(
 def _to_surfaces(
     mesh: Mesh, truth: Mesh, draws: int, generator: torch.Generator
 ) -> dict[str, float]:
-    there = distance_to_mesh(sample_surface(mesh, draws, generator=generator)[0], truth)[0]
-    back = distance_to_mesh(sample_surface(truth, draws, generator=generator)[0], mesh)[0]
+    accuracy = distance_to_mesh(sample_surface(mesh, draws, generator=generator)[0], truth)[0]
+    completeness = distance_to_mesh(sample_surface(truth, draws, generator=generator)[0], mesh)[0]
     return {
-        "surface_l1": float(there.mean() + back.mean()) / 2,
-        "surface_l2": (_root_mean_square(there) + _root_mean_square(back)) / 2,
-        "surface_max": float(torch.maximum(there.max(), back.max())),
-        "surface_accuracy": float(there.mean()),
-        "surface_completeness": float(back.mean()),
-        "surface_max_accuracy": float(there.max()),
-        "surface_max_completeness": float(back.max()),
+        "surface_l1": float(accuracy.mean() + completeness.mean()) / 2,
+        "surface_l2": (_root_mean_square(accuracy) + _root_mean_square(completeness)) / 2,
+        "surface_max": float(torch.maximum(accuracy.max(), completeness.max())),
+        "surface_accuracy": float(accuracy.mean()),
+        "surface_completeness": float(completeness.mean()),
+        "surface_max_accuracy": float(accuracy.max()),
+        "surface_max_completeness": float(completeness.max()),
     }
 
 

@@ -176,8 +176,8 @@ class _Search:
         for depth, (low, high) in enumerate(self.levels):
             if depth:
                 row, box = np.repeat(row, 4), (4 * box[:, None] + np.arange(4)).reshape(-1)
-            here = points[row]
-            gap = np.maximum(low[box] - here, here - high[box])
+            queries = points[row]
+            gap = np.maximum(low[box] - queries, queries - high[box])
             np.maximum(gap, 0.0, out=gap)
             near = np.einsum("ij,ij->i", gap, gap) <= (bound * bound)[row]
             row, box = row[near], box[near]

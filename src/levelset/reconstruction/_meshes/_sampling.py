@@ -44,12 +44,12 @@ def sample_surface(
         )
         raise DataError(message)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
-    drawn = torch.rand(
+    uniform = torch.rand(
         3, draws, generator=generator, dtype=torch.float64, device=generator.device
     ).cpu()
-    faces = torch.searchsorted(cumulative, drawn[0] * cumulative[-1], right=True)
+    faces = torch.searchsorted(cumulative, uniform[0] * cumulative[-1], right=True)
     faces = faces.clamp(max=len(cumulative) - 1)
     corner = mesh.vertices[mesh.faces[faces]]
-    root, share = drawn[1].sqrt()[:, None], drawn[2][:, None]
+    root, share = uniform[1].sqrt()[:, None], uniform[2][:, None]
     along = (1 - share) * corner[:, 1] + share * corner[:, 2]
     return (1 - root) * corner[:, 0] + root * along, faces

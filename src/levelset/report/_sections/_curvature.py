@@ -36,11 +36,11 @@ _MEANING = (
 
 
 def _cards(audit: Audit) -> list[dict[str, str]]:
-    found = audit.summary()
+    summary = audit.summary()
     value, note = "none", "measured at no input"
-    if found["curvature_found"]:
+    if summary["curvature_found"]:
         value, largest, smallest = (
-            rounded(found[f"curvature_{name}_median"]) for name in ("mean", "largest", "smallest")
+            rounded(summary[f"curvature_{name}_median"]) for name in ("mean", "largest", "smallest")
         )
         note = (
             f"1 / unit of the inputs, by {_smoothing(audit)}; median of the largest {largest}, of "
@@ -136,27 +136,33 @@ def curvature(
         MissingExtraError: If jinja2 or plotly is not installed.
         ParameterError: If there is no point, or a result holds other curvatures than `ends` says.
     """
-    held = {"points": results} if isinstance(results, Curvature) else dict(results)
-    if not held or not any(len(result) for result in held.values()):
+    by_name = {"points": results} if isinstance(results, Curvature) else dict(results)
+    if not by_name or not any(len(result) for result in by_name.values()):
         message = "report.curvature: `results` must hold at least one point, got none."
         raise ParameterError(message)
-    at = [places("report.curvature", result, ends) for result in held.values()]
-    colours = model_colours(len(held))
-    told = sorted({str(result.smoothing or "the exact Hessian") for result in held.values()})
-    text = [f"Principal curvatures in descending order, and their means, by {'; '.join(told)}."]
+    at = [places("report.curvature", result, ends) for result in by_name.values()]
+    colours = model_colours(len(by_name))
+    smoothings = sorted(
+        {str(result.smoothing or "the exact Hessian") for result in by_name.values()}
+    )
+    text = [
+        f"Principal curvatures in descending order, and their means, by {'; '.join(smoothings)}."
+    ]
     figures = []
-    if any(bool(result.principal.isfinite().all(1).any()) for result in held.values()):
+    if any(bool(result.principal.isfinite().all(1).any()) for result in by_name.values()):
         lines = [
             (name, colour, mean_profile(result.principal, place))
-            for (name, result), colour, place in zip(held.items(), colours, at, strict=True)
+            for (name, result), colour, place in zip(by_name.items(), colours, at, strict=True)
         ]
         figures.append(figure_html(_profile(lines, at), "Ordered profile of the curvatures"))
     else:
         text.append("No point has principal curvatures to show.")
-    means = [(name, colour, held[name].mean) for name, colour in zip(held, colours, strict=True)]
+    means = [
+        (name, colour, by_name[name].mean) for name, colour in zip(by_name, colours, strict=True)
+    ]
     if any(bool(mean.isfinite().any()) for _, _, mean in means):
-        drawn = _histogram("Mean curvature", means)
-        figures.append(figure_html(drawn, "Histogram of mean curvatures"))
+        histogram = _histogram("Mean curvature", means)
+        figures.append(figure_html(histogram, "Histogram of mean curvatures"))
     else:
         text.append("No point has a mean curvature to show.")
     return [Section("Curvature", "\n\n".join(text), grid_html(figures) if figures else None)]

@@ -24,9 +24,9 @@ GALLERY = 24
 
 
 def _cards(audit: Audit) -> list[dict[str, str]]:
-    found, cards = audit.summary(), []
+    summary, cards = audit.summary(), []
     for norm in audit.norms:
-        middle = found.get(f"distance_{norm_name(norm)}_median")
+        middle = summary.get(f"distance_{norm_name(norm)}_median")
         if middle is None:
             value, note = "none", "no input classified right has a witness"
         else:
@@ -38,9 +38,9 @@ def _cards(audit: Audit) -> list[dict[str, str]]:
 
 
 def _sentences(audit: Audit) -> list[str]:
-    found, words = audit.summary(), []
+    summary, words = audit.summary(), []
     for norm in audit.norms:
-        middle = found.get(f"distance_{norm_name(norm)}_median")
+        middle = summary.get(f"distance_{norm_name(norm)}_median")
         if middle is not None:
             words.append(
                 f"In {norm_words(norm)} a tenth of those have another class within "
@@ -127,16 +127,16 @@ def _sections(audits: Sequence[Audit], pictures: Pictures | None) -> list[Sectio
 
 def _outside(audit: Audit) -> str:
     """Return how many inputs the figures of distances show, and what became of the others."""
-    found = audit.summary()
-    wrong = len(audit) - int(found["correct"])
+    summary = audit.summary()
+    wrong = len(audit) - int(summary["correct"])
     words = [
         f"“{audit.name}”: {wrong:,} of {inputs(len(audit))} "
         f"{'is' if wrong == 1 else 'are'} classified wrong: distance 0, not drawn."
     ]
     for norm in audit.norms:
-        missed = int(found[f"missed_{norm_name(norm)}"])
+        missed = int(summary[f"missed_{norm_name(norm)}"])
         left = f", {missed:,} without a witness" if missed else ""
-        words.append(f"{norm_words(norm)}: {int(found['correct']) - missed:,} drawn{left}.")
+        words.append(f"{norm_words(norm)}: {int(summary['correct']) - missed:,} drawn{left}.")
     return " ".join(words)
 
 

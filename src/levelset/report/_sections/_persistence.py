@@ -38,9 +38,9 @@ _MEDIANS = "Medians over the {} of each class, of the finite numbers."
 
 
 def _cards(audit: Audit) -> list[dict[str, str]]:
-    found = audit.summary()
+    summary = audit.summary()
     always = int(audit.columns["sigma_star"].isinf().sum())
-    certified = found.get("certified_radius_median")
+    certified = summary.get("certified_radius_median")
     note = "noise at which 70\u00a0% of the copies keep the prediction"
     if always:
         note += f", without the {always:,} that keep it under any noise tried"
@@ -49,7 +49,7 @@ def _cards(audit: Audit) -> list[dict[str, str]]:
             f"; under Gaussian noise of about that size the smoothed classifier's certified L₂ "
             f"radius is {certified:.3g} (95\u00a0% confidence)"
         )
-    value = f"{found['sigma_star_median']:.3g}" if "sigma_star_median" in found else "none"
+    value = f"{summary['sigma_star_median']:.3g}" if "sigma_star_median" in summary else "none"
     return [{"name": "Median persistence", "value": value, "note": note}]
 
 
@@ -126,21 +126,21 @@ def persistence(
         MissingExtraError: If jinja2 or plotly is not installed.
         ParameterError: If there is no result, or a class without a name.
     """
-    held = {"inputs": results} if isinstance(results, Persistence) else dict(results)
-    if not held or not any(len(result) for result in held.values()):
+    by_name = {"inputs": results} if isinstance(results, Persistence) else dict(results)
+    if not by_name or not any(len(result) for result in by_name.values()):
         message = "report.persistence: `results` must hold at least one point, got none."
         raise ParameterError(message)
-    figure = _histogram({name: result.sigma for name, result in held.items()}, "Persistence")
-    gammas = sorted({result.gamma for result in held.values()})
+    figure = _histogram({name: result.sigma for name, result in by_name.items()}, "Persistence")
+    gammas = sorted({result.gamma for result in by_name.values()})
     text = (
         f"The noise at which the share of copies that keep the class first falls to gamma = "
         f"{', '.join(f'{gamma:g}' for gamma in gammas)}."
     )
-    lines = [_left_out(name, r.sigma, r.certified_radius) for name, r in held.items()]
+    lines = [_left_out(name, r.sigma, r.certified_radius) for name, r in by_name.items()]
     columns = _by_class(
-        {name: result.classes for name, result in held.items()},
-        {name: result.sigma for name, result in held.items()},
-        {name: result.certified_radius for name, result in held.items()},
+        {name: result.classes for name, result in by_name.items()},
+        {name: result.sigma for name, result in by_name.items()},
+        {name: result.certified_radius for name, result in by_name.items()},
         classes,
     )
     return [
