@@ -1,6 +1,6 @@
-"""Colours that readers with any colour vision tell apart, after Okabe and Ito, and one ramp.
+"""Colours that differ for readers with any colour vision, after Okabe and Ito, and one ramp.
 
-Blue is a little lighter and yellow a little darker than theirs, to be seen on white and on black.
+Blue is a little lighter and yellow a little darker than theirs, to stand out on white and on black.
 
 References:
     - M. Okabe, K. Ito, "Color Universal Design", 2008.
@@ -38,6 +38,6 @@ def _hue(turns: float) -> str:
 
 
 def translucent(colour: str, opacity: float) -> str:
-    """Return a colour `#RRGGBB` as CSS with the given opacity."""
+    """Return a colour `#RRGGBB` as CSS with an opacity."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"

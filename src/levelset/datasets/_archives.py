@@ -1,7 +1,7 @@
 """The archives that PyTorch writes: read once with Python, and packed anew for PyTorch.
 
 PyTorch's own reader finds members in either case, checks no sums, and looks for members of older
-formats. It is given nothing but what was read and checked here, so that the two cannot differ.
+formats. It gets only what was read and checked here, so the two cannot differ.
 """
 
 import io

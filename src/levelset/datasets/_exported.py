@@ -74,7 +74,7 @@ RUN_BY_WITH = ("__enter__", "__exit__")
 def load_exported(file: Path) -> nn.Module:
     """Return the module of an exported program, with its modes settled.
 
-    PyTorch evaluates, executes and unpickles words of such a file. It is given an archive packed
+    PyTorch evaluates, executes and unpickles words of such a file. It reads an archive packed
     anew of what was checked here: operators that compute, formulas of sizes, comparisons of sizes,
     tensors. `load_pt2` is `torch.export.load` without its way to older formats.
 

@@ -66,7 +66,7 @@ class Images(Rows):
         return replace(self, points=self.points.to(device), labels=self.labels.to(device))
 
     def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits that tell whether two data sets are the same.
+        """Return 16 hexadecimal digits that two data sets share only if they are the same.
 
         The first quarter of a SHA-256 over points, labels and names of the classes: equal for equal
         data on every platform, different as soon as one pixel, label or order differs. The name

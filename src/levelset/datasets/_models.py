@@ -43,7 +43,7 @@ def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module
 
     - an exported program (`.pt2`, from `torch.export.save`). Export it in evaluation mode, and
       with a dynamic first axis, else it takes batches of one size only;
-    - a TorchScript file, told by its content;
+    - a TorchScript file, recognised by its content;
     - `module:callable`, called without arguments and returning an `nn.Module`; the current
       directory is importable;
     - the name of a network in `levelset.networks`, with plain arguments if it takes any:
@@ -97,7 +97,7 @@ def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module
 
 
 def _build(text: str) -> tuple[nn.Module, Path | None]:
-    """Return the network that is asked for, and the weights that come with the package."""
+    """Return a network by its name, and the weights that come with the package."""
     if ":" in text:
         model = call("load_model", text)
         if not isinstance(model, nn.Module):

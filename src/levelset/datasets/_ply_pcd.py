@@ -32,7 +32,7 @@ KINDS = {"F": "f", "I": "i", "U": "u"}
 
 @dataclass(frozen=True)
 class Columns:
-    """Points as found, before they are checked.
+    """Points as they lie in a file, not yet checked.
 
     Attributes:
         points: `(n, 2)` or `(n, 3)`, of any number type.

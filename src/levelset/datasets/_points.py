@@ -61,12 +61,12 @@ class PointCloud(Result):
 def read_points(path: str | Path) -> PointCloud:
     r"""Read a cloud of points.
 
-    The suffix tells the format:
+    The suffix decides the format:
 
     - `.ply`: text or binary of either byte order, with any properties; normals are `nx, ny, nz`;
     - `.obj`: `v`, and `vn` where there is one for each;
     - `.xyz`, `.txt`, `.csv`: a row a point, separated by blanks, commas, semicolons or tabs, with
-      or without a line of names. Names tell the columns; without them the first three are x, y
+      or without a line of names. Names say which columns; without them the first three are x, y
       and z, and columns four to six the normal where its length is 1. Two columns are points in
       the plane;
     - `.npy`: an array `(n, 2)`, `(n, 3)`, or `(n, 6)` with normals;
@@ -272,7 +272,7 @@ def _numbers(rows: list[str], separator: str | None, path: Path) -> NDArray[np.f
 
 
 def _by_name(table: NDArray[np.float64], names: list[str]) -> Columns | None:
-    """Return the columns that names tell, or `None` if they do not."""
+    """Return the columns by their names, or `None` if these do not say."""
 
     def pick(axes: tuple[str, ...]) -> Any:
         return table[:, [names.index(name) for name in axes]]

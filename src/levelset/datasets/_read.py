@@ -68,7 +68,7 @@ def read_images(spec: str | Path, *, split: Split = "test", limit: int | None = 
       [`Images`][levelset.datasets.Images];
     - the name of a folder in the folder that the variable `LEVELSET_DATA` names, such as `mnist`.
 
-    Where the source tells no splits apart, all its images serve for either. The result for a
+    A source without splits gives all its images for either. The result for a
     `limit` is the front of the result without one. An image folder is read class by class in
     turn, so that its front has all classes; other sources keep their order.
 

@@ -40,7 +40,7 @@ def activation_layer(function: str, name: str) -> nn.Module:
 def stack(*layers: nn.Module) -> nn.Sequential:
     """Return the layers in order, named by kind and count: `conv1`, `relu1`, `conv2`, ...
 
-    Names are counted, not written down: in a dictionary of layers a name that is given twice drops
+    Names are numbers: in a dictionary of layers a name that occurs twice drops
     one of the two without a word (the released ConvNet-4a lost two ReLUs that way).
     """
     network = nn.Sequential()

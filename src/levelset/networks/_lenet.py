@@ -19,7 +19,7 @@ def lenet(*, activation: Activation = "relu", classes: int = 10) -> nn.Module:
     Maps `(n, 1, 28, 28)` to `(n, classes)`. 61,706 parameters for ten classes, 4 activations.
 
     Args:
-        activation: `"relu"`, or a smooth one where second derivatives are wanted, such as
+        activation: `"relu"`, or a smooth one where second derivatives matter, such as
             `"softplus"` or `"tanh"`.
         classes: Number of logits.
 

@@ -13,7 +13,7 @@ __all__ = ["axes_or_new", "matplotlib"]
 
 
 def axes_or_new(ax: "Axes | None") -> "Axes":
-    """Return the axes given, or new ones on a figure that no window shows."""
+    """Return the caller's axes, or new ones on a figure that no window shows."""
     if ax is not None:
         if not isinstance(ax, matplotlib("matplotlib.axes").Axes):
             message = f"plots: `ax` must be an Axes of matplotlib, or None, got {shown(ax)}."

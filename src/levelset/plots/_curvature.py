@@ -32,7 +32,7 @@ def curvature(
     Args:
         results: One result, or several by what they are called.
         ax: Where to draw; `None` for new axes.
-        ends: Which principal curvatures they hold, as they were asked for: `all`, the `top`, the
+        ends: Which principal curvatures they hold, as they were measured: `all`, the `top`, the
             `bottom`, or `both` ends, which a gap parts.
 
     Returns:
@@ -147,7 +147,7 @@ def roc(result: Roc, ax: "Axes | None" = None) -> "Axes":
 
 @checked
 def ranks(places: Labels, ax: "Axes | None" = None) -> "Axes":
-    """Draw how often the original class comes first, second, and so on.
+    """Draw the share of inputs whose original class comes first, second, and so on.
 
     Args:
         places: From `Detection.rank`, `(n,)`, 0 for the first.

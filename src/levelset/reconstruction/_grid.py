@@ -250,9 +250,9 @@ def open_nodes(points: Floats, cells: int, clearance: float, share: float) -> Pi
     """Return the nodes that see enough of the open.
 
     A node sees the open in a direction if no point lies within `clearance` of that ray, as far as
-    the lattice can tell. The inside of a surface sees it through holes only, so that a few free
-    directions tell nothing; the space between two ears sees it in half of the directions, whatever
-    way the normals there point.
+    the lattice resolves. The inside of a surface sees it through holes only, so a few free
+    directions say nothing; the space between two ears sees it in half of the directions, whatever
+    the normals there.
 
     Args:
         points: `(n, 3)`.
@@ -328,7 +328,7 @@ def least_squares(
     max_iter: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> Floats:
-    r"""Return the $x$ that minimises $|Ax - b|^2$ with some entries held.
+    r"""Return the $x$ that minimises $|Ax - b|^2$ with some entries fixed.
 
     Products are formed in single precision and summed up in double. The matrix enters as
     $A^\top(Ax)$ and is never squared.
@@ -336,12 +336,12 @@ def least_squares(
     Args:
         matrix: $A$, `(rows, m)`.
         target: $b$, `(rows,)`.
-        start: Where to begin, `(m,)`; the entries that are held keep it.
+        start: Where to begin, `(m,)`; entries that are not free keep it.
         free: Which entries may change, `(m,)`.
         precondition: An approximation to the inverse of $A^\top A$.
         tol: Stop when the preconditioned residual has fallen by this factor.
         max_iter: Most iterations.
-        stop: Asked after each iteration; true ends the search.
+        stop: Called after each iteration; true ends the search.
     """
     transposed = matrix.T
     x = start.copy()

@@ -1,4 +1,4 @@
-"""What is told of a fit while it runs, and kept of it afterwards."""
+"""Progress records of a fit."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -12,7 +12,7 @@ class Step(NamedTuple):
     Attributes:
         stage: What is being done, in words.
         done: Units of work done so far.
-        total: Units in all; 0 where nobody knows.
+        total: Units in all; 0 where it is not known.
         seconds: Since the start.
         loss: What is minimised.
         residual: Median distance of a scan point to the surface so far, in units of the scan.
@@ -30,4 +30,4 @@ class Step(NamedTuple):
 
 
 Watch: TypeAlias = Callable[[Step], None]
-"""A hook that is told each step; what it raises ends the fit."""
+"""A hook that is called with each step; what it raises ends the fit."""

@@ -192,7 +192,7 @@ def _feet(queries: Floats, fit: _Fit) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """What one look at about a thousand places tells of a cloud.
+    """The noise and the spacing of a cloud, from about a thousand places.
 
     Attributes:
         noise: Standard deviation of the points about the surface, in the units of the points.
@@ -219,7 +219,7 @@ def noise_level(points: Floats, tree: cKDTree) -> NoiseLevel:
     near 1: $r = (\sigma h)^{1/3}$, which is the reason why the points must be in the unit frame.
 
     With a spacing wide against the details of the shape (2,000 points of a scanned animal) the two
-    cannot be told apart, and the estimate is too high by up to a half.
+    look alike, and the estimate is too high by up to a half.
 
     Cost: 0.1 to 0.4 s whatever the number of points.
 
@@ -274,7 +274,7 @@ def find_outliers(points: Floats, level: NoiseLevel) -> Booleans:
 
     Args:
         points: The cloud, `(n, 3)`, at least 12 of them.
-        level: What is known of its noise.
+        level: Its noise and spacing.
     """
     count = min(int(np.clip(0.6 * level.neighbours, 20, 64)) + 1, len(points))
     distances, near = cKDTree(points).query(points, count)

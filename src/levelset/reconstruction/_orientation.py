@@ -88,13 +88,13 @@ class OrientedPoints:
 def orient(cloud: Cloud) -> OrientedPoints:
     """Estimate outward normals of a cloud, with its noise and its outliers.
 
-    The noise is read off local paraboloids of growing size, and tells how many neighbours a normal
-    needs. Points that fit no paraboloid are outliers. Of the others, 5,000 that are evenly spread
-    settle their signs together (`settle_signs`), each object is turned outward by its volume
+    The noise follows from local paraboloids of growing size, and decides how many neighbours a
+    normal needs. Points that fit no paraboloid are outliers. Of the others, 5,000 evenly spread
+    ones settle their signs together (`settle_signs`), each object is turned outward by its volume
     (`turn_outward`), and every point follows those around it.
 
     Walls and gaps thinner than about twice the spacing of the points, or five times the noise,
-    cannot be told from one sheet; there the confidence is low and normals may be wrong.
+    look like one sheet; there the confidence is low and normals may be wrong.
 
     Nothing is drawn at random. Cost on one core: 1 to 2.5 s for 30,000 points and 2 to 5 s for
     60,000, more with more noise; 28 s for 300,000. Memory: 250 to 450 MB.
@@ -173,7 +173,7 @@ def thin(points: Floats, most: int) -> Integers:
 
     Args:
         points: The cloud, `(n, 3)`, without duplicates.
-        most: How many to keep at most.
+        most: Largest number of rows.
     """
     if len(points) <= most:
         return np.arange(len(points))

@@ -48,9 +48,9 @@ def train_paper(
     r"""Train a network on raw points by Eq. 13, as the paper did.
 
     Every step takes a batch of the points and adds noise to them. One half is projected onto the
-    zero level set, the other is taken on the levels it is on; both are attached, and each sample's
-    distance from the whole cloud is drawn to the size of its level, and |F| on the batch to zero.
-    Of a curve (two values in space) all are projected.
+    zero level set, the other stays on the levels where it is; both are attached. The loss pulls
+    each sample's distance from the whole cloud to the size of its level, and |F| on the batch to
+    zero. For a curve (two values in space) all are projected.
 
     Where it departs from the paper: distances are to all points, by a kd-tree; a sample of the
     zero level set serves `settings.lifetime` steps, see [`Paper`][levelset.reconstruction.Paper];
@@ -79,7 +79,7 @@ def train_paper(
 
     Raises:
         NotConvergedError: If the loss is no longer finite.
-        ParameterError: If `resume` is asked for without `out`.
+        ParameterError: If `resume` comes without `out`.
         RunError: If the checkpoint cannot be written, is of another run, or is damaged.
     """
     if network is not None:
@@ -229,7 +229,7 @@ class _Trainer:
         checkpoint.write(file)
 
     def open_folder(self, file: Path, resume: bool) -> None:
-        """Keep checkpoints in a file, and go on from the one there, if it shall be."""
+        """Write checkpoints to a file, and go on from the one in it if `resume`."""
         self.file = file
         if not file.exists():
             return
@@ -245,7 +245,7 @@ class _Trainer:
         if differing:
             message = (
                 f"train_paper: the training in {file.parent} was of another "
-                f"{', '.join(differing)}. Give what was given before, or choose another `out`."
+                f"{', '.join(differing)}. Give the same as before, or choose another `out`."
             )
             raise RunError(message)
         self.zero = checkpoint.tensors["samples.zero"].to(self.points)

@@ -67,7 +67,7 @@ class Paper:
     drawn so that the network begins as the distance from a sphere.
 
     Attributes:
-        epochs: How often each point is seen.
+        epochs: Passes over all points.
         batch_size: Most points of the cloud a step.
         learning_rate: Of Adam.
         halve_at: Epochs after which the learning rate is halved.
@@ -135,8 +135,8 @@ class Recipe:
 
     Attributes:
         coarsest: Cells a side of the first grid.
-        given: Cells a side of the finest grid that the given normals are used for; on finer ones
-            the field has its own.
+        given: Cells a side of the finest grid that uses the normals of the points; finer ones take
+            the directions of the field.
         resolved: Least side of a cell, in gaps between neighbours.
         dense: Cells a side of the finest grid on which all nodes are unknown.
         band: Distance from the surface, in cells, within which nodes of finer grids are unknown.
@@ -161,8 +161,8 @@ class Recipe:
         debias: Share of the curvature's effect on noisy points that is undone. Isotropic noise
             moves points to the outside of a bend, by half the squared noise times the Laplacian
             of the distance; smoothing moves the surface to the inside, so not all is undone.
-        passes: How often each grid is solved with new weights, coarsest first; the last number
-            holds for all finer ones.
+        passes: Solutions of each grid, with new weights, coarsest first; the last number holds for
+            all finer ones.
         tol: Factor by which the residual of the normal equations must fall.
         max_iter: Most iterations of conjugate gradients a pass.
     """
@@ -197,6 +197,6 @@ class Recipe:
         return self.smoothness * float(np.sqrt(0.01 / noise * count / 30_000))
 
     def passes_at(self, cells: int) -> int:
-        """Return how often a grid is solved."""
+        """Return the number of passes on a grid."""
         level = round(np.log2(cells / self.coarsest))
         return self.passes[min(level, len(self.passes) - 1)]

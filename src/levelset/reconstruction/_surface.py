@@ -30,7 +30,7 @@ from levelset.reconstruction._settings import Fast, Paper
 __all__ = ["Surface", "surface"]
 
 MOST_POINTS = 200_000
-"""Of larger clouds every second, third, ... point is taken: the finest grid can tell no more."""
+"""Of larger clouds every second, third, ... point is used: the finest grid resolves no more."""
 _DEFAULT = Fast()
 
 SKETCH = 96
@@ -41,7 +41,7 @@ _DOUBTFUL = 0.1
 _COARSE = 32
 # The least noise that the fit assumes, in cells.
 _LEAST_NOISE = 0.04
-# Around the points, in the unit frame, and how often it may double where the surface leaves it.
+# Margin around the points, in the unit frame, and how many times it may double.
 _MARGIN, _WIDER = 0.1, 4
 # How many times the usual spacing of the points a face may be away from all of them.
 _OPEN = 3.0
@@ -55,12 +55,12 @@ class Surface(Result):
         mesh: The surface as triangles, in the units of the points.
         sketch: The same at 96 cells along the longest side, to look at.
         network: The field, negative inside, in the unit frame: `values` takes your own units.
-        history: How the fit went, one entry a stage or epoch.
+        history: The course of the fit, one entry a stage or epoch.
         points: The points used, `(n, 3)`, in their own units: finite, each once.
         residuals: Distance of each to the surface, to first order, `(n,)`, negative inside.
         noise: Estimated standard deviation of the points' noise, a coordinate.
-        unsure: Share of the points whose side was unsure before the fit; NaN where it was not
-            asked (`Paper`).
+        unsure: Share of the points whose side was unsure before the fit; NaN with `Paper` or with
+            normals of your own.
         outliers: Points that the surface does not follow.
         notes: What the user should know, in sentences.
         centre: Centre of the unit frame, `(3,)`, in units of the points.
@@ -112,7 +112,7 @@ class Surface(Result):
         return float(sizes.quantile(0.5)), float(sizes.quantile(0.95))
 
     def summary(self) -> dict[str, int | float | bool | None]:
-        """Return what was found, ready for JSON; lengths in units of the points."""
+        """Return the numbers of mesh and fit, ready for JSON; lengths in units of the points."""
         return {
             **self.mesh.summary(),
             "points": len(self.points),
@@ -157,25 +157,25 @@ def surface(
         points: The cloud, `(n, 3)`, in any units, at least 50 points. Rows with NaN and
             duplicates are dropped, which `notes` says.
         settings: `Fast()`, the default, or `Paper()`, with their options.
-        normals: Unit vectors that point outwards, `(n, 3)`, if they are known; found where `None`.
+        normals: Unit vectors that point outwards, `(n, 3)`; `None` to estimate them.
         seconds: Most wall-clock time for the fit; `None` for the method's own.
         resolution: Cells of the mesh along the longest side.
         closed: Whether to close what the points leave open. Else faces farther than three times
             the usual spacing from every point are removed.
-        out: Folder for checkpoints; `None` keeps all in memory.
+        out: Folder for checkpoints; `None` for none.
         resume: Go on from the checkpoint in `out`, if there is one.
         generator: Draws the seed of `Paper`'s training; `Fast` draws nothing.
         progress: Called with a `Step` as the fit goes on.
         preview: Called with a coarse mesh, of a field of 32 cells, before the fit proper.
 
     Returns:
-        The network, the mesh and what is known of them.
+        The network, the mesh and their quality.
 
     Raises:
         ShapeError: If `points` or `normals` have another shape or dtype.
         DataError: If there are fewer than 50 points, or all lie in a plane or on a line.
         ParameterError: If an option is out of range, or `resume` comes without `out`.
-        NotConvergedError: If no surface was found inside the box of the points.
+        NotConvergedError: If the fit has no surface inside the box of the points.
         MissingExtraError: If scikit-image is not installed.
         RunError: If `out` cannot be written, or holds another run.
 
@@ -243,7 +243,7 @@ def surface(
 
 
 def _at_most(points: Tensor, normals: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return every k-th point, such that there are few enough to be seen all at once."""
+    """Return every k-th point, so that at most `MOST_POINTS` are left."""
     stride = -(-len(points) // MOST_POINTS) if points.dim() else 1
     if stride < 2:
         return points, normals

@@ -39,7 +39,7 @@ def about(runs: Mapping[str, str | Path]) -> Section:
     """Return the section that says how audits were made: command, date, settings, versions.
 
     Args:
-        runs: Folders of audits by what the reader shall call them. What a folder's
+        runs: Folders of audits by their names on the page. What a folder's
             `manifest.json` does not say, or where it cannot be read, the section says so.
 
     Returns:

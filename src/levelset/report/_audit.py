@@ -39,7 +39,7 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     a model and norm.
 
     Args:
-        audits: One audit, or several of the same inputs; differences are told against the first.
+        audits: One audit, or several of the same inputs, which are compared with the first.
 
     Returns:
         What [`write`][levelset.report.write] takes.
@@ -47,7 +47,7 @@ def audit(audits: Audit | Sequence[Audit]) -> list[Section]:
     Raises:
         DataError: If an audit is empty, or audits are of different inputs or classes.
         MissingExtraError: If jinja2 or plotly is not installed.
-        ParameterError: If no audit is given.
+        ParameterError: If there is no audit.
 
     Example:
         >>> import torch
@@ -134,7 +134,7 @@ def _cards(audit: Audit) -> list[dict[str, str]]:
 
 
 def _sentence(audit: Audit) -> str:
-    """Return the result of one audit as a reader would tell it."""
+    """Return the result of one audit in a sentence."""
     summary = audit.summary()
     words = (
         f"“{audit.name}”: {summary['correct']:,} of {inputs(len(audit))} "

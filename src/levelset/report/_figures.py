@@ -226,7 +226,7 @@ def blank(x: str, y: str) -> "Figure":
 
 
 def _groups(audit: Audit, prediction: Tensor) -> list[tuple[str, Tensor]]:
-    """Return the classes to tell apart in a legend, each with its members; the rest as one."""
+    """Return the classes of the legend, each with its members; the rest as one."""
     counts = torch.bincount(prediction.long(), minlength=len(audit.classes))
     largest = counts.argsort(descending=True, stable=True)[:LEGEND_CLASSES]
     named = [int(i) for i in largest.sort().values if counts[i]]

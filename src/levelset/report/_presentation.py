@@ -26,7 +26,7 @@ class Presentation:
         sections: Returns the sections about audits that all made it.
         sentences: Returns its results for one audit in words.
         rows: Returns rows of the table that compares audits, see `comparison_row`.
-        differences: Returns how an audit differs from the first, of all given last, in words.
+        differences: Returns, in words, how an audit (second) differs from the first of all.
         explained: Returns sections that explain it, at the end of the page.
     """
 

@@ -36,7 +36,7 @@ LINES = 8
 
 @dataclass(frozen=True)
 class Html:
-    """A fragment of HTML that is taken as it stands; whoever makes it has escaped its text.
+    """A fragment of HTML used as it stands: its text is already escaped.
 
     Attributes:
         markup: The fragment.

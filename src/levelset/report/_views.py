@@ -35,7 +35,7 @@ def views(
 
 
 def choices(audits: Sequence[Audit], name: str) -> Html:
-    """Return the buttons that choose a model and a norm; `name` tells those of one place."""
+    """Return the buttons that choose a model and a norm; `name` is that of their place."""
     norms = [(norm_name(norm), norm_words(norm)) for norm in norms_of(audits)]
     models = list(zip([audit.name for audit in audits], model_colours(len(audits)), strict=True))
     return render("choices.html.jinja", norms=norms, models=models, name=name)

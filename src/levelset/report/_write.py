@@ -58,7 +58,7 @@ def write(
     Scripts, styles, figures and pictures lie inside the file, plotly's script (4.8 MB) only where
     a section holds a figure. A content security policy in the page forbids every request. The
     bytes depend on the arguments (and the version of plotly) alone: no times, no random names.
-    The file is written under another name and renamed, so that it is never seen half-written.
+    The file is written under another name and renamed, so nobody reads it half-written.
 
     A link to a section ends in its title, such as `#all-inputs`. What the reader chose (model,
     norm, pinned input, search, order) stands behind it in the address. Printing draws every

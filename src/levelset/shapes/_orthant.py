@@ -24,7 +24,7 @@ class Orthant:
     length of the negative part of $(x_1, \dots, x_k)$ outside. For k = 1 it is a half-space.
 
     Attributes:
-        k: How many coordinates shall not be negative.
+        k: How many coordinates must not be negative.
         d: Number of dimensions, at least k.
     """
 

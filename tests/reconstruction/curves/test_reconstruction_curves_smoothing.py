@@ -61,6 +61,6 @@ def test_points_of_no_curve_are_left_out():
     stray = np.random.default_rng(1).uniform(1.5, 2.0, (8, 3))
     nodes = knot(np.linspace(0, 2 * np.pi, 60, endpoint=False))
     curve = smooth_curve(np.concatenate([points, stray]), Path(nodes, closed=True))
-    assert curve.kept.max() < len(points)
-    assert len(curve.kept) > 0.97 * len(points)
+    assert curve.rows.max() < len(points)
+    assert len(curve.rows) > 0.97 * len(points)
     assert smooth_curve(points[:6], Path(nodes, closed=True)) is None

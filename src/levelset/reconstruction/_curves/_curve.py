@@ -44,7 +44,7 @@ class Curve(Result):
         network: The field in the unit frame, `(n, d)` to `(n, d - 1)`; its zero set holds the
             lines, and goes on where they end.
         lines: The curves, in the units of the points, longest first.
-        history: How it went, a `Step` a round.
+        history: The course of the fit, a `Step` a round.
         residuals: Distance of each point from the lines, `(n,)`; NaN for rows that are not finite.
         noise: Estimated standard deviation a coordinate of the points.
         centre: Of the unit frame, `(d,)`.
@@ -101,7 +101,7 @@ def curve(
     small there without a zero.
 
     Curves that cross, or come closer to each other than about four standard deviations of the
-    noise, are told apart by their directions if at all. In the plane a curve must not cross
+    noise, are separated by their directions, if at all. In the plane a curve must not cross
     itself: a level set of one function cannot.
 
     Args:
@@ -186,7 +186,7 @@ def _by_splines(
         return nn.Identity(), [], [], 0.0, ()
     network = CurveField(curves)
     lines = [_on_zero(network, one) for one in curves]
-    sizes = np.array([len(one.kept) for one in curves])
+    sizes = np.array([len(one.rows) for one in curves])
     noise = float(
         np.sqrt((sizes * np.array([one.noise for one in curves]) ** 2).sum() / sizes.sum())
     )
@@ -341,15 +341,15 @@ def far_from(points: Floats, lines: list[Floats], closed: list[bool]) -> Floats:
 def trimmed(
     lines: list[Floats], closed: list[bool], points: Floats, *, near: float, gap: float
 ) -> tuple[list[Floats], list[bool]]:
-    """Return what of some lines lies near points, with gaps kept where they are short.
+    """Return the parts of lines that lie near points, across short gaps too.
 
     Args:
         lines: The lines, `(m, d)` each.
         closed: Which of them are closed.
         points: The cloud, `(n, d)`.
         near: Distance within which there must be a point of the cloud.
-        gap: The longest part without one that is kept between two parts with some, as a share
-            of a line.
+        gap: The longest part without a point that stays between two parts with some, as a
+            share of a line.
     """
     tree = cKDTree(points)
     parts: list[tuple[float, Floats, bool]] = []

@@ -315,7 +315,7 @@ def touching(paths: list[Path], jump: float) -> list[Path] | None:
 def attached(paths: list[Path], jump: float) -> list[Path] | None:
     """Return the paths after attaching one that ends on another's side, or none if none does.
 
-    There the other is two strands of a hairpin too close to tell apart: it is run through twice.
+    There the other is two strands of a hairpin too close to separate: it is run through twice.
     """
     for i, one in enumerate(paths):
         for j, other in enumerate(paths):

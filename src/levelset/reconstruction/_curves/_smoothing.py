@@ -33,14 +33,14 @@ class Smooth:
         coefficients: `(c, d)`; of a closed curve one an interval.
         closed: Whether it is periodic.
         noise: Standard deviation a coordinate of the points across the curve.
-        kept: Rows of the points that it was fitted to.
+        rows: Rows of the points that it was fitted to.
         errors: Root-mean-square distance of them from the curve after each round.
     """
 
     coefficients: Floats
     closed: bool
     noise: float
-    kept: Integers
+    rows: Integers
     errors: tuple[float, ...]
 
     def at(self, places: Floats, derivative: int = 0) -> Floats:

@@ -61,7 +61,7 @@ def trace_curve(
 
     Args:
         field: The field; maps `(n, 3)` to `(n, 2)`, or `(n, 2)` to `(n,)` or `(n, 1)`. A module in
-            float32 is asked in float32, anything else in float64.
+            float32 is evaluated in float32, anything else in float64.
         bounds: Lowest and highest corner of the box. Two numbers mean a cube in space.
         resolution: Fine cells along each side of the box.
         batch_size: Most points per evaluation of the field; `None` for the fastest.
@@ -100,7 +100,7 @@ def trace_curve(
 
 
 class _Lattice:
-    """Nodes of a lattice of a box, with the values of a field at those that were asked for."""
+    """Nodes of a lattice in a box, with the values of a field at those evaluated so far."""
 
     def __init__(
         self, field: Field, low: Floats, high: Floats, resolution: int, batch_size: int | None
@@ -319,7 +319,7 @@ def _walk(
 
 
 def _thinned(line: Floats, least: float, closed: bool) -> Floats:
-    """Return the line without points that are closer than `least` to the one kept before."""
+    """Return the line without points closer than `least` to the last one that stays."""
     rows = [0]
     for k in range(1, len(line)):
         if np.linalg.norm(line[k] - line[rows[-1]]) > least:

@@ -1,1 +1,1 @@
-"""Triangle meshes: made from fields, kept, cut, sampled and compared."""
+"""Triangle meshes: extracted from fields, saved, cut, sampled and compared."""

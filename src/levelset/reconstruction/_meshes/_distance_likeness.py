@@ -73,7 +73,7 @@ def distance_likeness(
     Cost: one forward and one backward pass of the field a point, and its distance.
 
     Args:
-        field: The field; maps `(n, e)` to `(n,)` or `(n, 1)`. A module in float32 is asked in
+        field: The field; maps `(n, e)` to `(n,)` or `(n, 1)`. A module in float32 is evaluated in
             float32, anything else in float64.
         truth: The surface as a mesh, or points of it, `(m, e)`.
         band: Width of the band to either side, in the units of `truth`.

@@ -47,7 +47,7 @@ class Lattice:
         evaluator: The field, counted.
         level: What is subtracted from its values.
         make: Turns coordinates `(n, 3)`, float64, into what the field takes.
-        steepest: Largest slope seen.
+        steepest: Largest slope evaluated so far.
     """
 
     low: Floats
@@ -87,8 +87,8 @@ def extract_mesh(
 
     Marching cubes with Lewiner's tables, which resolve the ambiguous cells, run over a lattice of
     `resolution` cells along the longest side of the box. The field is evaluated near the surface
-    only, coarse to fine: blocks of cells that its value rules out, given how steep it is
-    there, are skipped, and wherever the surface leaves what was evaluated, more is. The corners
+    only, coarse to fine: blocks of cells that its value and slope rule out are skipped, and
+    wherever the surface leaves the evaluated blocks, more are evaluated. The corners
     are then projected onto the level set by Newton steps; one that would move by more than a cell
     stays where marching cubes put it. Normals are the normalised gradient. Faces look towards
     larger values: outwards, for a field that is negative inside.
@@ -114,7 +114,7 @@ def extract_mesh(
         points: The points that the surface was made from, `(n, 3)`: pieces that are the nearest to
             fewer than one in a thousand of them are dropped, as phantoms far from the data.
         max_distance: With `points`: faces farther than this from every point are removed, which
-            leaves holes where nothing was seen. `None` keeps the surface closed.
+            leaves holes where there are no points. `None` keeps the surface closed.
         batch_size: Most points per evaluation of the field; `None` for the number that runs
             fastest on their device.
         progress: Called as `progress(done, total)` after each batch of the lattice; the total
@@ -294,12 +294,12 @@ def narrow_band(lattice: Lattice, progress: Callable[[int, int], None] | None = 
 
     Only corners near the zero set are evaluated; the others hold a large number of the right sign.
     Blocks of cells, sixteen along the box or more, are halved again and again; one whose
-    middle has |F| above the steepest slope seen among its generation times half its diagonal,
+    middle has |F| above the steepest slope among its generation times half its diagonal,
     times 1.25, is dropped with all its corners. Where neighbouring corners then differ in sign and
     were not both evaluated, the estimate was too bold: the corners around are evaluated too, until
-    there is no such place. So the surface has no cracks, whatever the slopes, and what was
-    found of a piece is followed to its end. What can be lost is a whole piece that fits
-    between the middles of blocks of which none knows of it, where the field is no distance.
+    there is no such place. So the surface has no cracks, whatever the slopes, and a piece
+    that one block meets is followed to its end. A whole piece can be lost only between the
+    middles of blocks, where the field is no distance.
     """
     size = _coarsest(max(lattice.cells))
     blocks = np.stack(np.meshgrid(*(np.arange(-(-c // size)) for c in lattice.cells),
@@ -407,7 +407,7 @@ def _filled(
     missing: Integers,
     progress: Callable[[int, int], None] | None,
 ) -> Singles:
-    """Evaluate the corners wanted, and those around every sign change that is not yet known."""
+    """Evaluate the missing corners, and those around every sign change not yet evaluated."""
     done = 0
     while len(missing):
         for start in range(0, len(missing), 65_536):

@@ -247,7 +247,7 @@ def keep_near(mesh: Mesh, points: Tensor, distance: float) -> Mesh:
 
 
 def keep_faces(mesh: Mesh, chosen: Tensor) -> Mesh:
-    """Return the faces where `kept`, `(f,)`, holds, and the vertices that they use."""
+    """Return the faces of a mask `(f,)`, and the vertices that they use."""
     faces = mesh.faces[chosen]
     used, inverse = torch.unique(faces, return_inverse=True)
     normals = None if mesh.normals is None else mesh.normals[used]

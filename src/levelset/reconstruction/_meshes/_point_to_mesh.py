@@ -40,7 +40,7 @@ class Triangles:
 
     @classmethod
     def of(cls, corners: Floats) -> "Triangles":
-        """Prepare triangles given by their corners, `(f, 3, 3)`."""
+        """Prepare triangles by their corners, `(f, 3, 3)`."""
         a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
         sides = np.stack([b - a, c - a, c - b])
         squares = (sides**2).sum(2)

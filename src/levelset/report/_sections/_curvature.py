@@ -125,8 +125,8 @@ def curvature(
     """Return the section of a page about curvatures: the ordered profile and the means.
 
     Args:
-        results: One result, or several by what the reader shall call them.
-        ends: Which principal curvatures they hold, as they were asked for: `all`, the `top`, the
+        results: One result, or several by their names on the page.
+        ends: Which principal curvatures they hold, as they were measured: `all`, the `top`, the
             `bottom`, or `both` ends, which the profile parts by a gap.
 
     Returns:

@@ -113,10 +113,10 @@ def persistence(
 ) -> list[Section]:
     """Return the sections of a page that compares persistence, as of natural and perturbed inputs.
 
-    A histogram with one outline a result, and a table with a row for each class that is met.
+    A histogram with one outline a result, and a table with a row for each class of the inputs.
 
     Args:
-        results: One result, or several by what the reader shall call them.
+        results: One result, or several by their names on the page.
         classes: Names of the classes, from 0; `None` for their numbers.
 
     Returns:
@@ -180,7 +180,7 @@ def _by_class(
     certified: Mapping[str, Tensor],
     classes: Sequence[str] | None,
 ) -> dict[str, list[object]]:
-    """Return a table with a row for each class that is met, for each result by its name."""
+    """Return a table with a row for each class of the inputs and result, by its name."""
     met = sorted({int(k) for column in labels.values() for k in column.tolist()})
     if classes is not None and met and met[-1] >= len(classes):
         message = (
