@@ -63,9 +63,10 @@ def certified_radius(
     [`distance`][levelset.boundary.distance] is an upper bound, and as a rule it is far below: by
     some tens of percent for small networks and for those that were trained for it
     ([`interval_bound`][levelset.losses.interval_bound]), and by orders of magnitude for others of
-    more than a few layers. A small radius does not say that the boundary is near. It is exact for affine models where the bounds do not bind. Unlike the
-    certified radius of [`persistence`][levelset.boundary.persistence] it is about the model itself,
-    not a smoothed one, and holds without a probability.
+    more than a few layers. A small radius does not say that the boundary is near. It is exact for
+    affine models where the bounds do not bind. Unlike the certified radius of
+    [`persistence`][levelset.boundary.persistence] it is about the model itself, not a smoothed one,
+    and holds without a probability.
 
     It holds for the network in exact arithmetic and as its own dtype evaluates it, in any order
     of summation: every bound is rounded outwards. It does not hold for what a device makes of
