@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset import Component, frozen, project
-from levelset._tools.modes import draws_or_couples
+from levelset._tools.modes import draws_or_couples, evaluating
 
 
 def block() -> nn.Module:
@@ -144,3 +144,13 @@ def test_layers_that_draw_or_couple_are_found_by_name():
     assert draws_or_couples(model.eval()) is None
     assert draws_or_couples(nn.Dropout2d()) == "Dropout2d"
     assert draws_or_couples(lambda x: x) is None
+
+
+def test_evaluating_keeps_the_gradients_of_parameters(left_as_found):
+    model = block().train()
+    model[1].eval()
+    with left_as_found(model):
+        with evaluating(model):
+            assert not any(m.training for m in model.modules())
+            assert all(p.requires_grad for p in model.parameters())
+        assert model.training

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["draws_or_couples", "frozen", "modules_of"]
+__all__ = ["draws_or_couples", "evaluating", "frozen", "modules_of"]
 
 
 @contextmanager
@@ -42,23 +42,40 @@ def frozen(*fields: Any) -> Iterator[None]:
         True
     """
     roots = [root for field in fields for root in modules_of(field)]
-    modules = [module for root in roots for module in root.modules()]
     # Of tensors made under `torch.inference_mode` this flag can be neither set nor needed.
     parameters = [p for root in roots for p in root.parameters() if not p.is_inference()]
-    modes = [(m, m.training) for m in modules]
     wanted = [(p, p.requires_grad) for p in parameters]
+    with evaluating(*fields):
+        try:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for parameter, flag in wanted:
+                parameter.requires_grad_(flag)
+
+
+@contextmanager
+def evaluating(*fields: Any) -> Iterator[None]:
+    """Hold the modules among `fields` in evaluation mode; parameters keep their gradients.
+
+    For losses: the level set that is sampled must be the one that is moved. On exit every module
+    gets its own mode back.
+
+    Args:
+        fields: As for `frozen`.
+    """
+    roots = [root for field in fields for root in modules_of(field)]
+    modules = [module for root in roots for module in root.modules()]
+    modes = [(m, m.training) for m in modules]
     try:
         for root in roots:
             _switch(root, training=False)
-        for parameter in parameters:
-            parameter.requires_grad_(False)
         with ExitStack() as stack:
             if any(isinstance(m, nn.RNNBase) and _on_cuda(m) for m in modules):
                 stack.enter_context(torch.backends.cudnn.flags(enabled=False))
             yield
     finally:
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
         _restore(modes)
 
 
