@@ -308,6 +308,9 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "losses.curvature": lambda: (
             losses.curvature, {"model": model(), "points": points(), "labels": labels()}
         ),
+        "losses.geometric_svm": lambda: (
+            losses.geometric_svm, {"model": model(), "points": points(), "labels": labels()}
+        ),
         "losses.interval_bound": lambda: (
             losses.interval_bound,
             {"model": model(), "points": points(), "labels": labels(), "radius": 0.1},

@@ -1,7 +1,8 @@
 """Losses that shape level sets: each returns a scalar, the mean over the inputs or samples."""
 
 from levelset.losses._curvature import curvature
+from levelset.losses._geometric_svm import geometric_svm
 from levelset.losses._interval_bound import interval_bound
 from levelset.losses._reconstruction import reconstruction
 
-__all__ = ["curvature", "interval_bound", "reconstruction"]
+__all__ = ["curvature", "geometric_svm", "interval_bound", "reconstruction"]
