@@ -4,7 +4,7 @@
 plain tensors; the tests check the shapes through jaxtyping's import hook.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = [
     "Booleans",
     "Bounds",
+    "Corners",
     "Counts",
     "Field",
     "FieldLabels",
@@ -58,6 +59,8 @@ Model: TypeAlias = Annotated[Any, "model"]
 """A classifier: a module or another callable, `(n, *d)` to logits or probabilities, `(n, k)`."""
 Bounds: TypeAlias = Annotated[Any, "bounds"]
 """`(low, high)`, each a number, one number a channel `(c,)`, or of the shape of a point."""
+Corners: TypeAlias = Tensor | Sequence[Any]
+"""The lowest and the highest corner of a box, `(2, d)`; two numbers mean a cube."""
 FieldLabels: TypeAlias = Annotated[Any, "field labels"]
 """What a field takes with each point: `(n, ...)`, a tensor, array or list; one integer for all."""
 

@@ -23,7 +23,7 @@ __all__ = ["ReconstructCommand"]
 
 MESHES = (".ply", ".obj", ".stl", ".glb")
 CURVES = (".ply", ".obj", ".svg")
-Summary: TypeAlias = dict[str, int | float | str]
+Lines: TypeAlias = dict[str, int | float | str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class ReconstructCommand(Common):
         targets = [out / f"{scan.stem}{suffix}" if several else out for scan in scans]
         self._check_targets(scans, targets)
         (check_folder if several else check_file)(out)
-        found: Summary = {}
+        lines: Lines = {}
         failed = []
         for scan, target in zip(scans, targets, strict=True):
             name = f"{scan.stem}: " if several else ""
@@ -90,8 +90,8 @@ class ReconstructCommand(Common):
                 failed.append(scan.name)
                 log(f"levelset: {scan.name}: {error}")
                 continue
-            found |= {f"{name}{key}": value for key, value in result.items()}
-        show(found, json=self.json)
+            lines |= {f"{name}{key}": value for key, value in result.items()}
+        show(lines, json=self.json)
         if failed:
             message = f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}."
             raise DataError(message)
@@ -106,29 +106,29 @@ class ReconstructCommand(Common):
 
     def _scans(self) -> list[Path]:
         """Return the files to read, those of folders in the order of their names."""
-        found: list[Path] = []
+        files: list[Path] = []
         for path in self.scans:
             if not path.is_dir():
-                found.append(path)
+                files.append(path)
                 continue
             suffixes = levelset.datasets._points.POINT_SUFFIXES
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
             if not inside:
                 message = f"{path} holds no file of points ({', '.join(suffixes)})."
                 raise DataError(message)
-            found += inside
-        if not found:
+            files += inside
+        if not files:
             message = "give at least one SCAN, a file of points or a folder of them."
             raise ParameterError(message)
-        return found
+        return files
 
     def _check_targets(self, scans: list[Path], targets: list[Path]) -> None:
         """Say before the work what could not be written after it."""
-        wanted = self._suffixes()
+        suffixes = self._suffixes()
         for scan, target in zip(scans, targets, strict=True):
-            if target.suffix.lower() not in wanted:
+            if target.suffix.lower() not in suffixes:
                 message = (
-                    f"--out {target} must end in one of {', '.join(wanted)}"
+                    f"--out {target} must end in one of {', '.join(suffixes)}"
                     f"{'' if self.curve else ' (for lines, give --curve)'}."
                 )
                 raise ParameterError(message)
@@ -140,7 +140,7 @@ class ReconstructCommand(Common):
             message = f"two scans would both be written to {twice}. Rename one of them."
             raise ParameterError(message)
 
-    def _one(self, scan: Path, target: Path) -> Summary:
+    def _one(self, scan: Path, target: Path) -> Lines:
         """Reconstruct one scan, unless that was done before."""
         part = target.with_name(f"{target.name}.part")
         if self.resume and target.exists() and not part.exists():
@@ -151,14 +151,14 @@ class ReconstructCommand(Common):
         make_folder(target.parent)
         return (self._curve if self.curve else self._surface)(cloud, target, part)
 
-    def _surface(self, cloud: "PointCloud", target: Path, part: Path) -> Summary:
+    def _surface(self, cloud: "PointCloud", target: Path, part: Path) -> Lines:
         if not self.resume:
             shutil.rmtree(part, ignore_errors=True)
         if self.normals and cloud.normals is None:
             message = f"{cloud.name}: the file holds no normals. Leave --normals out."
             raise DataError(message)
         with watching(cloud.name) as watch:
-            found = levelset.reconstruction.surface(
+            result = levelset.reconstruction.surface(
                 cloud.points,
                 settings=self._settings(),
                 normals=cloud.normals if self.normals else None,
@@ -170,32 +170,32 @@ class ReconstructCommand(Common):
                 progress=watch,
                 preview=(lambda mesh: _save(mesh, target)) if self.preview else None,
             )
-        for note in found.notes:
+        for note in result.notes:
             log(f"{cloud.name}: {note}")
-        found.mesh.save(target)
-        trained = [step for step in found.history if step.stage == "training"]
+        result.mesh.save(target)
+        trained = [step for step in result.history if step.stage == "training"]
         if not trained or trained[-1].done == trained[-1].total:
             shutil.rmtree(part, ignore_errors=True)  # else --resume goes on from there
-        told: Summary = {k: _shown(v) for k, v in found.summary().items()}
+        lines: Lines = {k: _shown(v) for k, v in result.summary().items()}
         if self.report:
             page = target.with_suffix(".html")
             pages = levelset.report
             with busy("Writing the page"):
-                pages.write(page, pages.surface(found, name=cloud.name), title=cloud.name)
-            told["report"] = str(page)
-        return told | {"mesh": str(target)}
+                pages.write(page, pages.surface(result, name=cloud.name), title=cloud.name)
+            lines["report"] = str(page)
+        return lines | {"mesh": str(target)}
 
-    def _curve(self, cloud: "PointCloud", target: Path, part: Path) -> Summary:
+    def _curve(self, cloud: "PointCloud", target: Path, part: Path) -> Lines:
         with watching(cloud.name) as watch:
-            found = levelset.reconstruction.curve(
+            result = levelset.reconstruction.curve(
                 cloud.points,
                 settings=self._settings(),
                 generator=self.generator(),
                 progress=watch,
             )
-        found.lines.save(target)
-        told: Summary = {k: _shown(v) for k, v in found.summary().items()}
-        return told | {"curve": str(target)}
+        result.lines.save(target)
+        lines: Lines = {k: _shown(v) for k, v in result.summary().items()}
+        return lines | {"curve": str(target)}
 
 
 def _save(mesh: "Mesh", target: Path) -> None:

@@ -46,7 +46,7 @@ CLASSES = {
         "Ankle boot",
     )
 }
-Member = tuple[str, ...]
+Entry = tuple[str, ...]
 LAYOUT = "Expected CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
 
 
@@ -347,7 +347,7 @@ def read_zip(file: Path, *, split: Split, limit: int | None, name: str) -> Image
     )
 
 
-def _read_files(folder: Path, members: list[Member]) -> Iterator[tuple[str, bytes]]:
+def _read_files(folder: Path, members: list[Entry]) -> Iterator[tuple[str, bytes]]:
     for member in members:
         path = folder.joinpath(*member)
         try:
@@ -359,7 +359,7 @@ def _read_files(folder: Path, members: list[Member]) -> Iterator[tuple[str, byte
 
 
 def _read_members(
-    archive: zipfile.ZipFile, file: Path, members: list[Member]
+    archive: zipfile.ZipFile, file: Path, members: list[Entry]
 ) -> Iterator[tuple[str, bytes]]:
     for member in members:
         name = "/".join(member)
@@ -372,8 +372,8 @@ def _read_members(
 
 
 def _choose(
-    members: list[Member], split: Split, limit: int | None, *, source: str
-) -> tuple[list[Member], list[int], list[str]]:
+    members: list[Entry], split: Split, limit: int | None, *, source: str
+) -> tuple[list[Entry], list[int], list[str]]:
     """Return the members of a split with their labels, the classes in turn, and the classes."""
     images = sorted(filter(_is_image, members))
     if not images:
@@ -403,11 +403,11 @@ def _choose(
 
 
 def _in_turn(
-    members: list[tuple[Member, Member]], classes: list[str], limit: int | None
-) -> tuple[list[Member], list[int]]:
+    members: list[tuple[Entry, Entry]], classes: list[str], limit: int | None
+) -> tuple[list[Entry], list[int]]:
     number = {name: label for label, name in enumerate(classes)}
     counts: Counter[str] = Counter()
-    ranked: list[tuple[int, int, Member]] = []
+    ranked: list[tuple[int, int, Entry]] = []
     for member, parts in members:
         ranked.append((counts[parts[0]], number[parts[0]], member))
         counts[parts[0]] += 1
@@ -415,12 +415,12 @@ def _in_turn(
     return [member for _, _, member in ranked], [label for _, label, _ in ranked]
 
 
-def _is_image(member: Member) -> bool:
+def _is_image(member: Entry) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in member)
     return not hidden and Path(member[-1]).suffix.lower() in SUFFIXES
 
 
-def _common_root(images: list[Member]) -> int:
+def _common_root(images: list[Entry]) -> int:
     """Return how many leading folders all images share above the classes or splits."""
     root = 0
     while (

@@ -20,7 +20,7 @@ from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._curves._field import CurveField
 from levelset.reconstruction._curves._ordering import Path, order_points
 from levelset.reconstruction._curves._polylines import Polylines
-from levelset.reconstruction._curves._smoothing import Smooth, smooth_curve
+from levelset.reconstruction._curves._smoothing import SmoothCurve, smooth_curve
 from levelset.reconstruction._curves._trace import trace_curve
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._paper import train_paper
@@ -32,7 +32,7 @@ _DEFAULT = Fast()
 _FEWEST = 10
 _RESOLUTION = 128  # of the lattice on which a trained network is traced
 _NEAR = 6.0  # distances to the nearest other point within which a traced line has points near it
-Found: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...]]
+Fitted: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...]]
 _STRAY = 0.03  # lines with less than this share of the whole length near points are left out
 
 
@@ -178,7 +178,7 @@ def curve(
 
 def _by_splines(
     points: Floats, gap: float, closed: bool | None, seed: int, on_step: Watch
-) -> Found:
+) -> Fitted:
     """Return the field and lines of smooth curves through the points in their order."""
     start = time.perf_counter()
     curves = fit_curves(points, gap=gap, closed=closed, random=np.random.default_rng(seed))
@@ -201,7 +201,7 @@ def _by_splines(
     return network, lines, [one.closed for one in curves], noise, history
 
 
-def _on_zero(network: nn.Module, smooth: Smooth) -> Floats:
+def _on_zero(network: nn.Module, smooth: SmoothCurve) -> Floats:
     """Return points along a curve, moved onto the zero set of its field."""
     places = smooth.evenly(8 * len(smooth.coefficients))
     projection = project(network, torch.from_numpy(smooth.at(places)).float(), tol=1e-6)
@@ -210,7 +210,7 @@ def _on_zero(network: nn.Module, smooth: Smooth) -> Floats:
 
 def _by_training(
     points: Floats, settings: Paper, gap: float, closed: bool | None, seed: int, on_step: Watch
-) -> Found:
+) -> Fitted:
     """Return the paper's network trained on the points, and what of its zero set is near them."""
     network, steps = train_paper(
         torch.from_numpy(points).float(),
@@ -235,7 +235,7 @@ def _spacing(points: Floats) -> float:
     return float(np.median(cKDTree(points).query(points, 2)[0][:, 1]))
 
 
-class _Cloud(NamedTuple):
+class _UnitPoints(NamedTuple):
     """Different finite points in their unit frame, and how they came about."""
 
     points: Floats
@@ -256,7 +256,7 @@ class _Cloud(NamedTuple):
         return whole
 
 
-def _prepared(points: Tensor) -> _Cloud:
+def _prepared(points: Tensor) -> _UnitPoints:
     """Return the points in their unit frame, without what is not finite and without doubles."""
     check_points("curve", points)
     if points.dim() != 2 or points.shape[1] not in (2, 3):
@@ -279,12 +279,12 @@ def _prepared(points: Tensor) -> _Cloud:
     centre = (different.amin(0) + different.amax(0)) / 2.0
     scale = float((different - centre).norm(dim=1).max())
     unit = ((different - centre) / scale).numpy()
-    return _Cloud(unit, centre, scale, finite, row, tuple(notes))
+    return _UnitPoints(unit, centre, scale, finite, row, tuple(notes))
 
 
 def fit_curves(
     points: Floats, *, gap: float, closed: bool | None, random: np.random.Generator
-) -> list[Smooth]:
+) -> list[SmoothCurve]:
     """Return smooth curves through a cloud, longest first.
 
     Args:

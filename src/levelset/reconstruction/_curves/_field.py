@@ -9,7 +9,7 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points
 from levelset._typing import Floats, Points
 from levelset.errors import ShapeError
-from levelset.reconstruction._curves._smoothing import Smooth
+from levelset.reconstruction._curves._smoothing import SmoothCurve
 
 __all__ = ["CurveField"]
 
@@ -36,7 +36,7 @@ class CurveField(nn.Module):
     """
 
     @checked
-    def __init__(self, curves: list[Smooth]) -> None:
+    def __init__(self, curves: list[SmoothCurve]) -> None:
         """Take the anchors from smooth curves, all at the same distance.
 
         Args:
@@ -78,12 +78,12 @@ class CurveField(nn.Module):
         return torch.einsum("nm,nml->nl", weights, off - 0.5 * along[..., None] ** 2 * self.bends)
 
 
-def _length(curve: Smooth) -> float:
+def _length(curve: SmoothCurve) -> float:
     row = curve.at(np.linspace(0.0, 1.0, 16 * len(curve.coefficients)))
     return float(np.linalg.norm(np.diff(row, axis=0), axis=1).sum())
 
 
-def _frames(curve: Smooth, count: int) -> tuple[Floats, Floats, Floats, Floats]:
+def _frames(curve: SmoothCurve, count: int) -> tuple[Floats, Floats, Floats, Floats]:
     """Return places `(m, d)`, tangents, normals `(m, d - 1, d)` and bends `(m, d - 1)`."""
     places = curve.evenly(count)
     anchors, speed, second = (curve.at(places, k) for k in range(3))

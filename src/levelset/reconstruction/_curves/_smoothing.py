@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from levelset._typing import Floats, Integers
 from levelset.reconstruction._curves._ordering import Path
 
-__all__ = ["Smooth", "smooth_curve"]
+__all__ = ["SmoothCurve", "smooth_curve"]
 
 
 _ROUNDS = 6
@@ -26,7 +26,7 @@ _OUTLYING = 5.0
 
 
 @dataclass(frozen=True, eq=False)
-class Smooth:
+class SmoothCurve:
     """A cubic spline over [0, 1], by its coefficients.
 
     Attributes:
@@ -64,7 +64,7 @@ class Smooth:
         return np.interp(distances, along, fine)
 
 
-def smooth_curve(points: Floats, path: Path) -> Smooth | None:
+def smooth_curve(points: Floats, path: Path) -> SmoothCurve | None:
     r"""Fit a smooth curve to the points along a row of nodes; none if there are too few.
 
     $$\min_c \sum_j |x_j - c(u_j)|^2 + \lambda \int |c''(u)|^2 du$$
@@ -91,14 +91,14 @@ def smooth_curve(points: Floats, path: Path) -> Smooth | None:
     rows, errors = np.arange(len(points)), []
     # Rows of nodes end early, by about one step.
     step = float(np.median(np.linalg.norm(np.diff(path.nodes, axis=0), axis=1)))
-    curve: Smooth | None = None
+    curve: SmoothCurve | None = None
     for _ in range(_ROUNDS):
         usual = far <= max(_OUTLYING * 1.4826 * float(np.median(far)), step)
         rows, parameters = rows[usual], parameters[usual]
         if len(rows) < 2 * _LEAST:
             return None
         coefficients, freedom = _fit(points[rows], parameters, intervals, path.closed)
-        curve = Smooth(coefficients, path.closed, 0.0, rows, ())
+        curve = SmoothCurve(coefficients, path.closed, 0.0, rows, ())
         fine = np.linspace(0.0, 1.0, _FINE * intervals + 1)
         parameters, far = _nearest(
             points[rows], *_finely(curve.at(fine), cut=False), path.closed, parameters

@@ -1,7 +1,6 @@
 """Curves as the common zeros of one field less than there are coordinates."""
 
 from itertools import permutations
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,13 +12,12 @@ from levelset._tools.calling import like_parameters
 from levelset._tools.checks import check_batch_size
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset._typing import Booleans, Field, Floats, Integers, Progress
+from levelset._typing import Booleans, Corners, Field, Floats, Integers, Progress
 from levelset.errors import FieldError, ParameterError
 from levelset.reconstruction._curves._polylines import Polylines
 
 __all__ = ["join", "trace_curve"]
 
-Bounds: TypeAlias = tuple[Any, Any]
 
 _COARSEST = 24  # cells a side in which the search begins
 _GOLDEN = 0.6180339887498949
@@ -31,7 +29,7 @@ _DOUBLE = 0.05
 def trace_curve(
     field: Field,
     *,
-    bounds: Bounds,
+    bounds: Corners,
     resolution: int = 128,
     batch_size: int | None = None,
     progress: Progress | None = None,
@@ -91,7 +89,7 @@ def trace_curve(
     if resolution < 2:
         message = f"trace_curve: `resolution` must be at least 2, got {resolution}."
         raise ParameterError(message)
-    lattice = _Lattice(field, low, high, resolution, batch_size)
+    lattice = _Nodes(field, low, high, resolution, batch_size)
     with frozen(field):
         cells = lattice.cells(progress)
         points, pieces, size = lattice.crossings(cells)
@@ -99,7 +97,7 @@ def trace_curve(
     return Polylines(tuple(torch.from_numpy(line) for line in lines), tuple(closed))
 
 
-class _Lattice:
+class _Nodes:
     """Nodes of a lattice in a box, with the values of a field at those evaluated so far."""
 
     def __init__(
@@ -205,7 +203,7 @@ def _polished(
     field: Field,
     points: Floats,
     pieces: Integers,
-    lattice: _Lattice,
+    lattice: _Nodes,
     size: float,
     batch_size: int | None,
 ) -> tuple[Floats, Integers]:
@@ -222,7 +220,7 @@ def _polished(
     return projection.points.double().numpy()[on_curve], number[pieces[on_curve[pieces].all(1)]]
 
 
-def _box(bounds: Bounds) -> tuple[Floats, Floats]:
+def _box(bounds: Corners) -> tuple[Floats, Floats]:
     low, high = (
         read_numbers("trace_curve", "bounds", side, "the corners of a box").cpu().numpy()
         for side in bounds

@@ -1,7 +1,7 @@
 """From a field to a mesh: marching cubes near the surface only, corners then put onto it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,12 @@ from levelset._tools.checks import check_batch_size, check_level, check_points, 
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.extras import optional
 from levelset._tools.modes import frozen
-from levelset._typing import Booleans, Field, Floats, Integers, Progress, Singles
+from levelset._typing import Booleans, Corners, Field, Floats, Integers, Progress, Singles
 from levelset.errors import FieldError, ParameterError, ShapeError
 from levelset.reconstruction._meshes._mesh import Mesh, keep_near, keep_supported
 
 __all__ = ["Lattice", "extract_mesh", "narrow_band"]
 
-Bounds = Tensor | Sequence[Sequence[float]]
 
 MOST_RESOLUTION = 1024
 NEWTON_STEPS = 5
@@ -75,7 +74,7 @@ class Lattice:
 def extract_mesh(
     field: Field,
     *,
-    bounds: Bounds,
+    bounds: Corners,
     resolution: int = 256,
     level: float = 0.0,
     points: Tensor | None = None,
@@ -163,7 +162,7 @@ def extract_mesh(
     return mesh
 
 
-def _checked_box(bounds: Bounds) -> Tensor:
+def _checked_box(bounds: Corners) -> Tensor:
     box = read_numbers("extract_mesh", "bounds", bounds, "two corners of three numbers, (2, 3)")
     if tuple(box.shape) != (2, 3):
         message = (

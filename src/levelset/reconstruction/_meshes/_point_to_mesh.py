@@ -124,7 +124,7 @@ def distance_to_mesh(points: Tensor, mesh: Mesh) -> tuple[Tensor, Tensor]:
         message = "distance_to_mesh: `mesh` must have at least one face, got none."
         raise DataError(message)
     queries = points.detach().cpu().double().numpy()
-    search = _Search.over(mesh.vertices[mesh.faces].numpy())
+    search = _BoxTree.over(mesh.vertices[mesh.faces].numpy())
     # neighbours in space one after the other open the same boxes, which then are in cache
     order = cKDTree(queries, leafsize=64).indices if len(queries) else np.zeros(0, dtype=np.int64)
     distance, face = np.zeros(len(queries)), np.zeros(len(queries), dtype=np.int64)
@@ -135,7 +135,7 @@ def distance_to_mesh(points: Tensor, mesh: Mesh) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class _Search:
+class _BoxTree:
     """Faces in the order of a kd-tree, under boxes.
 
     Attributes:
@@ -154,7 +154,7 @@ class _Search:
     starts: Integers
 
     @classmethod
-    def over(cls, corners: Floats) -> "_Search":
+    def over(cls, corners: Floats) -> "_BoxTree":
         middles = corners.mean(1)
         tree = cKDTree(middles)
         low, high = corners.min(1)[tree.indices], corners.max(1)[tree.indices]
