@@ -21,7 +21,7 @@ def some(distance: list[float], correct: list[bool], nearest: list[int]) -> Audi
         "margin": torch.zeros(n),
         "distance_2": torch.tensor(distance),
         "nearest_class_2": torch.tensor(nearest),
-        "iterations_2": torch.ones(n, dtype=torch.int64),
+        "gradients_2": torch.ones(n, dtype=torch.int64),
         "converged_2": torch.ones(n, dtype=torch.bool),
     }
     points = torch.zeros(n, 2)

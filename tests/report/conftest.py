@@ -46,7 +46,7 @@ def build(
         end = norm_name(norm)
         columns[f"distance_{end}"] = torch.where(lost, torch.inf, distance)
         columns[f"nearest_class_{end}"] = torch.where(lost, -1, (label + 1) % k)
-        columns[f"iterations_{end}"] = torch.full((n,), 7)
+        columns[f"gradients_{end}"] = torch.full((n,), 7)
         columns[f"converged_{end}"] = ~lost
     names = classes or tuple(f"c{i}" for i in range(k))
     return Audit(points, columns, witnesses, norms, names, name, bounds)

@@ -59,7 +59,7 @@ class Distance(Rows):
         converged: Whether the witness lies on the boundary, `(n,)`: its margin is within 1e-4 of
             the size of the logits, or about as small as their rounding allows; true where the
             input is misclassified.
-        iterations: Gradients taken for each input, `(n,)`.
+        gradients: Gradients taken for each input, `(n,)`.
         evaluations: Forward passes spent on each input, `(n,)`.
         norm: The norm.
         attacks: Names of the attacks that were tried.
@@ -72,7 +72,7 @@ class Distance(Rows):
     classes: Counts
     attack: Counts
     converged: Mask
-    iterations: Counts
+    gradients: Counts
     evaluations: Counts
     norm: float
     attacks: tuple[str, ...]
@@ -232,7 +232,7 @@ def _judged(
         classes=torch.where(met, rivals, -1),
         attack=torch.where(met, ensemble.winner, -1),
         converged=met & ((lengths == 0) | _on_boundary(evaluator, ensemble, size, margin)),
-        iterations=ensemble.gradients,
+        gradients=ensemble.gradients,
         evaluations=ensemble.evaluations + 2,
         norm=ensemble.norm,
         attacks=names,

@@ -29,7 +29,7 @@ _COLUMNS = (
         "unit of the inputs",
     ),
     Column("nearest_class", "class of the witness; -1 where none was found", kind="class"),
-    Column("iterations", "how many the search took", "gradients", "integer", minor=True),
+    Column("gradients", "how many the search took", "gradients", "integer", minor=True),
     Column(
         "converged",
         "whether the witness lies on the boundary: its margin is within 1e-4 of the size of its "
@@ -61,7 +61,7 @@ def _measure(part: Part) -> Measured:
         columns = {
             "distance": found.distance,
             "nearest_class": found.classes,
-            "iterations": found.iterations,
+            "gradients": found.gradients,
             "converged": found.converged,
             "attack": _ATTACK.numbers(names).to(part.points.device),
         }
