@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,19 @@ def test_functions_are_short(trees):
                 length = (node.end_lineno or 0) - node.body[documented].lineno + 1
                 offenders += [f"{name}: {node.name}: {length} lines"] if length > 60 else []
     assert not offenders
+
+
+def test_functions_of_many_arguments_are_listed_with_a_reason(trees):
+    listed = tomllib.loads((TESTS.parent / "pyproject.toml").read_text())["tool"]["levelset"]
+    many = set()
+    for tree in trees.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                names = [a.arg for a in (*node.args.args, *node.args.kwonlyargs)]
+                if len(names) - (names[:1] in (["self"], ["cls"])) > 10:
+                    many.add(node.name)
+    assert many == set(listed["arguments"])
+    assert all(listed["arguments"].values())
 
 
 def test_nothing_logs_asks_for_a_device_or_writes_gradients(trees):

@@ -382,7 +382,7 @@ class Wrong(nn.Module):
 
 
 def test_bad_models(model: nn.Module, points: Tensor, labels: Tensor) -> None:
-    with pytest.raises(FieldError, match=r"`field` must map each row on its own"):
+    with pytest.raises(FieldError, match=r"`model` must map each row on its own"):
         audit(Coupled(model), points, labels)
     with pytest.raises(FieldError, match=r"must map points \(3, 6\) to \(3, k\), got \(2, 3\)"):
         audit(Wrong(torch.zeros(2, 3)), points, labels)

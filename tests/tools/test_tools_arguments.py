@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from levelset._tools.arguments import checked
 from levelset._typing import Bounds, FieldLabels, Labels, Norm, Norms, PerPoint, Points, Progress
-from levelset.errors import LevelSetError, ParameterError, ShapeError
+from levelset.errors import FieldError, LevelSetError, ParameterError, ShapeError
 
 pytestmark = pytest.mark.messages
 
@@ -322,3 +322,18 @@ def test_an_abstract_class_stands_for_its_children_those_to_come_too():
         take(3)
     with pytest.raises(ParameterError, match=r"must be one of First, Third or a sequence, each "):
         take(None, 3)
+
+
+def test_failures_of_a_field_name_the_model_that_the_caller_gave() -> None:
+    @checked
+    def measured(model: Callable[..., Tensor], points: Points) -> None:
+        raise FieldError("measured: `field` must return floating point.")
+
+    @checked
+    def projected(field: Callable[..., Tensor], points: Points) -> None:
+        raise FieldError("projected: `field` must return floating point.")
+
+    with pytest.raises(FieldError, match="measured: `model` must return floating point"):
+        measured(abs, POINTS)
+    with pytest.raises(FieldError, match="projected: `field` must return floating point"):
+        projected(abs, POINTS)

@@ -10,7 +10,8 @@ import functools
 import inspect
 import math
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -76,7 +77,6 @@ def checked_as(title: str) -> Callable[[T], T]:
 def _checked(function: T, title: str) -> T:
     signature = inspect.signature(function)
     kinds = {name: _kind_of(p.annotation) for name, p in signature.parameters.items()}
-    may_draw = "generator" in kinds or "model" in kinds
     several = {p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL}
 
     @functools.wraps(function)
@@ -99,15 +99,24 @@ def _checked(function: T, title: str) -> T:
                 check_batch_size(title, bound.arguments[name])
             if kind is _POINTS:
                 points = bound.arguments[name]
-        state = torch.get_rng_state() if may_draw else None
-        try:
+        with _failures(set(kinds)):
             return function(*bound.args, **bound.kwargs)
-        except Exception:
-            if state is not None:  # what was drawn before the failure is given back
-                torch.set_rng_state(state)
-            raise
 
     return call  # type: ignore[return-value]
+
+
+@contextmanager
+def _failures(names: set[str]) -> Iterator[None]:
+    """Give back what was drawn before a failure, and name the caller's own argument in it."""
+    state = torch.get_rng_state() if names & {"generator", "model"} else None
+    try:
+        yield
+    except Exception as error:
+        if state is not None:
+            torch.set_rng_state(state)
+        if "model" in names and "field" not in names and isinstance(error, LevelSetError):
+            error.args = (str(error).replace("`field`", "`model`"), *error.args[1:])
+        raise
 
 
 def _kind_of(annotation: Any) -> _Kind | None:

@@ -48,7 +48,7 @@ def cross_entropy(model: nn.Module, points: Points, labels: Labels) -> Tensor:
 
 
 @checked
-def train(  # the options of one training, each used, none a family of its own
+def train(
     model: nn.Module,
     data: Examples,
     *,
