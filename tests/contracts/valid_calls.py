@@ -315,6 +315,10 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             losses.interval_bound,
             {"model": model(), "points": points(), "labels": labels(), "radius": 0.1},
         ),
+        "losses.robust_distance": lambda: (
+            losses.robust_distance,
+            {"model": model(), "points": points(), "labels": labels(), "radius": 0.1},
+        ),
         "losses.reconstruction": lambda: (
             losses.reconstruction,
             {"field": shapes.Sphere(), "attached": points(), "levels": torch.zeros(4),

@@ -1,0 +1,113 @@
+"""Climbing a field about inputs while a loss is evaluated: projected gradient steps in a ball."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from levelset._tools.bounds import fit_bounds
+from levelset._tools.checks import check_positive, check_whole
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.modes import frozen
+from levelset._tools.norms import check_norm, norm_of
+from levelset._typing import Bounds, Field, Model, Norm
+from levelset.fields import bounds_of
+
+__all__ = ["Climb"]
+
+
+class Climb:
+    """The ball about each input, in the box, and how it is climbed.
+
+    Args:
+        function: Name of the public function at work, for messages.
+        model: Whose bounds hold where none are given.
+        points: The inputs, `(n, *d)`, inside the bounds.
+        radius: Largest norm of a perturbation.
+        norm: 2 or infinity.
+        bounds: Smallest and largest value of an input.
+        steps: How many.
+        step_size: Length of each; `None` for 2.5 times the radius over the steps.
+        generator: Draws the starts; `None` for torch's global generator.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        model: Model,
+        points: Tensor,
+        *,
+        radius: float,
+        norm: Norm,
+        bounds: Bounds | None,
+        steps: int,
+        step_size: float | None,
+        generator: torch.Generator | None,
+    ) -> None:
+        self.norm = check_norm(function, norm)
+        check_positive(function, "radius", radius)
+        self.steps = check_whole(function, "steps", steps)
+        if step_size is not None:
+            check_positive(function, "step_size", step_size)
+        self.step_size = 2.5 * radius / steps if step_size is None else step_size
+        self.function, self.radius, self.points = function, radius, points.detach()
+        with frozen(model):
+            sides = bounds_of(function, model, self.points) if bounds is None else bounds
+        self.low, self.high = fit_bounds(function, sides, self.points)
+        self._generator = generator
+
+    def start(self) -> Tensor:
+        """Return points drawn uniformly from the L-infinity ball, or from the L2 sphere."""
+        device = self.points.device if self._generator is None else self._generator.device
+        shape, dtype = self.points.shape, self.points.dtype
+        drawn = torch.empty(shape, dtype=dtype, device=device)
+        if math.isinf(self.norm):
+            moves = drawn.uniform_(-1.0, 1.0, generator=self._generator).to(self.points.device)
+        else:
+            drawn.normal_(generator=self._generator)
+            moves = self._unit(drawn.to(self.points.device))
+        return self._back(self.points + self.radius * moves)
+
+    def top(
+        self, field: Field, labels: Tensor | None, start: Tensor, *, until_positive: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return points where the field is higher, and its values there, `(n,)`.
+
+        Args:
+            field: Maps `(m, *d)` and labels to `(m,)`; held in evaluation mode.
+            labels: Handed on to the field.
+            start: Where to start.
+            until_positive: A point stops at once where the field is positive.
+        """
+        evaluator = Evaluator(self.function, field)
+        best = start.clone()
+        rows = torch.arange(len(start), device=start.device)
+        with frozen(field):
+            for _ in range(self.steps if len(start) else 0):
+                part = None if labels is None else labels[rows]
+                values, jacobian = evaluator.value_and_jacobian(best[rows], part)
+                if until_positive:
+                    climbing = values.flatten() <= 0
+                    rows, jacobian = rows[climbing], jacobian[climbing]
+                    if len(rows) == 0:
+                        break
+                gradient = jacobian.view_as(best[rows]).nan_to_num(0.0, 0.0, 0.0)
+                step = gradient.sign() if math.isinf(self.norm) else self._unit(gradient)
+                best[rows] = self._back(best[rows] + self.step_size * step, rows)
+            return best, evaluator.values(best, labels).flatten()
+
+    def _back(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return points brought back into the ball, then into the box."""
+        centres = self.points if rows is None else self.points[rows]
+        change = points - centres
+        if math.isinf(self.norm):
+            change = change.clamp(-self.radius, self.radius)
+        else:
+            length = norm_of(change, 2.0).clamp(min=self.radius)
+            change = change * (self.radius / length).view(-1, *[1] * (points.dim() - 1))
+        return torch.minimum(torch.maximum(centres + change, self.low), self.high)
+
+    @staticmethod
+    def _unit(moves: Tensor) -> Tensor:
+        length = norm_of(moves, 2.0).clamp(min=torch.finfo(moves.dtype).tiny)
+        return moves / length.view(-1, *[1] * (moves.dim() - 1))
