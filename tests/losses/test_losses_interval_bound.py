@@ -59,20 +59,10 @@ def test_it_is_above_the_loss_anywhere_in_the_box(settled, data, noise):
 
 
 @pytest.mark.parametrize("middle", [(nn.Tanh(),), (nn.BatchNorm1d(9), nn.Softplus())])
-def test_its_gradient_in_the_parameters_is_right(settled, data, middle):
+def test_its_gradient_in_the_parameters_is_right(settled, data, middle, check_gradient):
     net, (points, labels) = model(settled, *middle).eval(), data
     loss = partial(interval_bound, net, points, labels, radius=0.15, kappa=0.25)
-    for parameter in net.parameters():
-        (gradient,) = torch.autograd.grad(loss(), parameter)
-        place = torch.unravel_index(gradient.abs().argmax(), gradient.shape)
-        sides = []
-        for sign in (1.0, -1.0):
-            with torch.no_grad():
-                parameter[place] += sign * 1e-6
-            sides.append(float(loss().detach()))
-            with torch.no_grad():
-                parameter[place] -= sign * 1e-6
-        assert float(gradient[place]) == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-6)
+    check_gradient(net, loss, rel=1e-6)
 
 
 def test_a_classifier_is_bounded_in_the_units_of_its_points(settled, data):

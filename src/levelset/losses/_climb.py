@@ -3,8 +3,9 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from levelset._intersection import close_bracket
 from levelset._tools.bounds import fit_bounds
 from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.evaluation import Evaluator
@@ -96,6 +97,34 @@ class Climb:
                 best[rows] = self._back(best[rows] + self.step_size * step, rows)
             return best, evaluator.values(best, labels).flatten()
 
+    def crossings(
+        self, field: Field, labels: Tensor, values: Tensor, *, max_iter: int, tol: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return which inputs were brought across a field's zero, and points of it on the way.
+
+        Args:
+            field: Maps `(m, *d)` and labels to `(m,)`.
+            labels: Handed on to the field.
+            values: Its values at the inputs, `(n,)`.
+            max_iter: Most steps of false position.
+            tol: Largest |F| that counts as on the level set.
+
+        Returns:
+            A mask `(n,)`, and points `(n, *d)`: the inputs themselves where it is false.
+        """
+        side = torch.where(values > 0, 1, -1)
+        sides = torch.stack([side, labels], dim=1)
+        far, height = self.top(_Across(field), sides, self.start(), until_positive=True)
+        crossed, found = (height > 0) & (values != 0), self.points.clone()
+        rows = crossed.nonzero().flatten()
+        with frozen(field):
+            bracket = close_bracket(
+                Evaluator(self.function, field), self.points[rows], far[rows], labels[rows],
+                tol=tol, max_iter=max_iter, ends=(values[rows], (-side * height)[rows]),
+            )  # fmt: skip
+        found[rows] = bracket.nearest(labels[rows], tol).points
+        return crossed, found
+
     def _back(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points brought back into the ball, then into the box."""
         centres = self.points if rows is None else self.points[rows]
@@ -111,3 +140,15 @@ class Climb:
     def _unit(moves: Tensor) -> Tensor:
         length = norm_of(moves, 2.0).clamp(min=torch.finfo(moves.dtype).tiny)
         return moves / length.view(-1, *[1] * (moves.dim() - 1))
+
+
+class _Across(nn.Module):
+    """How far a point is on the other side than its input: labels are `(n, 2)`, side and class."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__()
+        self.model = field
+
+    def forward(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Return the margin with the sign of the way across."""
+        return -labels[:, 0] * self.model(points, labels[:, 1])

@@ -10,11 +10,12 @@ from levelset._relaxation._program import ball_range, margins_of
 from levelset._relaxation._trace import trace
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import fit_bounds
-from levelset._tools.checks import check_labels, check_points, check_positive
+from levelset._tools.checks import check_points, check_positive
 from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Labels, Model, Points
-from levelset.errors import FieldError, ParameterError
+from levelset.errors import ParameterError
 from levelset.fields import bounds_of
+from levelset.losses._outputs import logits_of
 
 __all__ = ["interval_bound"]
 
@@ -89,12 +90,7 @@ def interval_bound(
     with frozen(model):
         sides = bounds_of("interval_bound", model, points) if bounds is None else bounds
     box = fit_bounds("interval_bound", sides, points)
-    logits = model(points.clone())
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(points):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        message = f"interval_bound: `model` must return logits ({len(points)}, k), got {got}."
-        raise FieldError(message)
-    check_labels("interval_bound", labels, points, logits.shape[1])
+    logits = logits_of("interval_bound", model, points, labels)
     if len(points) == 0:
         return logits.sum()
     plain = functional.cross_entropy(logits, labels)

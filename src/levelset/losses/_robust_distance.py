@@ -4,10 +4,9 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from levelset._intersection import close_bracket
 from levelset._projection import Newton, Projection, project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
@@ -152,18 +151,6 @@ def _plain(model: Model, points: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(model(points.clone()), labels)
 
 
-class _Across(nn.Module):
-    """How far a point is on the other side than its input: labels are `(n, 2)`, side and class."""
-
-    def __init__(self, field: Margin) -> None:
-        super().__init__()
-        self.model = field
-
-    def forward(self, points: Tensor, labels: Tensor) -> Tensor:
-        """Return the margin with the sign of the way across."""
-        return -labels[:, 0] * self.model(points, labels[:, 1])
-
-
 def _sample(
     field: Margin,
     labels: Tensor,
@@ -177,7 +164,7 @@ def _sample(
     points, right = climb.points, values > 0
     crossed, found = torch.zeros_like(right), points.clone()
     if samples != "project":
-        crossed, found = _crossings(field, labels, values, climb, max_iter, tol)
+        crossed, found = climb.crossings(field, labels, values, max_iter=max_iter, tol=tol)
     wanted = ~(crossed | right) if samples == "intersect" else torch.ones_like(right)
     rows = wanted.nonzero().flatten()
     newton = Newton(max_iter)
@@ -189,26 +176,6 @@ def _sample(
     found[rows] = projected
     kept = (crossed | wanted).nonzero().flatten()
     return _at(found[kept], labels[kept]), kept
-
-
-def _crossings(
-    field: Margin, labels: Tensor, values: Tensor, climb: Climb, max_iter: int, tol: float
-) -> tuple[Tensor, Tensor]:
-    """Return which inputs were brought across, and points of the boundary on the way there."""
-    points = climb.points
-    side = torch.where(values > 0, 1, -1)
-    far, height = climb.top(
-        _Across(field), torch.stack([side, labels], dim=1), climb.start(), until_positive=True
-    )
-    crossed, found = (height > 0) & (values != 0), points.clone()
-    rows = crossed.nonzero().flatten()
-    with frozen(field):
-        bracket = close_bracket(
-            Evaluator("robust_distance", field), points[rows], far[rows], labels[rows],
-            tol=tol, max_iter=max_iter, ends=(values[rows], (-side * height)[rows]),
-        )  # fmt: skip
-    found[rows] = bracket.nearest(labels[rows], tol).points
-    return crossed, found
 
 
 def _at(points: Tensor, labels: Tensor) -> Projection:
