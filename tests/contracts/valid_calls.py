@@ -319,6 +319,29 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             losses.robust_distance,
             {"model": model(), "points": points(), "labels": labels(), "radius": 0.1},
         ),
+        "losses.adversarial": lambda: (
+            losses.adversarial,
+            {"model": model(), "points": points(), "labels": labels(),
+             "radius": 0.1, "steps": 2},
+        ),
+        "losses.direct_margin": lambda: (
+            losses.direct_margin,
+            {"model": model(), "points": points(), "labels": labels(),
+             "radius": 0.1, "steps": 2},
+        ),
+        "losses.hinge": lambda: (
+            losses.hinge, {"model": model(), "points": points(), "labels": labels()}
+        ),
+        "losses.large_margin": lambda: (
+            losses.large_margin,
+            {"model": model(), "points": points(), "labels": labels(),
+             "radius": 0.1},
+        ),
+        "losses.trades": lambda: (
+            losses.trades,
+            {"model": model(), "points": points(), "labels": labels(),
+             "radius": 0.1, "steps": 2},
+        ),
         "losses.reconstruction": lambda: (
             losses.reconstruction,
             {"field": shapes.Sphere(), "attached": points(), "levels": torch.zeros(4),

@@ -29,11 +29,13 @@ class Moving(NamedTuple):
     level: Tensor
 
 
-def margins(function: str, model: Model, points: Tensor, labels: Tensor) -> tuple[Margin, Tensor]:
+def margins(
+    function: str, model: Model, points: Tensor, labels: Tensor, *, observed: bool = False
+) -> tuple[Margin, Tensor]:
     """Return the margin as a field, and its values at inputs, `(n,)`, without a graph.
 
     Where layers of the model learn from batches, such as BatchNorm, they see this one in the mode
-    that they are in.
+    that they are in, unless they have `observed` it already.
 
     Raises:
         FieldError: If the model returns no logits, or none that are finite.
@@ -41,7 +43,7 @@ def margins(function: str, model: Model, points: Tensor, labels: Tensor) -> tupl
     """
     check_points(function, points)
     check_finite(function, points)
-    if draws_or_couples(model) is not None and len(points):
+    if not observed and draws_or_couples(model) is not None and len(points):
         with torch.no_grad():
             model(points.clone())
     field = Margin(model)
