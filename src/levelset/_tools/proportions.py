@@ -5,7 +5,9 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-__all__ = ["clopper_pearson"]
+from levelset._typing import Floats
+
+__all__ = ["clopper_pearson", "exact_interval"]
 
 
 def clopper_pearson(hits: Tensor, total: int, confidence: float = 0.95) -> tuple[Tensor, Tensor]:
@@ -19,9 +21,14 @@ def clopper_pearson(hits: Tensor, total: int, confidence: float = 0.95) -> tuple
     References:
         - C. J. Clopper, E. S. Pearson, Biometrika 26 (1934), 404-413.
     """
-    k = hits.detach().cpu().to(torch.float64)
-    tail = (1.0 - confidence) / 2.0
-    successes, failures = k.numpy(), (total - k).numpy()
-    low = torch.as_tensor(betaincinv(np.maximum(successes, 1.0), failures + 1.0, tail))
-    high = torch.as_tensor(betaincinv(successes + 1.0, np.maximum(failures, 1.0), 1.0 - tail))
-    return torch.where(k == 0, 0.0, low), torch.where(k == total, 1.0, high)
+    successes = hits.detach().cpu().to(torch.float64).numpy()
+    low, high = exact_interval(successes, total, (1.0 - confidence) / 2.0)
+    return torch.as_tensor(low), torch.as_tensor(high)
+
+
+def exact_interval(hits: Floats, total: Floats | int, tail: float) -> tuple[Floats, Floats]:
+    """Return the exact interval with a probability of `tail` beyond either end."""
+    missed = total - hits
+    low = betaincinv(np.maximum(hits, 1.0), missed + 1.0, tail)
+    high = betaincinv(hits + 1.0, np.maximum(missed, 1.0), 1.0 - tail)
+    return np.where(hits > 0, low, 0.0), np.where(missed > 0, high, 1.0)

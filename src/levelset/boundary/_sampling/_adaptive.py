@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import betaincinv, ndtri
+from scipy.special import ndtri
 
+from levelset._tools.proportions import exact_interval
 from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sampling._estimate import LAST_LOOK, Estimate, Policy
 from levelset.boundary._sampling._locate import SigmaSearch, cast, locate, sharpen
@@ -285,8 +286,7 @@ def certified_radius(
     kept = (votes.plus == own[votes.task]).long()
     hits = torch.bincount(votes.task, weights=kept.double(), minlength=len(rows)).cpu().numpy()
     total = torch.bincount(votes.task, minlength=len(rows)).cpu().numpy()
-    tail = betaincinv(np.maximum(hits, 1.0), total - hits + 1.0, 1.0 - confidence)
-    share = np.where(hits > 0, tail, 0.0)
+    share, _ = exact_interval(hits, total, 1.0 - confidence)
     return np.where(share > 0.5, sigma * ndtri(np.maximum(share, 0.5)), 0.0)
 
 

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from levelset._tools.arguments import checked
@@ -18,6 +17,7 @@ from levelset._tools.checks import (
     check_positive,
 )
 from levelset._tools.modes import frozen
+from levelset._tools.proportions import exact_interval
 from levelset._tools.results import Rows
 from levelset._typing import Counts, Field, Mask, PerPoint, Points, Progress, Summary
 from levelset.boundary._sampling._noise import Noise, NoiseName, check_noise
@@ -160,7 +160,7 @@ def stability(
                     break
                 kept[going] += voter.vote(tasks).counts[:, 1].cpu().numpy()
                 total[going] = look
-                low[going], high[going] = _interval(kept[going], look, tail)
+                low[going], high[going] = exact_interval(kept[going], look, tail)
                 if gamma is not None:
                     going = going[(low[going] <= gamma) & (high[going] > gamma)]
                 if progress is not None:
@@ -180,14 +180,6 @@ def _looks(draws: int, gamma: float | None) -> list[int]:
         looks.append(count)
         count *= 2
     return [*looks, draws]
-
-
-def _interval(kept: np.ndarray, total: int, tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the exact interval, with `tail` beyond either end."""
-    lost = total - kept
-    low = np.where(kept > 0, betaincinv(np.maximum(kept, 1.0), lost + 1.0, tail), 0.0)
-    high = np.where(lost > 0, betaincinv(kept + 1.0, np.maximum(lost, 1.0), 1.0 - tail), 1.0)
-    return low, high
 
 
 def _result(  # what a result holds
