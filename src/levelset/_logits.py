@@ -77,13 +77,13 @@ class Reader:
 
     def _first(self, caller: Caller, points: Tensor) -> Tensor:
         """Call the model and settle what it returns, unless there are no points to tell by."""
-        given = points.clone()
+        copies = points.clone()
         with LastActivation() as last:
-            raw = caller(given, owned=True)
+            raw = caller(copies, owned=True)
         out = self._tensor(raw, points)
         if len(points) == 0 or _is_traced(points):
             return self._read(out, points)
-        self._writes = _changed(given, points)
+        self._writes = _changed(copies, points)
         before = last.before(out)
         if not out.is_floating_point():
             self._check_labels(caller.function, out)
@@ -239,20 +239,20 @@ def as_logits(function: str, model: Any, points: Tensor, *, labels: bool = False
     """
     if len(points) == 0:
         return model
-    found = model if isinstance(model, AsLogits) else AsLogits(model)
-    if not found.reader.is_settled:
+    reader = model if isinstance(model, AsLogits) else AsLogits(model)
+    if not reader.reader.is_settled:
         with torch.no_grad():
-            out = found.read(function, points[:_FIRST])
+            out = reader.read(function, points[:_FIRST])
             # Again with another number of rows, as some programs take only one.
-            found.read(function, points[:1].repeat_interleave(2, 0))
-            found.reader.note_needs()
+            reader.read(function, points[:1].repeat_interleave(2, 0))
+            reader.reader.note_needs()
         if not labels and not out.is_floating_point():
             message = (
                 f"{function}: `model` must return floating-point logits (n, k), got "
                 f"{tuple(out.shape)} of {out.dtype} for {len(out)} points."
             )
             raise FieldError(message)
-    return model if found.reader.is_plain else found
+    return model if reader.reader.is_plain else reader
 
 
 def _say(function: str, kind: Outputs, reason: str) -> None:
@@ -305,9 +305,9 @@ def _with_zero(values: Tensor) -> Tensor:
     return torch.stack([torch.zeros_like(values), values], dim=1)
 
 
-def _changed(given: Tensor, points: Tensor) -> bool:
+def _changed(copies: Tensor, points: Tensor) -> bool:
     """Return whether a copy of points was written into."""
-    return not torch.equal(given.detach().nan_to_num(), points.detach().nan_to_num())
+    return not torch.equal(copies.detach().nan_to_num(), points.detach().nan_to_num())
 
 
 def _is_traced(points: Tensor) -> bool:
@@ -332,27 +332,27 @@ class LastActivation(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in _SIGMOIDS and func not in _SOFTMAXES:
             return func(*args, **kwargs)
-        given = args[0] if args else kwargs["input"]
-        if func in _SOFTMAXES and not _is_over_classes(given, *args[1:], **kwargs):
+        before = args[0] if args else kwargs["input"]
+        if func in _SOFTMAXES and not _is_over_classes(before, *args[1:], **kwargs):
             return func(*args, **kwargs)
         if func in _IN_PLACE:
-            given = given.clone()
+            before = before.clone()
         out = func(*args, **kwargs)
-        self._last = (out, given)
+        self._last = (out, before)
         return out
 
     def before(self, out: Tensor) -> Tensor | None:
         """Return the input of the activation, shaped as `out`, if that is what it returned."""
         if self._last is None:
             return None
-        last, given = self._last
+        last, before = self._last
         if out is last:
-            return given
+            return before
         reshaped = (
             out._base is last and out.numel() == last.numel() and out.is_contiguous()
             and last.is_contiguous() and out.storage_offset() == last.storage_offset()
         )  # fmt: skip
-        return given.reshape(out.shape) if reshaped else None
+        return before.reshape(out.shape) if reshaped else None
 
 
 _ATEN = torch.ops.aten
@@ -366,9 +366,9 @@ _SOFTMAXES = {
 }  # fmt: skip
 
 
-def _is_over_classes(given: Tensor, dim: int | None = None, *rest: Any, **more: Any) -> bool:
+def _is_over_classes(input_: Tensor, dim: int | None = None, *others: Any, **more: Any) -> bool:
     """Return whether a softmax runs over the second axis, of more than one class."""
     dim = more.get("dim", dim)
-    if given.dim() < 2 or given.shape[1] < 2:
+    if input_.dim() < 2 or input_.shape[1] < 2:
         return False
-    return (1 if dim is None and given.dim() != 3 else (dim or 0) % given.dim()) == 1
+    return (1 if dim is None and input_.dim() != 3 else (dim or 0) % input_.dim()) == 1

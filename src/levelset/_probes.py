@@ -149,19 +149,19 @@ def suggest_batch_size(
 def _bytes_kept(caller: Caller, points: Tensor, labels: Tensor | None, size: int) -> int:
     rows = torch.arange(size, device=points.device) % len(points)
     part = points[rows].detach().requires_grad_()
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         # A copy that is no leaf, as a field may write into its input.
-        given = part.clone()
-        out = caller(given, None if labels is None else labels[rows], owned=True)
+        copies = part.clone()
+        out = caller(copies, None if labels is None else labels[rows], owned=True)
         out = tensor_of(caller.function, "field", out, size)
-    return 2 * (sum(kept.values()) + part.numel() * part.element_size() + out.numel())
+    return 2 * (sum(sizes.values()) + part.numel() * part.element_size() + out.numel())
 
 
 def _alone(field: Field, points: Tensor, labels: Tensor | None, together: Tensor) -> Tensor:
@@ -180,25 +180,25 @@ def _problems(
     values: Tensor, randomness: float, coupling: float, non_finite: int, flat: int
 ) -> list[str]:
     slack = torch.finfo(values.dtype).eps ** 0.5
-    found = []
+    problems = []
     if non_finite:
-        found.append(
+        problems.append(
             f"`field` must return finite values, got NaN or infinity on {non_finite} of "
             f"{len(values)} points. Check its weights and the scale of the points."
         )
     if randomness > slack:
-        found.append(
+        problems.append(
             "`field` must return the same twice, but two evaluations differ by "
             f"{randomness:.1e}. Does it draw random numbers in evaluation mode?"
         )
     elif coupling > slack:
-        found.append(
+        problems.append(
             "`field` must map each row on its own, but a row alone and among others differs by "
             f"{coupling:.1e}. Does it use statistics of the batch?"
         )
     if len(values) and flat == len(values):
-        found.append(
+        problems.append(
             "`field` must have a gradient somewhere, but it vanishes on all "
             f"{len(values)} points. Is it piecewise constant, or saturated?"
         )
-    return found
+    return problems

@@ -289,10 +289,10 @@ def _iterate(
         if last or not bool(moving.any()):
             break
         # Nearly converged points side by side let whole batches skip their last backward pass.
-        kept = moving.nonzero().flatten()
-        kept = kept[size[kept].argsort()]
-        rows = rows[kept]
-        here = (here + move.view_as(here)).index_select(0, kept)
+        places = moving.nonzero().flatten()
+        places = places[size[places].argsort()]
+        rows = rows[places]
+        here = (here + move.view_as(here)).index_select(0, places)
         iterations[rows] += 1
     return Projection(best, residual, residual <= tol, iterations, labels)
 

@@ -204,8 +204,8 @@ class Component(nn.Module):
     def forward(self, points: Points) -> PerPoint:
         """Return output k, `(n,)`."""
         check_points("Component", points)
-        given = points.clone()  # a model may write into its input
-        out = tensor_of("Component", "model", self.model(given), len(points))
+        copies = points.clone()  # a model may write into its input
+        out = tensor_of("Component", "model", self.model(copies), len(points))
         if out.dim() not in (1, 2) or len(out) != len(points):
             message = (
                 f"Component: `model` must map points {tuple(points.shape)} to ({len(points)}, k), "

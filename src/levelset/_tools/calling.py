@@ -92,14 +92,14 @@ class Caller:
     def _call(
         self, how: Convention, points: Tensor, labels: Tensor | None, *, owned: bool = False
     ) -> Any:
-        given = points
+        copies = points
         if how.dtype is not None and points.is_floating_point():
-            given = points.to(how.dtype)
-        if given is points and (how.copied or not owned):
-            given = self.laid_out(points, how)
+            copies = points.to(how.dtype)
+        if copies is points and (how.copied or not owned):
+            copies = self.laid_out(points, how)
         if how.rows is None or how.rows == len(points):
-            return self.field(given) if labels is None else self.field(given, labels)
-        return self._padded(how.rows, given, labels)
+            return self.field(copies) if labels is None else self.field(copies, labels)
+        return self._padded(how.rows, copies, labels)
 
     def laid_out(self, points: Tensor, how: Convention | None = None) -> Tensor:
         """Return a copy of the points in the strides that suit the callable best."""
@@ -127,15 +127,15 @@ class Caller:
         reason = error
         for how in self._other_ways(points):
             try:
-                found = self._call(how, points, labels)
+                out = self._call(how, points, labels)
             except FAILURES as failure:
                 reason = error if how.dtype is None else failure
-                found = self._in_fixed_batches(how, _sizes(failure, points), points, labels)
-                if found is not None:
-                    return found
+                out = self._in_fixed_batches(how, _sizes(failure, points), points, labels)
+                if out is not None:
+                    return out
             else:
                 self.convention = how
-                return found
+                return out
         raise explained(self.function, self.name, self.field, points, reason) from reason
 
     def _other_ways(self, points: Tensor) -> Iterator[Convention]:
@@ -152,12 +152,12 @@ class Caller:
         self, how: Convention, sizes: list[int], points: Tensor, labels: Tensor | None
     ) -> Tensor | None:
         for size in sizes:
-            way = replace(how, rows=size)
+            convention = replace(how, rows=size)
             try:
-                found: Tensor = self._call(way, points, labels)
+                out: Tensor = self._call(convention, points, labels)
             except FAILURES:
                 continue
-            if len(found) != len(points):
+            if len(out) != len(points):
                 continue
             message = (
                 f"{self.function}: `{self.name}` takes batches of {size} rows only, so points go "
@@ -165,8 +165,8 @@ class Caller:
                 "a first axis of any length to avoid this."
             )
             warnings.warn(message, LevelSetWarning, stacklevel=2)
-            self.convention = way
-            return found
+            self.convention = convention
+            return out
         return None
 
 

@@ -143,8 +143,8 @@ def _descend(
     here, move = inputs, torch.zeros_like(inputs)
     square = torch.ones_like(inputs)
     multipliers = _Multipliers(problem.distance[rows], memory)
-    found = torch.full_like(problem.distance[rows], steps + 1.0)
-    pace = torch.ones_like(found)
+    first_across = torch.full_like(problem.distance[rows], steps + 1.0)
+    pace = torch.ones_like(first_across)
     for step in range(steps):
         loss, gradient, across = objective.at(rows, here, check=step == 0)
         if step == 0:
@@ -152,7 +152,7 @@ def _descend(
             force = near if objective.loss.loss == "margin" else torch.ones_like(near)
         loss, gradient = loss / unit, gradient / column(unit, gradient)
         slope = multipliers.follow(step, -loss + _LEAD, across)
-        found = torch.where(across, found.clamp(max=step), found)
+        first_across = torch.where(across, first_across.clamp(max=step), first_across)
         total = -column(slope * force, here) * gradient
         if step == 0:
             pace = _first_pace(problem, inputs, total, (_LINEARISED * near).clamp(max=first_step))
@@ -160,7 +160,7 @@ def _descend(
             total = total + _slope_of_norm(here - inputs, problem.norm)
         square = torch.lerp(total.square(), square, memory)
         move = memory * move + total / (square.sqrt() + _TINY)
-        late = (step - found).clamp(min=0.0) / (steps - found)
+        late = (step - first_across).clamp(min=0.0) / (steps - first_across)
         now = pace * (math.log(_LAST_STEP) * late).exp()
         here = problem.clip(here - column(now, here) * move)
         if progress is not None:
@@ -188,18 +188,18 @@ def _slope_of_norm(delta: Tensor, norm: float) -> Tensor:
     return delta / column(torch.where(length > 0, length, 1.0), delta)
 
 
-def _first_pace(problem: Problem, inputs: Tensor, way: Tensor, wanted: Tensor) -> Tensor:
+def _first_pace(problem: Problem, inputs: Tensor, direction: Tensor, length: Tensor) -> Tensor:
     """Return how far to go along minus `way`, `(m,)`, to be `wanted` away once in the box.
 
     By bisection of the logarithm, for the box holds some entries back; a row that it holds back
     altogether gets the upper end.
     """
-    size = norm_of(way, problem.norm)
-    low = wanted / torch.where(size > 0, size, 1.0)
+    size = norm_of(direction, problem.norm)
+    low = length / torch.where(size > 0, size, 1.0)
     high = low * 2.0**_DOUBLINGS
     for _ in range(_HALVINGS):
         middle = (low * high).sqrt()
-        there = problem.clip(inputs - column(middle, inputs) * way)
-        far = norm_of(there - inputs, problem.norm) > wanted
+        there = problem.clip(inputs - column(middle, inputs) * direction)
+        far = norm_of(there - inputs, problem.norm) > length
         low, high = torch.where(far, low, middle), torch.where(far, middle, high)
     return high

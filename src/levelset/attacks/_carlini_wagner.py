@@ -128,7 +128,7 @@ def _minimise(
     inputs = problem.points[rows]
     w = (((inputs - middle) / half) * (1.0 - _INSIDE)).atanh()
     first, second = torch.zeros_like(w), torch.zeros_like(w)
-    found = torch.zeros_like(weight, dtype=torch.bool)
+    crossed = torch.zeros_like(weight, dtype=torch.bool)
     reference = torch.full_like(weight, torch.inf)
     left = torch.arange(len(rows), device=rows.device)
     pause = max(steps // _PATIENCE, 1)
@@ -136,7 +136,7 @@ def _minimise(
         now, tanh = rows[left], w[left].tanh()
         here = problem.clip(middle + half * tanh)
         lead, rise, across = objective.at(now, here, check=check and step == 1)
-        found[left] |= across
+        crossed[left] |= across
         short = lead < confidence
         loss = (here - inputs[left]).square().flatten(1).sum(1)
         loss = loss + weight[left] * torch.where(short, -lead, -confidence)
@@ -154,4 +154,4 @@ def _minimise(
             left = left[stay]
             if len(left) == 0:
                 break
-    return found
+    return crossed

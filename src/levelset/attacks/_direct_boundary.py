@@ -178,9 +178,9 @@ def _look_ahead(problem: Problem, rows: Tensor) -> tuple[Tensor, AveragedPlane]:
         problem.refuse_flat(rows, inputs)
     plane.add(inputs, value, gradient)
     there = plane.project(problem, inputs, _OVERSHOOT * plane.distance(inputs))
-    found, steep = linearise(problem, rows, there, rivals)
-    foretold = value + (gradient * (there - inputs)).flatten(1).sum(1)
-    affine = (found - foretold).abs() <= _AFFINE * value.abs() + problem.rounding[rows]
+    actual, steep = linearise(problem, rows, there, rivals)
+    predicted = value + (gradient * (there - inputs)).flatten(1).sum(1)
+    affine = (actual - predicted).abs() <= _AFFINE * value.abs() + problem.rounding[rows]
     if problem.targets is None and affine.any():
         _try_all_rivals(problem, rows[affine])
     cosine = torch.cosine_similarity(gradient.flatten(1), steep.flatten(1), dim=1)
@@ -261,10 +261,10 @@ def _look_elsewhere(
     places, each time until the nearest point on those planes is reached.
     """
     if problem.norm == 2.0 and problem.targets is None:
-        found = problem.distance[rows].isfinite()
-        flat = found.clone()
-        here = problem.best[rows[found]]
-        flat[found] = refine(problem, rows[found], here, problem.classes(rows[found], here), _PROBE)
+        met = problem.distance[rows].isfinite()
+        flat = met.clone()
+        here = problem.best[rows[met]]
+        flat[met] = refine(problem, rows[met], here, problem.classes(rows[met], here), _PROBE)
         order = torch.stack(_by_logit(problem, rows[flat]))
         start_over(problem, rows[flat], order, 2 * share - _PROBE)
         rows, stride, rivals = rows[~flat], stride[~flat], rivals[~flat]

@@ -124,6 +124,6 @@ def _onto_ball(delta: Tensor, radius: Tensor, norm: float) -> Tensor:
     # Duchi et al. 2008: all entries are cut by the same amount, found by sorting.
     count = torch.arange(1, ordered.shape[1] + 1, device=delta.device)
     cuts = (ordered.cumsum(1) - radius.unsqueeze(1)) / count
-    kept = (ordered > cuts).sum(1, keepdim=True).clamp(min=1)
-    cut = column(cuts.gather(1, kept - 1).squeeze(1).clamp(min=0.0), delta)
+    count_left = (ordered > cuts).sum(1, keepdim=True).clamp(min=1)
+    cut = column(cuts.gather(1, count_left - 1).squeeze(1).clamp(min=0.0), delta)
     return delta.sign() * (delta.abs() - cut).clamp(min=0.0)

@@ -50,13 +50,13 @@ class RandomDirections(Attack):
 
         A direction along which nothing was found counts as longer than any other.
         """
-        found = super().summary()
+        numbers = super().summary()
         directions = self.along[self.distance > 0].flatten()
-        found["directions"] = len(directions)
-        found["directions_missed"] = int(directions.isinf().sum())
+        numbers["directions"] = len(directions)
+        numbers["directions_missed"] = int(directions.isinf().sum())
         if len(directions):
-            found["along_2_median"] = median(directions)
-        return found
+            numbers["along_2_median"] = median(directions)
+        return numbers
 
 
 @attack()
@@ -138,23 +138,27 @@ class _Directions:
         """Return the distance along each direction, `(m, draws)`; offer the nearest points."""
         shape = tuple(self.problem.points.shape[1:])
         normal = streams.normal(rows, (draws, *shape)).flatten(0, 1)
-        ways = normal / column(norm_of(normal, 2.0), normal)
-        ways = torch.stack([ways, -ways], 1).flatten(0, 1)
+        units = normal / column(norm_of(normal, 2.0), normal)
+        units = torch.stack([units, -units], 1).flatten(0, 1)
         owner = rows.repeat_interleave(2 * draws)
-        near, far, (inner, outer) = self._bracket(owner, ways)
-        found = outer.isfinite()
-        closed = torch.full((len(owner),), torch.inf, dtype=ways.dtype, device=ways.device)
-        if found.any():
-            ends = inner[found], outer[found]
-            far[found], outer[found] = self._close(owner[found], near[found], far[found], ends)
-            closed[found] = norm_of(far[found] - self.problem.points[owner[found]], 2.0)
+        near, far, (inner, outer) = self._bracket(owner, units)
+        crossed = outer.isfinite()
+        closed = units.new_full((len(owner),), torch.inf)
+        if crossed.any():
+            ends = inner[crossed], outer[crossed]
+            far[crossed], outer[crossed] = self._close(
+                owner[crossed], near[crossed], far[crossed], ends
+            )
+            closed[crossed] = norm_of(far[crossed] - self.problem.points[owner[crossed]], 2.0)
         nearest = closed.view(len(rows), -1).argmin(1)
         index = torch.arange(len(rows), device=rows.device)
         best = far.view(len(rows), 2 * draws, *shape)[index, nearest]
         self.problem.offer(rows, best, outer.view(len(rows), -1)[index, nearest])
         return closed.view(len(rows), draws, 2).amin(2)
 
-    def _bracket(self, owner: Tensor, ways: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def _bracket(
+        self, owner: Tensor, units: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Return the last points before the first change of class, those after, and both margins.
 
         A ray on which the margin is not finite ends there; where no class changed, the second
@@ -162,13 +166,13 @@ class _Directions:
         """
         near = self.problem.points[owner]
         far = near.clone()
-        inner, outer = self.problem.margins[owner], torch.full_like(ways.flatten(1)[:, 0], math.inf)
-        left = torch.arange(len(owner), device=ways.device)
+        inner, outer = self.problem.margins[owner], units.new_full((len(units),), math.inf)
+        left = torch.arange(len(owner), device=units.device)
         for step in range(_LENGTHS + 1):
             if len(left) == 0:
                 break
             length = self.reach * _GROWTH ** (step - _LENGTHS)
-            here = self.problem.clip(self.problem.points[owner[left]] + length * ways[left])
+            here = self.problem.clip(self.problem.points[owner[left]] + length * units[left])
             margin = self._margin(owner[left], here)
             # Twice the depth that the bracket aims at: no rounding takes the end out of it.
             across = margin < -2.0 * self.problem.rounding[owner[left]]

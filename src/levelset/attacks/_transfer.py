@@ -40,16 +40,16 @@ class Transfer(Result):
 
     def summary(self) -> Summary:
         """Return means, and every accuracy as `source -> target`, ready for JSON."""
-        found: Summary = {
+        numbers: Summary = {
             "clean_mean": float(self.clean.mean()),
             "accuracy_mean": float(self.accuracy.mean()),
         }
         for name, share in zip(self.names, self.clean.tolist(), strict=True):
-            found[f"clean -> {name}"] = share
+            numbers[f"clean -> {name}"] = share
         for source, row in zip(self.names, self.accuracy.tolist(), strict=True):
             for target, share in zip(self.names, row, strict=True):
-                found[f"{source} -> {target}"] = share
-        return found
+                numbers[f"{source} -> {target}"] = share
+        return numbers
 
 
 @checked
@@ -109,8 +109,8 @@ def transfer(
     rows = []
     clean = _accuracies(models, points, labels, batch_size)
     for done, source in enumerate(models.values()):
-        found = check_instance("transfer", "attack(...)", attack(source, points, labels), Attack)
-        rows.append(_accuracies(models, found.points, labels, batch_size))
+        result = check_instance("transfer", "attack(...)", attack(source, points, labels), Attack)
+        rows.append(_accuracies(models, result.points, labels, batch_size))
         if progress is not None:
             progress(done + 1, len(models))
     return Transfer(tuple(models), torch.stack(rows), clean)

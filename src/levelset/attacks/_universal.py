@@ -80,17 +80,17 @@ class Universal(Result):
 
     def summary(self) -> Summary:
         """Return norms and rates, ready for JSON."""
-        found: Summary = {
+        numbers: Summary = {
             "fooling_rate": self.fooling_rate,
             "reached": int(self.reached),
         }
         if self.held_out_rate is not None:
-            found["held_out_rate"] = self.held_out_rate
+            numbers["held_out_rate"] = self.held_out_rate
         row = self.perturbation.unsqueeze(0)
         for norm in (1.0, 2.0, math.inf):
-            found[f"length_{norm_name(norm)}"] = float(norm_of(row, norm))
-        found["distortion"] = found["length_2"] / math.sqrt(max(row.numel(), 1))
-        return found
+            numbers[f"length_{norm_name(norm)}"] = float(norm_of(row, norm))
+        numbers["distortion"] = numbers["length_2"] / math.sqrt(max(row.numel(), 1))
+        return numbers
 
 
 @checked
@@ -161,11 +161,11 @@ def universal(
         if method == "normals":
             search.basis = _leading_normals(problem, search.rows)
         search.run(steps, progress)
-        found = search.best
-        rate = None if held_out is None else _rate_on(problem, held_out, found)
+        perturbation = search.best
+        rate = None if held_out is None else _rate_on(problem, held_out, perturbation)
     return Universal(
-        perturbation=found,
-        length=float(norm_of(found.unsqueeze(0), norm)),
+        perturbation=perturbation,
+        length=float(norm_of(perturbation.unsqueeze(0), norm)),
         norm=norm,
         fooling_rate=search.rate,
         held_out_rate=rate,
@@ -244,30 +244,30 @@ class _ShrinkingSphere:
         width = torch.where(margin > 0, _WIDTH_BEFORE * scale, _WIDTH_BEYOND * scale)
         near = torch.sigmoid(margin / width)
         weight = (near * (1.0 - near)).view(-1, *[1] * (slope.dim() - 1))
-        way = -(weight * slope).mean(0)
+        direction = -(weight * slope).mean(0)
         if self.basis is not None:
-            way = (self.basis.T @ (self.basis @ way.flatten())).view_as(way)
-        return way
+            direction = (self.basis.T @ (self.basis @ direction.flatten())).view_as(direction)
+        return direction
 
-    def _moved(self, here: Tensor, way: Tensor, length: float, radius: float) -> Tensor:
+    def _moved(self, here: Tensor, direction: Tensor, length: float, radius: float) -> Tensor:
         """Return the perturbation after a step, on the sphere (in the ball, for L-infinity)."""
         if math.isinf(self.problem.norm) and self.basis is None:
-            return (here + length * way.sign()).clamp(-radius, radius)
-        size = norm_of(way.unsqueeze(0), self.problem.norm)
-        there = here + way * (length / torch.where(size > 0, size, 1.0))
+            return (here + length * direction.sign()).clamp(-radius, radius)
+        size = norm_of(direction.unsqueeze(0), self.problem.norm)
+        there = here + direction * (length / torch.where(size > 0, size, 1.0))
         size = norm_of(there.unsqueeze(0), self.problem.norm)
         return there * (radius / torch.where(size > 0, size, 1.0))
 
 
 def _leading_normals(problem: Problem, rows: Tensor) -> Tensor:
     """Return orthonormal rows that span the main directions of the boundary's normals."""
-    found = fab(
+    result = fab(
         problem.model, problem.points[rows], problem.labels[rows], norm=2.0,
         bounds=(problem.low, problem.high), steps=_NORMAL_STEPS, batch_size=problem.batch_size,
     )  # fmt: skip
-    ways = (found.points - found.inputs)[found.success].flatten(1)
-    ways = ways / norm_of(ways, 2.0).unsqueeze(1)
-    return torch.linalg.svd(ways, full_matrices=False).Vh[:_SPAN]
+    normals = (result.points - result.inputs)[result.success].flatten(1)
+    normals = normals / norm_of(normals, 2.0).unsqueeze(1)
+    return torch.linalg.svd(normals, full_matrices=False).Vh[:_SPAN]
 
 
 def _rate_on(problem: Problem, points: Tensor, perturbation: Tensor) -> float:

@@ -78,14 +78,14 @@ def _answers_labels(model: Model, points: Tensor, measures: Sequence[str]) -> bo
     """Return whether the model answers labels; refuse it where logits are needed."""
     first = points[:_PROBED]
     with torch.no_grad():
-        found = Caller("audit", model, "model")(first)
-    if found.is_floating_point():
+        out = Caller("audit", model, "model")(first)
+    if out.is_floating_point():
         return False
-    if found.shape == (len(first),) and set(measures) == {"persistence"}:
+    if out.shape == (len(first),) and set(measures) == {"persistence"}:
         return True
     message = (
         "audit: `model` must return floating-point logits (n, k) to measure "
-        f"{' and '.join(measures)}, got {tuple(found.shape)} of {found.dtype} for {len(first)} "
+        f"{' and '.join(measures)}, got {tuple(out.shape)} of {out.dtype} for {len(first)} "
         "inputs. Give a model that returns logits; labels (n,) are enough for persistence alone."
     )
     raise FieldError(message)
@@ -96,11 +96,11 @@ def _labels(model: Model, points: Tensor, batch_size: int | None) -> Tensor:
     size = size if batch_size is None else min(size, batch_size)
     caller = Caller("audit", model, "model")
     with torch.no_grad():
-        found = torch.cat([caller(points[rows]) for rows in row_batches(len(points), size)])
-    if bool((found < 0).any()):
-        message = f"audit: `model` must return labels of at least 0, got {int(found.min())}."
+        labels = torch.cat([caller(points[rows]) for rows in row_batches(len(points), size)])
+    if bool((labels < 0).any()):
+        message = f"audit: `model` must return labels of at least 0, got {int(labels.min())}."
         raise FieldError(message)
-    return found.long()
+    return labels.long()
 
 
 def _logits(model: Model, points: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:

@@ -117,7 +117,7 @@ def audit(
         box = box_of("audit", model, points, bounds)
         if classes is None and isinstance(model, Classifier):
             classes = model.classes
-        given, model = model, as_logits("audit", model, points.detach(), labels=True)
+        original, model = model, as_logits("audit", model, points.detach(), labels=True)
         logits = first_answers(model, points, labels, measures, batch_size)
         labels = labels.long()
         names = _class_names(logits, labels, classes)
@@ -133,15 +133,15 @@ def audit(
         folder = None if out is None else Path(out)
         store = None
         if folder is not None:
-            content = manifest(given, points, labels, _options(measures, settings, names))
+            content = manifest(original, points, labels, _options(measures, settings, names))
             start_run(folder, content, resume=resume)
             store = Parts(folder, identity(content), settings.norms, declared(settings.norms))
         work = Work(model, points, labels, logits, chosen, settings, progress)
         parts = work.run(store)
-    found = _join(points, parts, settings, names, name)
+    result = _join(points, parts, settings, names, name)
     if folder is not None:
-        write_json(folder / "summary.json", found.summary())
-    return found
+        write_json(folder / "summary.json", result.summary())
+    return result
 
 
 def _join(
@@ -251,17 +251,17 @@ class Work:
         seconds = self._seconds()
         whole = sum(seconds[m.name] for m in self.measures if m.limit is None)
         cuts = cut(len(self.points), self.points[0].numel(), whole)
-        found: list[Measured | None] = [None] * len(cuts)
+        stored: list[Measured | None] = [None] * len(cuts)
         if store is not None:
             store.refuse_strays(len(cuts))
-            found = [store.read(k, self.points[rows]) for k, rows in enumerate(cuts)]
+            stored = [store.read(k, self.points[rows]) for k, rows in enumerate(cuts)]
         meter = Meter(self.progress, self._rows(0, len(self.points)), seconds)
-        for rows, part in zip(cuts, found, strict=True):
+        for rows, part in zip(cuts, stored, strict=True):
             if part is not None:
                 meter.skip(self._rows(rows.start, rows.stop))
         meter.tell()
         parts = []
-        for number, (rows, part) in enumerate(zip(cuts, found, strict=True)):
+        for number, (rows, part) in enumerate(zip(cuts, stored, strict=True)):
             parts.append(self._measure(rows, meter) if part is None else part)
             if part is None and store is not None:
                 store.write(number, self.points[rows], parts[-1])
@@ -275,10 +275,10 @@ class Work:
         for measure in self.measures:
             report = meter.watch(measure.name, counts[measure.name])
             part = Part(self.model, points, labels, rows.start, self.settings, measured, report)
-            found = measure.measure(part)
+            result = measure.measure(part)
             report(1.0)
-            measured.columns.update(found.columns)
-            measured.witnesses.update(found.witnesses)
+            measured.columns.update(result.columns)
+            measured.witnesses.update(result.witnesses)
         return measured
 
     def _seconds(self) -> dict[str, float]:

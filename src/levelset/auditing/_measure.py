@@ -141,8 +141,8 @@ class Part:
         return lambda done, total: self.report((place + done / max(total, 1)) / places)
 
 
-def _nothing(*given: object) -> dict[str, Any]:
-    del given
+def _nothing(*arguments: object) -> dict[str, Any]:
+    del arguments
     return {}
 
 

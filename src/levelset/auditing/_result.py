@@ -115,15 +115,15 @@ class Audit(Result):
         inputs that have one.
         """
         correct = self.columns["correct"].bool()
-        found: Summary = {
+        numbers: Summary = {
             "points": len(self),
             "correct": int(correct.sum()),
             "accuracy": float(correct.double().mean()) if len(self) else 0.0,
         }
         settings = {"norms": self.norms, **self.settings}
         for name in self.measures:
-            found |= MEASURES[name].summary(self.columns, settings)
-        return found
+            numbers |= MEASURES[name].summary(self.columns, settings)
+        return numbers
 
     @checked
     def robustness(
@@ -155,8 +155,8 @@ class Audit(Result):
         """
         k = len(self.classes)
         nearest = self.nearest_class(norm).long()
-        kept = self.columns["correct"].bool() & (nearest >= 0)
-        cell = self.columns["prediction"].long()[kept] * k + nearest[kept]
+        right = self.columns["correct"].bool() & (nearest >= 0)
+        cell = self.columns["prediction"].long()[right] * k + nearest[right]
         return torch.bincount(cell, minlength=k * k).view(k, k)
 
     def _column(self, name: str, norm: float) -> Tensor:

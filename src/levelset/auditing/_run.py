@@ -132,13 +132,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    flat_found, flat_wanted = _flat(found), _flat(wanted)
-    keys = sorted(flat_found.keys() | flat_wanted.keys())
+def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    flat_before, flat_now = _flat(before), _flat(now)
+    keys = sorted(flat_before.keys() | flat_now.keys())
     different = [
-        f"{key} was {flat_found.get(key)}, is {flat_wanted.get(key)}"
+        f"{key} was {flat_before.get(key)}, is {flat_now.get(key)}"
         for key in keys
-        if flat_found.get(key) != flat_wanted.get(key)
+        if flat_before.get(key) != flat_now.get(key)
     ]
     if different:
         message = (
@@ -149,8 +149,8 @@ def _check_same(out: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in content.items() if k not in _FREE | _NOTES | {"options"}}
-    return {**kept, **json.loads(json.dumps(content["options"]))}
+    plain = {k: v for k, v in content.items() if k not in _FREE | _NOTES | {"options"}}
+    return {**plain, **json.loads(json.dumps(content["options"]))}
 
 
 @dataclass(frozen=True)

@@ -138,14 +138,14 @@ def cross_section(
     )
 
 
-def _axes(gradient: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+def _axes(gradient: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     normal = gradient / gradient.norm()
-    rest = way - (way @ normal) * normal
-    if not rest.norm() > 100.0 * torch.finfo(rest.dtype).eps * way.norm():
+    tangent = direction - (direction @ normal) * normal
+    if not tangent.norm() > 100.0 * torch.finfo(tangent.dtype).eps * direction.norm():
         message = (
             "cross_section: `perturbed` must not lie straight along the normal of the boundary "
             "from `start`, got three points in line, which span no plane with it. "
             "Take another perturbation."
         )
         raise ParameterError(message)
-    return normal, rest / rest.norm()
+    return normal, tangent / tangent.norm()

@@ -81,16 +81,16 @@ class Distance(Rows):
         """Return counts and quantiles, ready for JSON; misclassified inputs are kept apart."""
         moved = self.distance[(self.distance > 0) & self.distance.isfinite()].double()
         name = norm_name(self.norm)
-        found: Summary = {
+        numbers: Summary = {
             "points": len(self),
             "already_misclassified": int((self.distance == 0).sum()),
             "missed": int(self.distance.isinf().sum()),
             "converged": int(self.converged.sum()),
         }
         if len(moved):
-            found[f"distance_{name}_median"] = median(moved)
-            found[f"distance_{name}_min"] = float(moved.min())
-        return found
+            numbers[f"distance_{name}_median"] = median(moved)
+            numbers[f"distance_{name}_min"] = float(moved.min())
+        return numbers
 
 
 @checked

@@ -66,23 +66,23 @@ def members(
     boundary that has one.
     """
     walk = _QUICK_INF if effort == "quick" and math.isinf(norm) else _WALK[effort]
-    found = [Member("direct_boundary", direct_boundary, {"norm": norm, **walk})]
+    attacks = [Member("direct_boundary", direct_boundary, {"norm": norm, **walk})]
     if effort == "thorough":
         # So that no input is further away than by the lower effort: longer walks end elsewhere.
         shorter = {"norm": norm, **_WALK["standard"]}
-        found.append(Member("direct_boundary", direct_boundary, shorter))
+        attacks.append(Member("direct_boundary", direct_boundary, shorter))
         second = {"norm": norm, "steps": _SECOND_STEPS}
-        found.append(
+        attacks.append(
             Member("fmn", fmn, second) if math.isinf(norm) else Member("alma", alma, second)
         )
     blind = {"draws": _DRAWS, "reach": _reach(points), "generator": _own_stream()}
     for i, attack in enumerate(extra):
         name = f"extra_attacks[{i}]"
         check_callable("distance", name, attack, ("model", "points", "labels"))
-        found.append(Member(_name(attack), attack, {"norm": norm}, judged=False))
-    found.append(Member("random_direction", random_direction, blind, effort != "thorough"))
-    found.append(Member("direct_boundary", direct_boundary, {"norm": norm, **walk}, resumes=True))
-    return found
+        attacks.append(Member(_name(attack), attack, {"norm": norm}, judged=False))
+    attacks.append(Member("random_direction", random_direction, blind, effort != "thorough"))
+    attacks.append(Member("direct_boundary", direct_boundary, {"norm": norm, **walk}, resumes=True))
+    return attacks
 
 
 class Ensemble:
@@ -106,20 +106,20 @@ class Ensemble:
         if member.resumes:
             options["starts"] = self.witnesses[rows]
         try:
-            found = member.attack(self.model, self.points[rows], self.labels[rows], **options)
+            result = member.attack(self.model, self.points[rows], self.labels[rows], **options)
         except NoGradientError:
             return  # the gradient-free member answers for the model
-        check_instance("distance", f"{member.name}(...)", found, Attack)
-        lengths = norm_of(found.points - self.points[rows], self.norm)
-        nearer = found.success & (lengths < self.lengths[rows])
+        check_instance("distance", f"{member.name}(...)", result, Attack)
+        lengths = norm_of(result.points - self.points[rows], self.norm)
+        nearer = result.success & (lengths < self.lengths[rows])
         if not member.judged:
-            nearer &= self._across(rows, found.points)
-        kept = rows[nearer]
-        self.lengths[kept] = lengths[nearer]
-        self.witnesses[kept] = found.points[nearer]
-        self.winner[kept] = index
-        self.gradients[rows] += found.gradients
-        self.evaluations[rows] += found.evaluations
+            nearer &= self._across(rows, result.points)
+        improved = rows[nearer]
+        self.lengths[improved] = lengths[nearer]
+        self.witnesses[improved] = result.points[nearer]
+        self.winner[improved] = index
+        self.gradients[rows] += result.gradients
+        self.evaluations[rows] += result.evaluations
 
     def _rows(self, index: int, member: Member) -> Tensor:
         """Return the rows that a member takes."""

@@ -104,8 +104,8 @@ class AttackCommand(Common):
         }
         if self.norm is not None:
             options["norm"] = NORMS[self.norm]
-        asked = set(options) | ({"targets"} if self.target is not None else set())
-        unknown = sorted(asked - set(parameters))
+        used = set(options) | ({"targets"} if self.target is not None else set())
+        unknown = sorted(used - set(parameters))
         if unknown:
             flag = "--" + unknown[0].replace("_", "-").replace("targets", "target")
             message = f"{self.method} takes no {flag}. Leave it out, or choose another --method."

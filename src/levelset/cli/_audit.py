@@ -94,7 +94,7 @@ class AuditCommand(Common):
         log(choose_threads(model, points, self.threads))
         date = now()
         with bar("Measuring") as progress:
-            found = levelset.audit(
+            audit = levelset.audit(
                 model,
                 points,
                 data.labels.to(device),
@@ -113,8 +113,8 @@ class AuditCommand(Common):
         page = self.out / "report.html"
         with busy("Writing the page"):
             sections = [
-                *levelset.report.audit(found),
-                *self._pictures(model, found),
+                *levelset.report.audit(audit),
+                *self._pictures(model, audit),
                 levelset.report.about({name: self.out}),
             ]
             levelset.report.write(
@@ -123,20 +123,20 @@ class AuditCommand(Common):
                 title=f"Decision boundary: {name}",
                 subtitle=levelset.report.subtitle(self.out),
             )
-        settings = {name: str(value) for name, value in found.settings.items()}
-        show({**found.summary(), **settings, "report": str(page)}, json=self.json)
+        settings = {name: str(value) for name, value in audit.settings.items()}
+        show({**audit.summary(), **settings, "report": str(page)}, json=self.json)
 
     def _pictures(
-        self, model: "levelset.Classifier", found: "levelset.auditing.Audit"
+        self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"
     ) -> "list[levelset.report.Section]":
         """Return a section for each input whose class frequencies are asked for."""
         import torch
 
         generator, sections = self.generator(), []
         top = NOISE * (model.bounds[1] - model.bounds[0])
-        sigmas = torch.linspace(0.0, top, LEVELS, device=found.points.device)
+        sigmas = torch.linspace(0.0, top, LEVELS, device=audit.points.device)
         for index in self.frequencies:
-            point = found.points[index]
+            point = audit.points[index]
             shares = levelset.boundary.class_frequencies(
                 model, point, sigmas, batch_size=self.batch_size, generator=generator
             )
@@ -147,9 +147,9 @@ class AuditCommand(Common):
                 levelset.report.class_frequencies(
                     shares,
                     sigmas,
-                    classes=found.classes,
+                    classes=audit.classes,
                     copies=copies if point.dim() == 3 and point.shape[0] in (1, 3) else None,
-                    bounds=found.bounds,
+                    bounds=audit.bounds,
                     name=f"input {index}",
                 )
             )

@@ -95,16 +95,16 @@ class DemoCommand(Common):
             runs = levelset.report.about({a.name: self._folder(a.name) for a in audits})
             sections = [*levelset.report.audit(audits), runs]
             levelset.report.write(page, sections, title=title)
-        found: dict[str, int | float | str] = {
+        numbers: dict[str, int | float | str] = {
             f"{a.name}: {k}": v for a in audits for k, v in a.summary().items()
         }
         knot, scan_page = self._scan()
-        found |= {f"knot: {k}": v for k, v in knot.summary().items() if v is not None}
+        numbers |= {f"knot: {k}": v for k, v in knot.summary().items() if v is not None}
         pages: dict[str, int | float | str] = {
             "report": str(page),
             "scan report": str(scan_page),
         }
-        show(found | pages, json=self.json)
+        show(numbers | pages, json=self.json)
 
     def _audit(self, name: str, network: "nn.Module", data: "Images") -> "levelset.auditing.Audit":
         """Measure a network around the digits; an earlier demo in its folder is replaced."""
@@ -112,7 +112,7 @@ class DemoCommand(Common):
         if (folder / "manifest.json").exists():
             shutil.rmtree(folder)
         with bar(f"Measuring, {name}") as progress:
-            found = levelset.audit(
+            audit = levelset.audit(
                 levelset.Classifier(network, bounds=data.bounds, classes=data.classes),
                 data.points,
                 data.labels,
@@ -123,7 +123,7 @@ class DemoCommand(Common):
                 progress=progress,
             )
         self.note(folder, date)
-        return found
+        return audit
 
     def _folder(self, name: str) -> Path:
         return self.out / name.replace(" ", "-")
@@ -160,8 +160,8 @@ def scan_of_a_knot(count: int, *, generator: "torch.Generator") -> "Tensor":
     """
     import torch
 
-    kept: list[Tensor] = []
-    while sum(map(len, kept)) < count:
+    parts: list[Tensor] = []
+    while sum(map(len, parts)) < count:
         points, normals = _tube(4 * count, generator)
         turn = torch.arange(_CAMERAS) * (2 * math.pi / _CAMERAS)
         up = torch.tensor([0.9, -0.9]).repeat(_CAMERAS // 2)
@@ -169,8 +169,8 @@ def scan_of_a_knot(count: int, *, generator: "torch.Generator") -> "Tensor":
         cameras = cameras / cameras.norm(dim=1, keepdim=True)
         squarely = (normals @ cameras.T).clamp(min=0.0).amax(1)
         chosen = torch.rand(len(points), generator=generator, dtype=torch.float64) < squarely
-        kept.append(points[chosen])
-    points = torch.cat(kept)[:count]
+        parts.append(points[chosen])
+    points = torch.cat(parts)[:count]
     return points + _NOISE * torch.randn(points.shape, generator=generator, dtype=torch.float64)
 
 

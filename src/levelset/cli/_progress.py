@@ -84,7 +84,7 @@ def watching(name: str) -> "Iterator[Watch]":
         task = shown.add_task(name, total=None, told="")
 
         def watch(step: "Step") -> None:
-            told = (
+            words = (
                 f"loss {step.loss:.2e}  residual {step.residual:.2e}  "
                 f"within twice the noise {step.quality:.1%}"
             )
@@ -93,7 +93,7 @@ def watching(name: str) -> "Iterator[Watch]":
                 description=f"{name}: {step.stage}",
                 completed=step.done,
                 total=step.total or None,
-                told=told if step.quality == step.quality else "",
+                told=words if step.quality == step.quality else "",
             )
 
         yield watch

@@ -50,7 +50,7 @@ class Attack(Rows):
         square root of the dimension (Bell 2023, definition 1.8).
         """
         moved = self.success & (self.distance > 0)
-        found: Summary = {
+        numbers: Summary = {
             "points": len(self),
             "success": int(self.success.sum()),
             "already_misclassified": int((self.distance == 0).sum()),
@@ -61,10 +61,10 @@ class Attack(Rows):
             points, inputs = self.points[moved], self.inputs[moved]
             for norm in (0.0, 1.0, 2.0, math.inf):
                 lengths = norm_of(points - inputs, norm)
-                found[f"distance_{norm_name(norm)}_median"] = median(lengths)
-            found["distortion_median"] = median(distortion(inputs, points))
-            found[f"distance_{norm_name(self.norm)}_max"] = float(self.distance[moved].max())
-        return found
+                numbers[f"distance_{norm_name(norm)}_median"] = median(lengths)
+            numbers["distortion_median"] = median(distortion(inputs, points))
+            numbers[f"distance_{norm_name(self.norm)}_max"] = float(self.distance[moved].max())
+        return numbers
 
 
 @checked

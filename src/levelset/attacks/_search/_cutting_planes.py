@@ -98,8 +98,8 @@ class _Dual:
         """Take accelerated gradient steps."""
         normals = self.cuts.normals
         # No clip makes the dual bend more than the Gram matrix says, nor that more than its rows.
-        bend = (normals @ normals.transpose(1, 2)).abs().sum(2).amax(1, keepdim=True)
-        pace = 1.0 / bend.clamp(min=1e-30)
+        curvature = (normals @ normals.transpose(1, 2)).abs().sum(2).amax(1, keepdim=True)
+        pace = 1.0 / curvature.clamp(min=1e-30)
         ahead, inertia = weights, 1.0
         for _ in range(_ASCENTS):
             new = (ahead + pace * self.at(ahead)[2]).clamp(min=0.0) * self.cuts.used
@@ -186,9 +186,9 @@ def start_over(problem: Problem, rows: Tensor, rivals: Tensor, gradients: int) -
     start = 0
     while len(rows):
         inputs = problem.points[rows]
-        way = streams.normal(rows, tuple(inputs.shape[1:]), start)
-        reach = problem.distance[rows] / norm_of(way, 2.0)
-        here = problem.clip(inputs + column(reach, way) * way)
+        direction = streams.normal(rows, tuple(inputs.shape[1:]), start)
+        reach = problem.distance[rows] / norm_of(direction, 2.0)
+        here = problem.clip(inputs + column(reach, direction) * direction)
         refine(problem, rows, here, rivals[start % len(rivals)], _STEPS)
         stay = problem.gradients[rows] <= last
         rows, last, rivals = rows[stay], last[stay], rivals[:, stay]

@@ -34,16 +34,16 @@ def step_to_hyperplane(
     sound = (flat.isfinite().all(1) & value.isfinite()).unsqueeze(1)
     flat = torch.where(sound, flat, 0.0)
     value = torch.where(sound, value.unsqueeze(1), 0.0)
-    way = -value.sign() * flat.sign()
-    ends = torch.where(way.view_as(here) > 0, high, low)
-    room = torch.where(way == 0, 0.0, (ends - here).abs().flatten(1))
+    signs = -value.sign() * flat.sign()
+    ends = torch.where(signs.view_as(here) > 0, high, low)
+    room = torch.where(signs == 0, 0.0, (ends - here).abs().flatten(1))
     slope, wanted = flat.abs(), value.abs()
     if norm == 1.0:
         length = _steepest_first(slope, room, wanted)
     else:
         speed = torch.ones_like(slope) if math.isinf(norm) else slope
         length = _together(slope, room, wanted, speed)
-    return (way * length).view_as(here)
+    return (signs * length).view_as(here)
 
 
 def _together(slope: Tensor, room: Tensor, wanted: Tensor, speed: Tensor) -> Tensor:

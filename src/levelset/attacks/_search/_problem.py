@@ -118,15 +118,6 @@ class Problem:
         self.note_rounding(rows, points, jacobian)
         return values.squeeze(1), jacobian.view_as(points)
 
-    def logits_and_jacobian(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits `(m, k)` of the inputs themselves and `(m, k, e)` derivatives."""
-        values, jacobian = Evaluator(self.function, self.model, self.batch_size).value_and_jacobian(
-            self.points[rows]
-        )
-        self.forwards[rows] += 1
-        self.gradients[rows] += values.shape[1]
-        return values, jacobian
-
     def difference_and_gradient(
         self, rows: Tensor, points: Tensor, rivals: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -285,20 +276,20 @@ class Problem:
         For those that proved to be on the wrong side, or not clear of the boundary, where a model
         rounds more coarsely than was thought. A row that stays behind is given up.
         """
-        inputs, way = self.points[rows], self.best[rows] - self.points[rows]
+        inputs, delta = self.points[rows], self.best[rows] - self.points[rows]
         self.distance[rows] = torch.inf
-        largest = inputs.flatten(1).abs().amax(1) / norm_of(way, math.inf)
+        largest = inputs.flatten(1).abs().amax(1) / norm_of(delta, math.inf)
         share = _FIRST_PUSH * self.eps * (1.0 + largest)
         for _ in range(_PUSHES):
             if len(rows) == 0:
                 return
-            column = (1.0 + share).view(-1, *[1] * (way.dim() - 1))
-            there = self.clip(inputs + column * way)
+            column = (1.0 + share).view(-1, *[1] * (delta.dim() - 1))
+            there = self.clip(inputs + column * delta)
             across = self._judge(rows, there)[1] < -depth
             self.best[rows[across]] = there[across]
             self.distance[rows[across]] = norm_of(there - inputs, self.norm)[across]
             left = ~across
-            rows, inputs, way = rows[left], inputs[left], way[left]
+            rows, inputs, delta = rows[left], inputs[left], delta[left]
             depth, share = depth[left], 4.0 * share[left]
 
     def anchors(self, rows: Tensor) -> Tensor:

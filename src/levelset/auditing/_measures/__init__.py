@@ -15,9 +15,9 @@ MEASURES = {measure.name: measure for measure in (DISTANCE, PERSISTENCE, CURVATU
 
 def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
     """Return the measures of these names, and after them those that need several of them."""
-    asked = [MEASURES[name] for name in names]
-    further = [other for measure in asked for other in measure.further]
-    return (*asked, *(other for other in further if set(other.needs) <= set(names)))
+    chosen = [MEASURES[name] for name in names]
+    further = [other for measure in chosen for other in measure.further]
+    return (*chosen, *(other for other in further if set(other.needs) <= set(names)))
 
 
 def declared(norms: Sequence[float]) -> dict[str, Column]:

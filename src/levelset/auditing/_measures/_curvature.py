@@ -121,13 +121,13 @@ def curvature_columns(
         rows = _with_slope(field, points, pairs, batch_size)
         start = generator.get_state()
         try:
-            found = _measure(
+            result = _measure(
                 field, points[rows], pairs[rows], smoothing, batch_size, generator, progress
             )
         except FieldError:  # at some: leave those out, and the draws of the others as they were
             rows = _measurable(field, points, pairs, rows, smoothing)
             generator.set_state(start)
-            found = _measure(
+            result = _measure(
                 field, points[rows], pairs[rows], smoothing, batch_size, generator, progress
             )
     columns = {column.name: points.new_full((len(points),), torch.nan) for column in _ENDS}
@@ -135,9 +135,9 @@ def curvature_columns(
     if e > 1:
         q = e - 1 if e <= _ALL else 2 * _EACH_END
         columns[_PRINCIPAL.name] = points.new_full((len(points), q), torch.nan)
-    if found is not None:
-        ends = (found.principal[:, 0], found.principal[:, -1], found.mean, found.mean_error)
-        for column, values in zip((*_ENDS, _PRINCIPAL), (*ends, found.principal), strict=True):
+    if result is not None:
+        ends = (result.principal[:, 0], result.principal[:, -1], result.mean, result.mean_error)
+        for column, values in zip((*_ENDS, _PRINCIPAL), (*ends, result.principal), strict=True):
             columns[column.name][rows] = values
     return columns
 
@@ -226,10 +226,10 @@ def _summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summ
     """Return medians over the inputs that have a curvature."""
     del settings
     known = columns["curvature_mean"].isfinite()
-    found: Summary = {"curvature_found": int(known.sum())}
+    numbers: Summary = {"curvature_found": int(known.sum())}
     for name in ("mean", "largest", "smallest") if known.any() else ():
-        found[f"curvature_{name}_median"] = median(columns[f"curvature_{name}"][known])
-    return found
+        numbers[f"curvature_{name}_median"] = median(columns[f"curvature_{name}"][known])
+    return numbers
 
 
 def _evaluations(settings: Settings, size: int) -> float:

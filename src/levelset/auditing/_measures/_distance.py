@@ -46,7 +46,7 @@ _GRADIENTS = {"quick": 36, "standard": 95, "thorough": 595}
 def _measure(part: Part) -> Measured:
     settings, measured = part.settings, Measured({})
     for place, norm in enumerate(settings.norms):
-        found = distance(
+        result = distance(
             part.model,
             part.points,
             part.labels,
@@ -57,32 +57,32 @@ def _measure(part: Part) -> Measured:
             generator=part.generator("distance", of_part=True),
             progress=part.progress(place, len(settings.norms)),
         )
-        names = [found.attacks[k] if k >= 0 else None for k in found.attack.tolist()]
+        names = [result.attacks[k] if k >= 0 else None for k in result.attack.tolist()]
         columns = {
-            "distance": found.distance,
-            "nearest_class": found.classes,
-            "gradients": found.gradients,
-            "converged": found.converged,
+            "distance": result.distance,
+            "nearest_class": result.classes,
+            "gradients": result.gradients,
+            "converged": result.converged,
             "attack": _ATTACK.numbers(names).to(part.points.device),
         }
         measured.columns.update({of_norm(name, norm): c for name, c in columns.items()})
-        measured.witnesses[norm] = found.points
+        measured.witnesses[norm] = result.points
     return measured
 
 
 def _summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summary:
     """Return numbers over the inputs classified right; those without a witness are `missed`."""
-    found: Summary = {}
+    numbers: Summary = {}
     for norm in settings["norms"]:
         right = columns[of_norm("distance", norm)][columns["correct"].bool()].double()
         finite = right[right.isfinite()]
-        found[of_norm("missed", norm)] = len(right) - len(finite)
+        numbers[of_norm("missed", norm)] = len(right) - len(finite)
         if len(finite):
             name = of_norm("distance", norm)
-            found[f"{name}_median"] = median(finite)
-            found[f"{name}_mean"] = float(finite.mean())
-            found[f"{name}_min"] = float(finite.min())
-    return found
+            numbers[f"{name}_median"] = median(finite)
+            numbers[f"{name}_mean"] = float(finite.mean())
+            numbers[f"{name}_min"] = float(finite.min())
+    return numbers
 
 
 def _evaluations(settings: Settings, size: int) -> float:

@@ -66,7 +66,7 @@ _ADVERSARIAL_COLUMN = Column(
 
 def _measure(part: Part) -> Measured:
     """The noise around an input follows from the seed and the input, whatever the part."""
-    found = persistence(
+    result = persistence(
         part.model,
         part.points,
         batch_size=part.settings.batch_size,
@@ -75,12 +75,12 @@ def _measure(part: Part) -> Measured:
     )
     return Measured(
         {
-            "sigma_star": found.sigma,
-            "sigma_low": found.low,
-            "sigma_high": found.high,
-            "certified_radius": found.certified_radius,
-            "certified_sigma": found.certified_sigma,
-            "noise_rival": found.rival,
+            "sigma_star": result.sigma,
+            "sigma_low": result.low,
+            "sigma_high": result.high,
+            "certified_radius": result.certified_radius,
+            "certified_sigma": result.certified_sigma,
+            "noise_rival": result.rival,
         }
     )
 
@@ -99,15 +99,15 @@ def _measure_adversarial(part: Part) -> Measured:
     if len(rows):
         low, high = (torch.as_tensor(end).to(part.points) for end in part.settings.bounds)
         far = part.points[rows].lerp(witnesses[norm][rows], BEYOND).clamp(low, high)
-        found = persistence(
+        result = persistence(
             part.model,
             far,
             batch_size=part.settings.batch_size,
             generator=part.generator("adversarial"),
             progress=part.progress(),
         )
-        own = found.classes == columns["prediction"][rows]
-        sigma[rows] = found.sigma.masked_fill(own, torch.nan)
+        own = result.classes == columns["prediction"][rows]
+        sigma[rows] = result.sigma.masked_fill(own, torch.nan)
     return Measured({_ADVERSARIAL_COLUMN.name: sigma})
 
 
@@ -116,12 +116,12 @@ def _summary(columns: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Summ
     del settings
     sigma, certified = columns["sigma_star"].double(), columns["certified_radius"]
     finite, made = sigma[sigma.isfinite()], certified[certified.isfinite()]
-    found: Summary = {"sigma_star_found": int((finite > 0).sum())}
+    numbers: Summary = {"sigma_star_found": int((finite > 0).sum())}
     if len(finite):
-        found["sigma_star_median"] = median(finite)
+        numbers["sigma_star_median"] = median(finite)
     if len(made):
-        found["certified_radius_median"] = median(made)
-    return found
+        numbers["certified_radius_median"] = median(made)
+    return numbers
 
 
 def _evaluations(settings: Settings, size: int) -> float:

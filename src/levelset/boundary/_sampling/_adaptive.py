@@ -167,15 +167,15 @@ class _Rounds:
 
     def certify_rest(self) -> None:
         """Draw once more for points that stopped sooner than planned, at what they arrived at."""
-        rest = np.flatnonzero(self.search.stable & ~self.certified)
-        rest = rest[self.search.room(rest, self.policy.most) > 0]
-        if len(rest):
-            spent = self.search.draws.total[rest].sum(1)
+        places = np.flatnonzero(self.search.stable & ~self.certified)
+        places = places[self.search.room(places, self.policy.most) > 0]
+        if len(places):
+            spent = self.search.draws.total[places].sum(1)
             count = np.ceil(_LEAST_CERTIFIED * spent / self.search.draws.sides).astype(np.int64)
-            count = np.minimum(count, self.search.room(rest, self.policy.most))
-            sigma = self.search.log_sigma[rest].copy()
-            votes = cast(self.voter, self.search, rest, sigma, count)
-            self._certify(rest, sigma, votes, np.ones(len(rest), bool))
+            count = np.minimum(count, self.search.room(places, self.policy.most))
+            sigma = self.search.log_sigma[places].copy()
+            votes = cast(self.voter, self.search, places, sigma, count)
+            self._certify(places, sigma, votes, np.ones(len(places), bool))
 
     def _fit(self) -> None:
         going, search = self.going, self.search
@@ -283,8 +283,8 @@ def certified_radius(
           Smoothing", ICML 2019: theorem 1 and the function CERTIFY.
     """
     own = voter.classes[torch.from_numpy(rows).to(voter.classes.device)]
-    kept = (votes.plus == own[votes.task]).long()
-    hits = torch.bincount(votes.task, weights=kept.double(), minlength=len(rows)).cpu().numpy()
+    same = (votes.plus == own[votes.task]).long()
+    hits = torch.bincount(votes.task, weights=same.double(), minlength=len(rows)).cpu().numpy()
     total = torch.bincount(votes.task, minlength=len(rows)).cpu().numpy()
     share, _ = exact_interval(hits, total, 1.0 - confidence)
     return np.where(share > 0.5, sigma * ndtri(np.maximum(share, 0.5)), 0.0)

@@ -94,19 +94,19 @@ def _estimate(
     ends[0, ~search.crossed] = policy.max_sigma[~search.crossed]
     ends[1, ~search.stable] = low[~search.stable]
     if both.any():
-        held = np.flatnonzero(both)
+        rows = np.flatnonzero(both)
         quantile = float(ndtri(1.0 - 0.5 * LAST_LOOK * (1.0 - policy.confidence)))
-        fit = fit_quantile(search.draws[held], np.log(sigma[held]), policy.gamma, quantile)
+        fit = fit_quantile(search.draws[rows], np.log(sigma[rows]), policy.gamma, quantile)
         tail = 0.5 * (1.0 - LAST_LOOK) * (1.0 - policy.confidence)
-        at = np.log(sigma[held])
-        outer = outer_ends(search.draws[held], at, policy.gamma, tail, fit.unit)
-        ends[:, held] = np.exp(
+        at = np.log(sigma[rows])
+        outer = outer_ends(search.draws[rows], at, policy.gamma, tail, fit.unit)
+        ends[:, rows] = np.exp(
             [
                 np.where(np.isfinite(e), e, o)
                 for e, o in zip((fit.low, fit.high), outer, strict=True)
             ]
         )
-        error[held] = np.where(solved[held], fit.error, np.nan)
+        error[rows] = np.where(solved[rows], fit.error, np.nan)
     sigma = np.where(both, sigma, np.where(search.stable, np.inf, 0.0))
     rival = np.full(n, -1, dtype=np.int64)
     return Estimate(sigma, error, ends[0], ends[1], solved, rival)

@@ -71,8 +71,8 @@ def cast(
     voter: Voter, search: SigmaSearch, places: Integers, log_sigma: Floats, directions: Integers
 ) -> Votes:
     """Draw for the points at `places` in the search, and enter what was found."""
-    held = np.flatnonzero(directions > 0)
-    places, log_sigma, directions = places[held], log_sigma[held], directions[held]
+    drawn = np.flatnonzero(directions > 0)
+    places, log_sigma, directions = places[drawn], log_sigma[drawn], directions[drawn]
     tasks = [
         Task(int(row), float(sigma), int(count))
         for row, sigma, count in zip(
@@ -107,11 +107,11 @@ def locate(voter: Voter, rows: Integers, policy: Policy) -> SigmaSearch:
         search.few[going] = np.where(few, search.few[going] + 1, 0)
         last = sigma[going] >= policy.max_sigma[going]
         doubtful = (bdtr(kept, total, policy.gamma) < _DOUBT) | (search.few[going] >= _IN_A_ROW)
-        asked = doubtful | (few & last)
-        first = (kept[asked], total[asked])
-        below, above = _confirm(voter, search, going[asked], sigma, policy, first)
-        search.crossed[going[asked]] = below
-        search.few[going[asked][above]] = 0
+        repeated = doubtful | (few & last)
+        first = (kept[repeated], total[repeated])
+        below, above = _confirm(voter, search, going[repeated], sigma, policy, first)
+        search.crossed[going[repeated]] = below
+        search.few[going[repeated][above]] = 0
         going = going[~search.crossed[going] & ~last & (search.room(going, policy.most) > 0)]
     search.log_sigma = np.log(sigma)
     search.log_sigma[search.crossed] -= (search.few[search.crossed] - 0.5) * np.log(_UP)

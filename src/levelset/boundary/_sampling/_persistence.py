@@ -248,11 +248,11 @@ def persistence(
             parts.append(_METHODS[method](voter, np.arange(rows.start, rows.stop), policy))
             _tell(progress, rows.start, len(points), rows.stop - rows.start)
             streams.release(range(rows.start, rows.stop))
-    found = _result(points, parts, voter, gamma, confidence, certified=noise == "gaussian")
+    result = _result(points, parts, voter, gamma, confidence, certified=noise == "gaussian")
     if method != "bracketing":
-        some = ~found.error.isnan()
-        check_spent(gamma, tolerance, draws, found.error[some], found.evaluations[some])
-    return found
+        some = ~result.error.isnan()
+        check_spent(gamma, tolerance, draws, result.error[some], result.evaluations[some])
+    return result
 
 
 _METHODS: dict[str, Callable[[Voter, Integers, Policy], Estimate]] = {

@@ -45,17 +45,17 @@ class PathPersistence(Rows):
 
     def summary(self) -> Summary:
         """Return where the class changes first, and the persistence at both ends."""
-        found: Summary = {
+        numbers: Summary = {
             "points": len(self),
             "evaluations": int(self.evaluations.sum()),
         }
         changed = (self.classes != self.classes[0]).nonzero().flatten()
         if len(changed):
-            found["first_change"] = float(self.fraction[changed[0]])
+            numbers["first_change"] = float(self.fraction[changed[0]])
         for place, gamma in enumerate(self.gammas):
-            found[f"sigma_{gamma:g}_start"] = float(self.sigma[0, place])
-            found[f"sigma_{gamma:g}_end"] = float(self.sigma[-1, place])
-        return found
+            numbers[f"sigma_{gamma:g}_start"] = float(self.sigma[0, place])
+            numbers[f"sigma_{gamma:g}_end"] = float(self.sigma[-1, place])
+        return numbers
 
 
 @checked
@@ -105,9 +105,9 @@ def persistence_along(
     check_whole("persistence_along", "steps", steps, at_least=2)
     fraction = torch.linspace(0.0, 1.0, steps, dtype=start.dtype, device=start.device)
     points = torch.lerp(start.detach(), end.detach(), fraction.view(-1, *[1] * start.dim()))
-    found = []
+    parts = []
     for place, gamma in enumerate(levels):
-        found.append(
+        parts.append(
             persistence(
                 model,
                 points,
@@ -123,11 +123,11 @@ def persistence_along(
     return PathPersistence(
         fraction=fraction,
         points=points,
-        classes=found[0].classes,
-        sigma=torch.stack([f.sigma for f in found], dim=1),
-        low=torch.stack([f.low for f in found], dim=1),
-        high=torch.stack([f.high for f in found], dim=1),
-        evaluations=torch.stack([f.evaluations for f in found]).sum(0),
+        classes=parts[0].classes,
+        sigma=torch.stack([f.sigma for f in parts], dim=1),
+        low=torch.stack([f.low for f in parts], dim=1),
+        high=torch.stack([f.high for f in parts], dim=1),
+        evaluations=torch.stack([f.evaluations for f in parts]).sum(0),
         gammas=levels,
     )
 

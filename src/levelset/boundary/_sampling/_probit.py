@@ -145,16 +145,16 @@ def _fit_windows(
     draws: Draws, start: Floats, gamma: float, quantile: float, unit: Floats
 ) -> ProbitFit:
     """Fit in the widest window, and in narrower ones where the model is wrong."""
-    found = _fit(draws, start, gamma, quantile, np.full(len(start), _WINDOWS[0]), unit)
+    fit = _fit(draws, start, gamma, quantile, np.full(len(start), _WINDOWS[0]), unit)
     for window in _WINDOWS[1:]:
-        bad = np.flatnonzero(found[1])
+        bad = np.flatnonzero(fit[1])
         if not len(bad):
             break
         again = _fit(draws[bad], start[bad], gamma, quantile, np.full(len(bad), window), unit[bad])
-        for old, new in zip(found, again, strict=True):
+        for old, new in zip(fit, again, strict=True):
             old[bad] = new
-        found[-1][bad] = True
-    log_sigma, _, error, low, high, slope, bent = found
+        fit[-1][bad] = True
+    log_sigma, _, error, low, high, slope, bent = fit
     return ProbitFit(log_sigma, error, low, high, slope, bent, unit.copy())
 
 

@@ -38,7 +38,7 @@ def quickselect(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
     """
     search = locate(voter, rows, policy)
     n, at, stable = len(rows), np.exp(search.log_sigma), search.stable
-    found = Estimate(
+    estimate = Estimate(
         sigma=np.where(stable, np.inf, 0.0),
         error=np.where(search.room(np.arange(n), policy.most) > 0, np.nan, np.inf),
         low=at * stable, high=np.where(stable, np.inf, at), found=search.crossed.copy(),
@@ -48,13 +48,13 @@ def quickselect(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
     crossed = np.flatnonzero(search.crossed)
     for first in range(0, len(crossed), together):
         policy.tell(n - len(crossed) + first)
-        held = crossed[first : first + together]
+        part = crossed[first : first + together]
         rays = [
             _Rays(voter, int(rows[h]), policy.least[h], policy.max_sigma[h], policy.most)
-            for h in held
+            for h in part
         ]
-        _solve(voter, rays, at[held], policy, found, held)
-    return found
+        _solve(voter, rays, at[part], policy, estimate, part)
+    return estimate
 
 
 class _Rays:
@@ -76,8 +76,8 @@ class _Rays:
         new = count - len(self.inside)
         if new > 0:
             drawn = self.voter.noise.take(self.row, new)
-            held = [self.directions, drawn] if len(self.directions) else [drawn]
-            self.directions = torch.cat(held)
+            blocks = [self.directions, drawn] if len(self.directions) else [drawn]
+            self.directions = torch.cat(blocks)
             self.inside = np.append(self.inside, np.zeros(new))
             self.outside = np.append(self.outside, np.full(new, np.inf))
 
@@ -91,7 +91,12 @@ class _Rays:
 
 
 def _solve(
-    voter: Voter, rays: list[_Rays], guess: Floats, policy: Policy, found: Estimate, held: Integers
+    voter: Voter,
+    rays: list[_Rays],
+    guess: Floats,
+    policy: Policy,
+    estimate: Estimate,
+    rows: Integers,
 ) -> None:
     """Find the quantile of every point, with as many directions as its tolerance asks for."""
     quantile = float(ndtri(0.5 + 0.5 * policy.confidence))
@@ -101,7 +106,7 @@ def _solve(
     while len(going):
         for place in going:
             rays[place].grow(int(counts[place]))
-        some, m, places = [rays[place] for place in going], counts[going], held[going]
+        some, m, places = [rays[place] for place in going], counts[going], rows[going]
         few, middle, many = _ranks(m, policy)
         sigma = _between(*_select(voter, some, middle, guess[going], fine))
         known = (sigma > 0) & np.isfinite(sigma)
@@ -111,22 +116,22 @@ def _solve(
         low, high = _closed(*lower, fine)[0], _closed(*upper, fine)[1]
         with np.errstate(divide="ignore"):
             error = np.log(high / low) / (2.0 * quantile)
-        found.sigma[places], found.error[places] = sigma, error
+        estimate.sigma[places], estimate.error[places] = sigma, error
         # The outer radii, for where the transition is sharp all exits lie within `fine`.
-        found.low[places], found.high[places] = lower[0], upper[1]
-        found.found[places] = known & np.isfinite(error)
+        estimate.low[places], estimate.high[places] = lower[0], upper[1]
+        estimate.found[places] = known & np.isfinite(error)
         wanted = np.ceil(m * np.clip((error / policy.tolerance) ** 2 * 1.05, 1.0, 4.0))
         counts[going] = np.minimum(wanted, most[going]).astype(np.int64)
         going = going[known & (error > policy.tolerance) & (counts[going] > m)]
     cut = np.array([r.cut for r in rays], bool)
-    found.error[held] = np.where(
-        found.found[held], found.error[held], np.where(cut, np.inf, np.nan)
+    estimate.error[rows] = np.where(
+        estimate.found[rows], estimate.error[rows], np.where(cut, np.inf, np.nan)
     )
-    lost = held[~found.found[held]]
-    found.sigma[lost[found.sigma[lost] > 0]] = np.inf
-    found.high[lost[found.sigma[lost] > 0]] = np.inf
-    found.reentry[held] = [
-        _reentry(voter, r, s) for r, s in zip(rays, found.sigma[held], strict=True)
+    lost = rows[~estimate.found[rows]]
+    estimate.sigma[lost[estimate.sigma[lost] > 0]] = np.inf
+    estimate.high[lost[estimate.sigma[lost] > 0]] = np.inf
+    estimate.reentry[rows] = [
+        _reentry(voter, r, s) for r, s in zip(rays, estimate.sigma[rows], strict=True)
     ]
 
 
@@ -212,11 +217,11 @@ def _kept(
     voter: Voter, rays: list[_Rays], which: list[Integers], radii: list[Floats]
 ) -> list[Booleans]:
     """Return which directions keep the class at which radii."""
-    asked = [
+    requests = [
         (r.row, r.directions[torch.from_numpy(w).to(r.directions.device)], torch.from_numpy(s))
         for r, w, s in zip(rays, which, radii, strict=True)
     ]
-    return [kept.cpu().numpy() for kept in voter.keep(asked)]
+    return [kept.cpu().numpy() for kept in voter.keep(requests)]
 
 
 def _reentry(voter: Voter, rays: _Rays, sigma: float) -> float:

@@ -67,15 +67,15 @@ class Stability(Rows):
 
     def summary(self) -> Summary:
         """Return counts and the mean share, ready for JSON."""
-        found: Summary = {
+        numbers: Summary = {
             "points": len(self),
             "stable": int(self.stable.sum()),
             "decided": int(self.decided.sum()),
             "evaluations": int(self.evaluations.sum()),
         }
         if len(self):
-            found["share_mean"] = float(self.share.double().mean())
-        return found
+            numbers["share_mean"] = float(self.share.double().mean())
+        return numbers
 
 
 @checked

@@ -140,36 +140,36 @@ class Voter:
         return votes
 
     @torch.no_grad()
-    def keep(self, asked: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
+    def keep(self, requests: Sequence[tuple[int, Tensor, Tensor]]) -> list[Tensor]:
         """Return which given copies keep the class of their point.
 
         Args:
-            asked: For each of some points its row, directions `(m, e)` and how far to go along
+            requests: For each of some points its row, directions `(m, e)` and how far to go along
                 each, `(m,)`.
         """
-        sizes = [len(far) for _, _, far in asked]
-        for (row, _, _), size in zip(asked, sizes, strict=True):
+        sizes = [len(far) for _, _, far in requests]
+        for (row, _, _), size in zip(requests, sizes, strict=True):
             self.evaluations[row] += size
-        kept, held, filled = [], [], 0
-        for row, directions, radii in asked:
+        kept, buffered, filled = [], [], 0
+        for row, directions, radii in requests:
             far = radii.to(directions.device, directions.dtype)
             for part, reach in zip(
                 torch.split(directions, self._batch), torch.split(far, self._batch), strict=True
             ):
-                held.append((self._flat[row] + reach.unsqueeze(1) * part, row))
+                buffered.append((self._flat[row] + reach.unsqueeze(1) * part, row))
                 filled += len(part)
                 if filled >= self._batch:
-                    kept.append(self._keep(held))
-                    held, filled = [], 0
-        if held:
-            kept.append(self._keep(held))
+                    kept.append(self._keep(buffered))
+                    buffered, filled = [], 0
+        if buffered:
+            kept.append(self._keep(buffered))
         self._raise_if_nan()
         joined = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.bool)
         return list(torch.split(joined, sizes))
 
-    def _keep(self, held: list[tuple[Tensor, int]]) -> Tensor:
-        own = torch.cat([self.classes[row].expand(len(part)) for part, row in held])
-        copies = torch.cat([part for part, _ in held])
+    def _keep(self, buffered: list[tuple[Tensor, int]]) -> Tensor:
+        own = torch.cat([self.classes[row].expand(len(part)) for part, row in buffered])
+        copies = torch.cat([part for part, _ in buffered])
         labels = self._all(copies)
         self._probe(copies, labels, float((labels != own).double().mean()))
         return labels == own
@@ -193,10 +193,10 @@ class Voter:
         copies = self._buffer[:filled].flatten(0, 1)
         if self._probed:
             return self._all(copies)
-        self._probed, given = True, copies.clone()
-        labels = self._all(given)
+        self._probed, before = True, copies.clone()
+        labels = self._all(before)
         # Some models write only beyond a bound, where no point lies but its noisy copies do.
-        self._writes = self._writes or not torch.equal(given, copies)
+        self._writes = self._writes or not torch.equal(before, copies)
         # In the same batches, for rounding may depend on them.
         self._raise_if_random(labels != self._all(copies), "noisy copies")
         return labels
@@ -231,9 +231,9 @@ class Voter:
 
     def _writes_into(self, points: Tensor) -> bool:
         """Return whether the model writes into its input, by rows of the buffer's layout."""
-        given = points.clone()
-        self._all(given)
-        return not torch.equal(given, points)
+        copy = points.clone()
+        self._all(copy)
+        return not torch.equal(copy, points)
 
     def _labels(self, out: Any, rows: int) -> Tensor:
         if isinstance(out, Tensor) and out.dim() in (1, 2) and out.shape[0] == rows:

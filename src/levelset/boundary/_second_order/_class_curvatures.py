@@ -111,16 +111,16 @@ def _means(
     m, k, e = jacobian.shape
     laplacian = _laplacian(derivatives, points, logits, noise)
     rows = torch.arange(m, device=points.device)
-    found = torch.full_like(logits, torch.nan)
+    means = torch.full_like(logits, torch.nan)
     for j in range(k):
         slopes = jacobian[rows, classes] - jacobian[:, j]
         length = slopes.norm(dim=1)
         some = length > 0
         unit = torch.where(some.unsqueeze(1), slopes / length.unsqueeze(1), 0.0)
-        bend = laplacian - derivatives.along(points, logits, unit.unsqueeze(1))[:, 0]
-        mean = (bend[rows, classes] - bend[:, j]) / ((e - 1) * length)
-        found[:, j] = torch.where(some & (classes != j), mean, torch.nan)
-    return found
+        tangential = laplacian - derivatives.along(points, logits, unit.unsqueeze(1))[:, 0]
+        mean = (tangential[rows, classes] - tangential[:, j]) / ((e - 1) * length)
+        means[:, j] = torch.where(some & (classes != j), mean, torch.nan)
+    return means
 
 
 def _laplacian(

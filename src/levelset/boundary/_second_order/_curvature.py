@@ -84,13 +84,13 @@ class Curvature(Rows):
 
     def summary(self) -> Summary:
         """Return the numbers that describe the whole result, ready for JSON."""
-        found: Summary = {"points": len(self)}
+        numbers: Summary = {"points": len(self)}
         if len(self):
-            found["largest"] = float(self.principal.max())
-            found["smallest"] = float(self.principal.min())
+            numbers["largest"] = float(self.principal.max())
+            numbers["smallest"] = float(self.principal.min())
             if not bool(self.mean.isnan().any()):
-                found["mean"] = float(self.mean.mean())
-        return found
+                numbers["mean"] = float(self.mean.mean())
+        return numbers
 
 
 @checked
@@ -195,10 +195,10 @@ def curvature(
         pairs = eigen(hessian, unit, part, count, ends, method, directions=directions)
         return _divided(pairs, hessian, part.points, smoothing)
 
-    kept = kept_numbers(method, own, e)
+    memory = kept_numbers(method, own, e)
     parts = measure(
         "curvature", field, points, labels, of_part,
-        together=points_together(field, points, batch_size, kept), draws=draws(method, own),
+        together=points_together(field, points, batch_size, memory), draws=draws(method, own),
         generator=generator, progress=progress,
     )  # fmt: skip
     if not parts:
@@ -207,18 +207,18 @@ def curvature(
 
 
 def _divided(
-    found: Eigen, hessian: Hessian, points: Tensor, smoothing: Smoothing | None
+    pairs: Eigen, hessian: Hessian, points: Tensor, smoothing: Smoothing | None
 ) -> Curvature:
     """Return the curvatures, eigenvalues divided by the length of the gradient."""
     slope = hessian.gradient.norm(dim=1)
     length = slope.unsqueeze(1)
     parts = (hessian.gradient.shape[1] - 1) * slope
     return Curvature(
-        principal=found.values / length,
-        directions=found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:]),
-        error=found.error / length,
-        mean=found.trace / parts,
-        mean_error=found.trace_error / parts,
+        principal=pairs.values / length,
+        directions=pairs.vectors.reshape(*pairs.vectors.shape[:2], *points.shape[1:]),
+        error=pairs.error / length,
+        mean=pairs.trace / parts,
+        mean_error=pairs.trace_error / parts,
         gradient_norm=slope,
         residual=torch.zeros_like(slope),
         smoothing=smoothing,

@@ -80,12 +80,12 @@ class _Noisy(Hessian):
         self.gradient = (sides[0] + sides[1]).mean(1) / 2.0
 
     def product(self, vectors: Tensor) -> Tensor:
-        found = self._half(self.noise, self.slopes, vectors)
-        return found + self._half(self.slopes, self.noise, vectors)
+        image = self._half(self.noise, self.slopes, vectors)
+        return image + self._half(self.slopes, self.noise, vectors)
 
     def dense(self) -> Tensor:
-        found = self.noise.transpose(1, 2) @ self.slopes / self.noise.shape[1]
-        return (found + found.transpose(1, 2)) / 2
+        matrix = self.noise.transpose(1, 2) @ self.slopes / self.noise.shape[1]
+        return (matrix + matrix.transpose(1, 2)) / 2
 
     def trace(self, unit: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the trace and its standard error over the draws, `(m,)` each.

@@ -67,10 +67,10 @@ class ExactHessian(Hessian):
         together = max(_COPIED_ELEMENTS // e, 8)
         if m >= together:  # many small points: each axis for all of them at once
             axes = torch.eye(e, dtype=self.gradient.dtype, device=self.gradient.device)
-            found = torch.stack([self.product(axis.expand(m, e)) for axis in axes], dim=2)
+            matrix = torch.stack([self.product(axis.expand(m, e)) for axis in axes], dim=2)
         else:
-            found = torch.stack([self._matrix(row, min(together, e)) for row in range(m)])
-        return (found + found.transpose(1, 2)) / 2
+            matrix = torch.stack([self._matrix(row, min(together, e)) for row in range(m)])
+        return (matrix + matrix.transpose(1, 2)) / 2
 
     def _matrix(self, row: int, together: int) -> Tensor:
         """Return the matrix `(e, e)` of one point, from one graph of several copies of it."""
@@ -109,7 +109,7 @@ class ExactHessian(Hessian):
         if not graph.requires_grad:  # the gradient does not depend on the points
             return torch.zeros_like(leaf)
         try:
-            (found,) = torch.autograd.grad(
+            (image,) = torch.autograd.grad(
                 graph, leaf, vectors, retain_graph=True, materialize_grads=True
             )
         except RuntimeError as error:
@@ -119,7 +119,7 @@ class ExactHessian(Hessian):
                 "h)` or `GaussianSmoothing(sigma)`, which need its gradient only."
             )
             raise FieldError(message) from error
-        return found
+        return image
 
 
 class ExactDerivatives(SecondDerivatives):
@@ -160,10 +160,10 @@ def _is_forward(field: Field, points: Tensor, along: Tensor) -> bool:
     """
     truth = _in_reverse_mode(field, points, along)
     try:
-        found = _in_forward_mode(field, points, along)
+        image = _in_forward_mode(field, points, along)
     except RuntimeError:
         return False
-    return bool((found - truth).abs().max() <= _ROUNDING * truth.abs().max())
+    return bool((image - truth).abs().max() <= _ROUNDING * truth.abs().max())
 
 
 def _in_forward_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
@@ -176,8 +176,8 @@ def _in_forward_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
     with torch.no_grad(), warnings.catch_warnings():
         # Torch compiles its own rules with it, at the first derivative in forward mode.
         warnings.filterwarnings("ignore", "`torch.jit.script` is", DeprecationWarning)
-        found: Tensor = jvp(first, (points,), (along,))[1]
-    return found
+        image: Tensor = jvp(first, (points,), (along,))[1]
+    return image
 
 
 def _in_reverse_mode(field: Field, points: Tensor, along: Tensor) -> Tensor:
@@ -208,9 +208,9 @@ class LinearConvolutions(TorchFunctionMode):
         """Replace convolutions, pass everything else on."""
         kwargs = kwargs or {}
         if func is torch.conv2d and torch.is_grad_enabled():
-            found = _linear(*args, **kwargs)
-            if found is not None:
-                return found
+            out = _linear(*args, **kwargs)
+            if out is not None:
+                return out
         return func(*args, **kwargs)
 
 
@@ -235,8 +235,8 @@ def _linear(
     if learns or not input.requires_grad or input.dim() != 4 or isinstance(padding, str):
         return None
     options = _Options(_pair(stride), _pair(padding), _pair(dilation), groups)
-    found: Tensor = _Convolution.apply(input, weight, options)  # type: ignore[no-untyped-call]
-    return found if bias is None else found + bias.view(-1, 1, 1)
+    out: Tensor = _Convolution.apply(input, weight, options)  # type: ignore[no-untyped-call]
+    return out if bias is None else out + bias.view(-1, 1, 1)
 
 
 def _pair(value: Any) -> tuple[int, int]:

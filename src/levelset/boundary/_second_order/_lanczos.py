@@ -60,8 +60,8 @@ def lanczos(product: Product, draw: Draw, fixed: Tensor | None, steps: int) -> R
     for step in range(steps):
         image = product(basis[-1])
         alphas.append((image * basis[-1]).sum(1))
-        held = torch.stack(spans + basis, dim=1)
-        image = _remove(_remove(image, held), held)
+        span = torch.stack(spans + basis, dim=1)
+        image = _remove(_remove(image, span), span)
         beta = image.norm(dim=1)
         scale = torch.maximum(scale, torch.maximum(alphas[-1].abs(), beta))
         closed = beta <= 50.0 * torch.finfo(beta.dtype).eps * scale
@@ -113,8 +113,8 @@ def trace_beyond(
     samples = []
     for number in range(products):
         signs = torch.where(draw(number) < 0, -1.0, 1.0).to(basis.dtype)
-        rest = signs - ((basis @ signs.unsqueeze(2)).transpose(1, 2) @ basis).squeeze(1)
-        samples.append((rest * product(rest)).sum(1))
+        vectors = signs - ((basis @ signs.unsqueeze(2)).transpose(1, 2) @ basis).squeeze(1)
+        samples.append((vectors * product(vectors)).sum(1))
     each = torch.stack(samples, dim=1)
     return each.mean(1), each.std(1) / products**0.5
 
@@ -130,14 +130,14 @@ def _beside(betas: Tensor) -> Tensor:
     return torch.diag_embed(betas, offset=1) + torch.diag_embed(betas, offset=-1)
 
 
-def _remove(vectors: Tensor, held: Tensor) -> Tensor:
+def _remove(vectors: Tensor, span: Tensor) -> Tensor:
     """Return `(m, e)` less its part in the orthonormal rows of `(m, k, e)`."""
-    weights = held @ vectors.unsqueeze(2)
-    return vectors - (weights.transpose(1, 2) @ held).squeeze(1)
+    weights = span @ vectors.unsqueeze(2)
+    return vectors - (weights.transpose(1, 2) @ span).squeeze(1)
 
 
 def _orthonormal(vectors: Tensor, spans: list[Tensor]) -> Tensor:
     if spans:
-        held = torch.stack(spans, dim=1)
-        vectors = _remove(_remove(vectors, held), held)
+        span = torch.stack(spans, dim=1)
+        vectors = _remove(_remove(vectors, span), span)
     return vectors / vectors.norm(dim=1, keepdim=True)

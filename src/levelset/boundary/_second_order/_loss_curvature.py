@@ -63,12 +63,12 @@ class LossCurvature(Rows):
 
     def summary(self) -> Summary:
         """Return the numbers that describe the whole result, ready for JSON."""
-        found: Summary = {"points": len(self)}
+        numbers: Summary = {"points": len(self)}
         known = self.eigenvalues[self.eigenvalues.isfinite()]
         if len(known):
-            found["largest"] = float(known.max())
-            found["smallest"] = float(known.min())
-        return found
+            numbers["largest"] = float(known.max())
+            numbers["smallest"] = float(known.min())
+        return numbers
 
 
 class _CrossEntropy(nn.Module):
@@ -150,10 +150,10 @@ def loss_curvature(
         pairs = eigen(hessian, None, part, count, ends, method, directions=directions)
         return _with_nan(pairs, certain, hessian.values, part.points, smoothing)
 
-    kept = kept_numbers(method, own, e)
+    memory = kept_numbers(method, own, e)
     parts = measure(
         "loss_curvature", _CrossEntropy(model), points, labels, of_part,
-        together=points_together(model, points, batch_size, kept), draws=draws(method, own),
+        together=points_together(model, points, batch_size, memory), draws=draws(method, own),
         generator=generator, progress=progress, tangential=False,
     )  # fmt: skip
     return concatenate([_nothing(points, count, ends, smoothing, directions=directions), *parts])
@@ -166,10 +166,10 @@ def _certain(hessian: Hessian, rows: Tensor) -> Tensor:
 
 
 def _with_nan(
-    found: Eigen, certain: Tensor, loss: Tensor, points: Tensor, smoothing: Smoothing | None
+    pairs: Eigen, certain: Tensor, loss: Tensor, points: Tensor, smoothing: Smoothing | None
 ) -> LossCurvature:
-    vectors = found.vectors.reshape(*found.vectors.shape[:2], *points.shape[1:])
-    parts = [found.values, vectors, found.error, found.trace, found.trace_error]
+    vectors = pairs.vectors.reshape(*pairs.vectors.shape[:2], *points.shape[1:])
+    parts = [pairs.values, vectors, pairs.error, pairs.trace, pairs.trace_error]
     for part in parts:
         part[certain] = torch.nan
     values, vectors, error, trace, trace_error = parts

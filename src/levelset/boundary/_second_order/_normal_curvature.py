@@ -85,15 +85,15 @@ def normal_curvature(
         length = hessian.gradient.norm(dim=1)
         vectors = tangents[part.rows].to(part.points).flatten(1)
         along = _tangent(vectors, hessian.gradient, part.rows)
-        bend = (along * hessian.product(along)).sum(1) / length
-        if not bool(bend.isfinite().all()):
+        curvature = (along * hessian.product(along)).sum(1) / length
+        if not bool(curvature.isfinite().all()):
             probe("normal_curvature", hessian.gradient, hessian.product, part.rows)  # its message
-        return bend
+        return curvature
 
-    kept = GRAPH * e + own.memory(e)
+    memory = GRAPH * e + own.memory(e)
     parts = measure(
         "normal_curvature", field, points, labels, of_part,
-        together=points_together(field, points, batch_size, kept), draws=own.draws > 0,
+        together=points_together(field, points, batch_size, memory), draws=own.draws > 0,
         generator=generator,
     )  # fmt: skip
     return torch.cat([points.new_zeros(0), *parts])
@@ -102,10 +102,10 @@ def normal_curvature(
 def _tangent(vectors: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
     """Return the unit vectors of the tangential parts."""
     unit = gradient / gradient.norm(dim=1, keepdim=True)
-    given = vectors.norm(dim=1, keepdim=True)
-    rest = vectors - (vectors * unit).sum(1, keepdim=True) * unit
-    length = rest.norm(dim=1, keepdim=True)
-    bad = ~(length > 100.0 * torch.finfo(vectors.dtype).eps * given)[:, 0]
+    size = vectors.norm(dim=1, keepdim=True)
+    tangent = vectors - (vectors * unit).sum(1, keepdim=True) * unit
+    length = tangent.norm(dim=1, keepdim=True)
+    bad = ~(length > 100.0 * torch.finfo(vectors.dtype).eps * size)[:, 0]
     if bad.any():
         mask = torch.zeros(int(rows.max()) + 1, dtype=torch.bool, device=rows.device)
         mask[rows[bad]] = True
@@ -114,4 +114,4 @@ def _tangent(vectors: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
             f"are zero or normal to it in {int(bad.sum())} rows (first: {first_rows(mask)})."
         )
         raise ParameterError(message)
-    return rest / length
+    return tangent / length

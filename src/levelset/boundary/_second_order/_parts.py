@@ -85,7 +85,7 @@ def measure(
     return parts
 
 
-def points_together(field: Field, points: Tensor, batch_size: int | None, kept: int) -> int:
+def points_together(field: Field, points: Tensor, batch_size: int | None, memory: int) -> int:
     """Return how many points to treat at once, each keeping `kept` numbers in memory."""
-    most = max((1 << 27) // max(kept, 1), 1)
+    most = max((1 << 27) // max(memory, 1), 1)
     return min(swift_batch(field, points), most, batch_size or most)

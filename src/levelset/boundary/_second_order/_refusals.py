@@ -92,15 +92,15 @@ def check_bent(function: str, gradient: Tensor, product: Product, rows: Tensor) 
     unit = gradient / slope.unsqueeze(1)
     vectors, images = probe(function, gradient, product, rows, unit)
     eps = torch.finfo(gradient.dtype).eps
-    found = torch.stack([_tangential(image, unit).norm(dim=1) for image in images]).sum(0)
-    flat = found <= _ROUNDING * eps * torch.stack(images).norm(dim=2).sum(0)
-    doubtful = ~flat & (found <= eps**0.5 * slope.square())
+    size = torch.stack([_tangential(image, unit).norm(dim=1) for image in images]).sum(0)
+    flat = size <= _ROUNDING * eps * torch.stack(images).norm(dim=2).sum(0)
+    doubtful = ~flat & (size <= eps**0.5 * slope.square())
     if doubtful.any():
-        noise = torch.zeros_like(found)
+        noise = torch.zeros_like(size)
         for weight in (1.0, -1.0, 0.7):  # the rounding of one alone may be nothing by chance
             off = product(vectors[0] + weight * vectors[1]) - images[0] - weight * images[1]
             noise += _tangential(off, unit).norm(dim=1)
-        flat |= doubtful & ((found <= _NOISE * noise) | (noise == 0))
+        flat |= doubtful & ((size <= _NOISE * noise) | (noise == 0))
     if not flat.any():
         return
     message = (

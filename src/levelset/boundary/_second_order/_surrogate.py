@@ -98,45 +98,45 @@ def calls_relu(field: Field, points: Tensor) -> bool:
     return mode.replaced > 0
 
 
-def _relu(soft: Soft, given: Tensor, inplace: bool = False) -> Tensor:
-    return soft(given)
+def _relu(soft: Soft, input_: Tensor, inplace: bool = False) -> Tensor:
+    return soft(input_)
 
 
 def _leaky_relu(
-    soft: Soft, given: Tensor, negative_slope: float = 0.01, inplace: bool = False
+    soft: Soft, input_: Tensor, negative_slope: float = 0.01, inplace: bool = False
 ) -> Tensor:
-    return negative_slope * given + (1.0 - negative_slope) * soft(given)
+    return negative_slope * input_ + (1.0 - negative_slope) * soft(input_)
 
 
-def _prelu(soft: Soft, given: Tensor, weight: Tensor) -> Tensor:
-    slope = weight if weight.numel() == 1 else weight.view(-1, *[1] * (given.dim() - 2))
-    return slope * given + (1.0 - slope) * soft(given)
+def _prelu(soft: Soft, input_: Tensor, weight: Tensor) -> Tensor:
+    slope = weight if weight.numel() == 1 else weight.view(-1, *[1] * (input_.dim() - 2))
+    return slope * input_ + (1.0 - slope) * soft(input_)
 
 
 def _hardtanh(
-    soft: Soft, given: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    soft: Soft, input_: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Tensor:
-    return min_val + soft(given - min_val) - soft(given - max_val)
+    return min_val + soft(input_ - min_val) - soft(input_ - max_val)
 
 
-def _relu6(soft: Soft, given: Tensor, inplace: bool = False) -> Tensor:
-    return _hardtanh(soft, given, 0.0, 6.0)
+def _relu6(soft: Soft, input_: Tensor, inplace: bool = False) -> Tensor:
+    return _hardtanh(soft, input_, 0.0, 6.0)
 
 
 def _threshold(
-    soft: Soft, given: Tensor, threshold: float, value: float, inplace: bool = False
+    soft: Soft, input_: Tensor, threshold: float, value: float, inplace: bool = False
 ) -> Tensor | None:
-    return soft(given) if threshold == 0 and value == 0 else None
+    return soft(input_) if threshold == 0 and value == 0 else None
 
 
-def _clamp(soft: Soft, given: Tensor, min: Any = None, max: Any = None) -> Tensor | None:  # noqa: A002
-    return soft(given) if max is None and _is_zero(min) else None
+def _clamp(soft: Soft, input_: Tensor, min: Any = None, max: Any = None) -> Tensor | None:  # noqa: A002
+    return soft(input_) if max is None and _is_zero(min) else None
 
 
-def _maximum(soft: Soft, given: Tensor, other: Tensor) -> Tensor | None:
-    if _is_zero(given):
-        given, other = other, given
-    return soft(given) + other if _is_zero(other) else None
+def _maximum(soft: Soft, input_: Tensor, other: Tensor) -> Tensor | None:
+    if _is_zero(input_):
+        input_, other = other, input_
+    return soft(input_) + other if _is_zero(other) else None
 
 
 def _is_zero(value: Any) -> bool:
@@ -193,15 +193,15 @@ class _Replacing(TorchFunctionMode):
         if form is None:
             return func(*args, **kwargs)
         named = dict(kwargs)
-        given = args[0] if args else named.pop("input")
+        input_ = args[0] if args else named.pop("input")
         in_place = _writes(func, args, kwargs)
         # A copy, as softplus keeps its argument for the backward pass.
-        start = given.clone() if in_place else given
-        found = form(self.soft, start, *args[1:], **named)
-        if found is None:
+        start = input_.clone() if in_place else input_
+        out = form(self.soft, start, *args[1:], **named)
+        if out is None:
             return func(*args, **kwargs)
         self.replaced += 1
-        return given.copy_(found) if in_place else found
+        return input_.copy_(out) if in_place else out
 
 
 def _writes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -129,21 +129,21 @@ class Detector(Result):
                 f"of those it was fitted on, got {tuple(points.shape)}."
             )
             raise ShapeError(message)
-        found = features(self.model, points, self.scores, self.scales, self.seed, batch_size)
-        if len(points) and found.curvatures.shape[1] != self.classes:
+        features_ = features(self.model, points, self.scores, self.scales, self.seed, batch_size)
+        if len(points) and features_.curvatures.shape[1] != self.classes:
             message = (
                 f"Detector: `model` must return the {self.classes} logits of the one it was "
-                f"fitted on, got {found.curvatures.shape[1]}."
+                f"fitted on, got {features_.curvatures.shape[1]}."
             )
             raise FieldError(message)
-        classes = class_scores(found, self.class_weights)
-        score = self.score(found).to(points.dtype)
+        classes = class_scores(features_, self.class_weights)
+        score = self.score(features_).to(points.dtype)
         return Detection(score, score > self.threshold, classes.argmax(1), classes)
 
-    def score(self, found: Features) -> Tensor:
+    def score(self, features: Features) -> Tensor:
         """Return the scores `(n,)` of features."""
-        kept = [part.to(found.numbers) for part in (self.centre, self.spread, self.weights)]
-        return ((found.numbers - kept[0]) / kept[1]) @ kept[2]
+        parts = [part.to(features.numbers) for part in (self.centre, self.spread, self.weights)]
+        return ((features.numbers - parts[0]) / parts[1]) @ parts[2]
 
     @checked
     def evaluate(self, natural: Points, perturbed: Points, *, draws: int = 1000) -> Roc:
@@ -192,16 +192,16 @@ def load(folder: str | Path, model: Model) -> Detector:
     Raises:
         DataError: If the files are missing or damaged, or of another version of the format.
     """
-    held = read(Path(folder))
-    tensors, numbers = held.tensors, held.numbers
+    saved = read(Path(folder))
+    tensors, numbers = saved.tensors, saved.numbers
     curve = Roc(
         tensors["false_alarms"], tensors["hits"], tensors["thresholds"],
         numbers["area"], numbers["area_low"], numbers["area_high"],
     )  # fmt: skip
     return Detector(
         model=model,
-        scores=held.scores,
-        scales=held.scales,
+        scores=saved.scores,
+        scales=saved.scales,
         centre=tensors["centre"],
         spread=tensors["spread"],
         weights=tensors["weights"],
@@ -209,8 +209,8 @@ def load(folder: str | Path, model: Model) -> Detector:
         class_weights=tensors["class_weights"],
         roc=curve,
         seed=int(numbers["seed"]),
-        classes=held.shape[0],
-        shape=held.shape[1:],
+        classes=saved.shape[0],
+        shape=saved.shape[1:],
     )
 
 
@@ -225,18 +225,18 @@ class Held(NamedTuple):
     """Number of classes, then the axes of one point."""
 
 
-def write(folder: Path, held: Held) -> None:
+def write(folder: Path, saved: Held) -> None:
     """Write a detector into a folder."""
     make_folder(folder)
-    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in held.tensors.items()}
-    write_whole(folder / _TENSORS, lambda partial: save_file(kept, partial))
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in saved.tensors.items()}
+    write_whole(folder / _TENSORS, lambda partial: save_file(tensors, partial))
     words = {
         "format": _FORMAT,
         # JSON knows no infinity; a threshold that flags all or none is written as a word.
-        "numbers": {name: repr(value) for name, value in held.numbers.items()},
-        "scores": list(held.scores),
-        "scales": [{"kind": type(scale).__name__, **vars(scale)} for scale in held.scales],
-        "shape": list(held.shape),
+        "numbers": {name: repr(value) for name, value in saved.numbers.items()},
+        "scores": list(saved.scores),
+        "scales": [{"kind": type(scale).__name__, **vars(scale)} for scale in saved.scales],
+        "shape": list(saved.shape),
     }
     write_json(folder / _WORDS, words)
 
@@ -252,7 +252,7 @@ def read(folder: Path) -> Held:
         if words.get("format") != _FORMAT:
             message = f"format {words.get('format')}, not {_FORMAT}: fit the detector again"
             raise ValueError(message)
-        held = _parsed(words, load_file(folder / _TENSORS))
+        saved = _parsed(words, load_file(folder / _TENSORS))
     except (
         OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, LevelSetError,
     ) as error:  # fmt: skip
@@ -261,14 +261,14 @@ def read(folder: Path) -> Held:
             f"got {folder}: {type(error).__name__}: {error}."
         )
         raise DataError(message) from error
-    return held
+    return saved
 
 
 def _parsed(words: dict[str, Any], tensors: dict[str, Tensor]) -> Held:
     """Return the parts, each of which must be there and fit the others."""
     kinds = {kind.__name__: kind for kind in Scale.__subclasses__()}
-    scales = [kinds[given["kind"]](**{k: v for k, v in given.items() if k != "kind"})
-              for given in words["scales"]]  # fmt: skip
+    scales = [kinds[options["kind"]](**{k: v for k, v in options.items() if k != "kind"})
+              for options in words["scales"]]  # fmt: skip
     scores, shape = tuple(words["scores"]), tuple(int(size) for size in words["shape"])
     numbers = {name: float(words["numbers"][name]) for name in _NUMBERS}
     numbers["seed"] = int(words["numbers"]["seed"])  # a float would round it

@@ -138,22 +138,22 @@ def _scales(scales: Scale | Sequence[Scale] | None) -> tuple[Scale, ...]:
     return tuple(scales)
 
 
-def _class_weights(found: Features, originals: Labels | None, perturbed: Tensor) -> Tensor:
-    count = found.curvatures.shape[2]
+def _class_weights(features: Features, originals: Labels | None, perturbed: Tensor) -> Tensor:
+    count = features.curvatures.shape[2]
     if originals is None:
-        weights = found.numbers.new_zeros(count)
+        weights = features.numbers.new_zeros(count)
         weights[-1] = 0.5
         weights[0] = -1.0
         return weights
-    check_labels("detect.fit", originals, perturbed, found.curvatures.shape[1], "originals")
-    moved = found.curvatures[:, :, 0].gather(1, originals.unsqueeze(1))[:, 0].isfinite()
+    check_labels("detect.fit", originals, perturbed, features.curvatures.shape[1], "originals")
+    moved = features.curvatures[:, :, 0].gather(1, originals.unsqueeze(1))[:, 0].isfinite()
     if not moved.any():
         message = (
             "detect.fit: `originals` must differ from what the model answers now for some of "
             "`perturbed`, got the same for all. Give attacked inputs that changed class."
         )
         raise DataError(message)
-    return choices(standardised(found.curvatures)[moved], originals[moved])
+    return choices(standardised(features.curvatures)[moved], originals[moved])
 
 
 def _check(
@@ -202,13 +202,13 @@ def choices(features: Tensor, chosen: Tensor) -> Tensor:
     NaN marks classes that were no choice.
     """
     barred = features.isnan().any(2)
-    given = features.nan_to_num(0.0).double()
+    numbers = features.nan_to_num(0.0).double()
 
     def loss(weights: Tensor) -> Tensor:
-        utilities = (given @ weights).masked_fill(barred, -1e9)
+        utilities = (numbers @ weights).masked_fill(barred, -1e9)
         return functional.cross_entropy(utilities, chosen) + _RIDGE * weights.square().sum()
 
-    return _minimise(loss, given.new_zeros(given.shape[2]))
+    return _minimise(loss, numbers.new_zeros(numbers.shape[2]))
 
 
 def _minimise(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:

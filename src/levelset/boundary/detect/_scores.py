@@ -77,9 +77,9 @@ def chosen_scores(scores: ScoreName | Sequence[ScoreName]) -> tuple[ScoreName, .
     return tuple(dict.fromkeys(named))
 
 
-def class_scores(found: Features, weights: Tensor) -> Tensor:
+def class_scores(features: Features, weights: Tensor) -> Tensor:
     """Return the class scores `(n, k)`, minus infinity for the class the model answers."""
-    weighed = standardised(found.curvatures) @ weights.to(found.curvatures)
+    weighed = standardised(features.curvatures) @ weights.to(features.curvatures)
     return torch.where(weighed.isnan(), -torch.inf, weighed)
 
 
@@ -92,14 +92,14 @@ def standardised(curvatures: Tensor) -> Tensor:
 
 def _distance(model: Model, points: Tensor, seed: int, batch_size: int | None) -> Tensor:
     unbounded = (-torch.inf, torch.inf)
-    found = distance(model, points, bounds=unbounded, effort="quick", batch_size=batch_size)
-    return _logarithm(found.distance)
+    result = distance(model, points, bounds=unbounded, effort="quick", batch_size=batch_size)
+    return _logarithm(result.distance)
 
 
 def _persistence(model: Model, points: Tensor, seed: int, batch_size: int | None) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    found = persistence(model, points, tolerance=0.1, batch_size=batch_size, generator=generator)
-    return _logarithm(found.sigma)
+    result = persistence(model, points, tolerance=0.1, batch_size=batch_size, generator=generator)
+    return _logarithm(result.sigma)
 
 
 def _logarithm(values: Tensor) -> Tensor:
