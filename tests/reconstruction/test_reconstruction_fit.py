@@ -142,7 +142,7 @@ def test_one_step_is_told_a_solution():
     network = fit(0.8 * unit, unit, noise=2e-3, cells=64, progress=told.append)
     assert [step.done for step in told] == [1, 2, 3, 4]
     assert {step.total for step in told} == {4}
-    away, _ = distances(0.8 * unit.numpy(), network.coefficients.detach().numpy())
+    away, _ = distances(0.8 * unit.numpy(), network.coefficients.detach().double().numpy())
     assert told[-1].residual == pytest.approx(np.median(np.abs(away)), rel=1e-3)
     assert told[-1].quality == 1.0
     assert told[-1].residual < told[0].residual
