@@ -168,7 +168,7 @@ def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats,
 def thin(points: Floats, most: int) -> Integers:
     """Return rows of points, at most `most`: one a cell of a lattice, that nearest its cell's mean.
 
-    The size of the cells is found by bisection, so that 95 to 100 % of `most` come back where the
+    Bisection settles the size of the cells, so that 95 to 100 % of `most` come back where the
     cloud has more; a cloud that has no more comes back whole.
 
     Args:

@@ -184,8 +184,8 @@ def surface(
         >>> from levelset.reconstruction import Fast, surface
         >>> ball = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
         >>> ball = 5 * ball / ball.norm(dim=1, keepdim=True)
-        >>> found = surface(ball, settings=Fast(grid=32), resolution=32)
-        >>> found.mesh.watertight, abs(found.mesh.vertices.norm(dim=1).mean() - 5) < 0.01
+        >>> result = surface(ball, settings=Fast(grid=32), resolution=32)
+        >>> result.mesh.watertight, abs(result.mesh.vertices.norm(dim=1).mean() - 5) < 0.01
         (True, tensor(True))
 
     References:

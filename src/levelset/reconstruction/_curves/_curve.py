@@ -126,8 +126,8 @@ def curve(
         >>> from levelset.reconstruction import curve
         >>> turn = torch.linspace(0.0, 6.2, 200)
         >>> ring = torch.stack([turn.cos(), turn.sin(), (2.0 * turn).sin() / 3.0], 1)
-        >>> found = curve(100.0 * ring)
-        >>> found.lines.closed
+        >>> result = curve(100.0 * ring)
+        >>> result.lines.closed
         (True,)
 
     References:

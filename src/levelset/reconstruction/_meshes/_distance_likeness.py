@@ -90,8 +90,8 @@ def distance_likeness(
         >>> from levelset.reconstruction import distance_likeness
         >>> from levelset.shapes import Sphere
         >>> points = torch.nn.functional.normalize(torch.randn(20_000, 3), dim=1)
-        >>> found = distance_likeness(Sphere(1.0), points, draws=1000)
-        >>> found.slope < 1e-9, found.error_size < 0.01
+        >>> numbers = distance_likeness(Sphere(1.0), points, draws=1000)
+        >>> numbers.slope < 1e-9, numbers.error_size < 0.01
         (True, True)
 
     References:

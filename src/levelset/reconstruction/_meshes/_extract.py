@@ -96,7 +96,7 @@ def extract_mesh(
     thinner than a cell are lost or joined, and a separate piece smaller than about an eighth of
     1/16 of the box may be missed where F is not like a distance: steep near the piece only.
 
-    The model is held in evaluation mode meanwhile, and left exactly as it was found. A module is
+    The model is in evaluation mode meanwhile, and left exactly as it was. A module is
     evaluated in the dtype and on the device of its parameters, anything else in float64.
 
     Cost: values on the lattice points within a cell or two of the surface, 7 % of all for a sphere

@@ -119,8 +119,8 @@ def metrics(
         >>> box = ((-1.2,) * 3, (1.2,) * 3)
         >>> small = extract_mesh(Sphere(radius=1.0), bounds=box, resolution=32)
         >>> large = extract_mesh(Sphere(radius=1.1), bounds=box, resolution=32)
-        >>> found = metrics(small, large, draws=1000, exact_draws=1000)
-        >>> round(found.surface_l1, 2), found.genus
+        >>> numbers = metrics(small, large, draws=1000, exact_draws=1000)
+        >>> round(numbers.surface_l1, 2), numbers.genus
         (0.1, 0)
 
     References:
