@@ -1,15 +1,13 @@
 """Networks by the names that `levelset.networks` gives them, safely parsed."""
 
-import ast
 import inspect
-import re
 from collections.abc import Callable
-from typing import Any
 
 from torch import nn
 
 from levelset import networks
 from levelset._tools.arguments import checked
+from levelset._tools.specs import arguments_of, split_spec
 from levelset.errors import DataError
 
 __all__ = ["build_network", "is_network_name", "network_names"]
@@ -34,7 +32,7 @@ def build_network(spec: str) -> nn.Module:
         >>> sum(parameter.numel() for parameter in network.parameters())
         2410
     """
-    name, written = _split(spec)
+    name, written = split_spec(spec)
     known = _networks()
     if name not in known:
         message = (
@@ -42,7 +40,7 @@ def build_network(spec: str) -> nn.Module:
             f"Known are: {', '.join(network_names())}."
         )
         raise DataError(message)
-    positional, named = _arguments(spec, written)
+    positional, named = arguments_of("build_network", spec, written)
     try:
         return known[name](*positional, **named)
     except (TypeError, ValueError) as error:
@@ -53,12 +51,7 @@ def build_network(spec: str) -> nn.Module:
 
 def is_network_name(spec: str) -> bool:
     """Tell whether `spec` names a network of `levelset.networks`, arguments aside."""
-    return _split(spec)[0] in _networks()
-
-
-def _split(spec: str) -> tuple[str, str]:
-    match = re.fullmatch(r"\s*([A-Za-z][\w-]*)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
-    return (match[1].replace("-", "_"), match[2] or "") if match else ("", "")
+    return split_spec(spec)[0] in _networks()
 
 
 def network_names() -> list[str]:
@@ -69,19 +62,3 @@ def network_names() -> list[str]:
 def _networks() -> dict[str, Callable[..., nn.Module]]:
     builders = {name: getattr(networks, name) for name in networks.__all__}
     return {name: build for name, build in builders.items() if inspect.isfunction(build)}
-
-
-def _arguments(spec: str, written: str) -> tuple[list[Any], dict[str, Any]]:
-    try:
-        call = ast.parse(f"f({written}\n)", mode="eval").body
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise ValueError("not a list of arguments")
-        positional = [ast.literal_eval(argument) for argument in call.args]
-        named = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg is not None}
-    except (SyntaxError, ValueError) as error:
-        message = (
-            f"build_network: the arguments of {spec!r} must be plain literals such as 32 or "
-            f'head="relu", got ({written}).'
-        )
-        raise DataError(message) from error
-    return positional, named
