@@ -102,6 +102,18 @@ def test_train_then_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([*AUDIT, "--weights", weights, "--limit", "4", "--out", str(out)]) == 0
 
 
+@pytest.mark.slow
+def test_train_takes_losses_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--data", "digits", "--network", "digits", "--epochs", "1", "--json"]
+    words += ["--limit", "200", "--out", str(tmp_path / "net")]
+    assert main([*words, "--loss", "robust-distance(radius=0.1, cross_entropy=1)"]) == 0
+    assert summary_of(capsys.readouterr().out)["epochs"] == 1
+    assert main([*words, "--loss", "trades(radius=0.1)", "--resume"]) == 1
+    assert "loss" in capsys.readouterr().err
+    assert main([*words, "--loss", "trades"]) == 1
+    assert "trades needs `radius`" in capsys.readouterr().err
+
+
 def test_an_unknown_device_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*AUDIT, "--device", "cuda:7", "--out", str(tmp_path / "run")]) == 1
     assert "--device cuda:7 cannot be used" in capsys.readouterr().err

@@ -42,8 +42,6 @@ AUDIT = ["--model", "digits", "--data", "digits", "--out", "run"]
         ("audit --resume yes", "audit: 'yes' belongs to no option."),
         ("audit --resume=yes", "--resume takes no value, got 'yes'."),
         ("audit --mean x", "--mean must be a number, got 'x'."),
-        ("train --loss foo", "--loss must be one of cross_entropy, got 'foo'."),
-        ("train --loss cross-entropi", "Did you mean cross_entropy?"),
         ("train --schedule cosin", "Did you mean cosine?"),
         ("train --learning-rate nan", "--learning-rate must be a number, got 'nan'."),
         ("attack --method deepfol", "'deepfol'. Did you mean deepfool?"),
@@ -73,6 +71,8 @@ def test_wrong_words_exit_with_two_and_name_what_was_meant(
         ),
         ("audit --model digits --data digit", "--data: there is no 'digit'. Did you mean digits?"),
         ("train --data digits --network lenett", "'lenett'. Did you mean lenet?"),
+        ("train --data digits --network lenet --loss foo", "Known are adversarial, cross_entropy"),
+        ("train --data digits --network lenet --loss trade(radius=1)", "Did you mean trades?"),
         ("train --data digits --network fcc(3,2)", "'fcc(3,2)'. Did you mean fc?"),
     ],
 )

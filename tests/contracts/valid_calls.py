@@ -424,6 +424,7 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "datasets.PointCloud": lambda: (
             datasets.PointCloud, {"points": points(), "normals": None, "name": "x"}
         ),
+        "training.build_loss": lambda: (training.build_loss, {"spec": "hinge(margin=2.0)"}),
         "datasets.build_network": lambda: (datasets.build_network, {"spec": "fc_1"}),
         "datasets.load_model": lambda: (datasets.load_model, {"spec": "digits"}),
         "datasets.read_images": lambda: (datasets.read_images, {"spec": "digits", "limit": 3}),

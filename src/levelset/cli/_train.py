@@ -29,8 +29,10 @@ class TrainCommand(Common):
     convnet_4a, 'fc(784, 100, 10)', ..."""
     out: Path
     """Folder for checkpoints and weights."""
-    loss: Literal["cross_entropy"] = "cross_entropy"
-    """What to minimise: cross_entropy."""
+    loss: str = "cross_entropy"
+    """What to minimise, with its options: cross_entropy, hinge, curvature, geometric_svm,
+    'robust_distance(radius=0.3)', 'interval_bound(radius=0.1)', 'large_margin(radius=0.3)',
+    'adversarial(radius=0.3)', 'trades(radius=0.3)', 'direct_margin(radius=0.3)'."""
     epochs: int = count(30)
     """How often each input is seen."""
     learning_rate: float = 3e-3
@@ -51,6 +53,8 @@ class TrainCommand(Common):
         check_folder(self.out)
         device = self.place()
         check_name("--network", self.network, levelset.datasets._names.network_names())
+        check_name("--loss", self.loss, levelset.training._losses.loss_names())
+        loss = levelset.training.build_loss(self.loss)
         data = read_images(self.data, split="train", limit=self.limit).to(device)
         held_out = read_images(self.data, split="test").to(device)
         generator = self.generator()
@@ -61,7 +65,7 @@ class TrainCommand(Common):
             history = levelset.training.train(
                 network,
                 data,
-                loss=getattr(levelset.training, self.loss),
+                loss=loss,
                 epochs=self.epochs,
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
