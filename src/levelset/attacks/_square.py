@@ -11,6 +11,7 @@ from levelset.attacks._search._attack import Attack
 from levelset.attacks._search._ball import Ball, column
 from levelset.attacks._search._declaration import attack
 from levelset.attacks._search._problem import Problem
+from levelset.errors import ShapeError
 
 __all__ = ["square"]
 
@@ -32,6 +33,7 @@ def square(
     radius: float,
     bounds: Bounds | None = None,
     steps: int = 1000,
+    starts: Points | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
@@ -52,8 +54,11 @@ def square(
     Args:
         radius: Largest change of an entry, in the units of the points.
         steps: Number of windows tried; the paper takes 5,000 to 20,000.
+        starts: Where to start, `(n, *d)`, such as the best points of a search by gradients;
+            `None` for the stripes.
 
     Raises:
+        ShapeError: If `starts` has another shape than the points.
         ParameterError: If an option is out of range, points lie outside the bounds, or a target
             equals its label.
 
@@ -62,8 +67,14 @@ def square(
           via random search", ECCV 2020, the L-infinity form.
     """
     problem = Problem("square", model, points, labels, targets, math.inf, bounds, batch_size)
+    if starts is not None and starts.shape != points.shape:
+        message = (
+            f"square: `starts` must have the shape of `points` {tuple(points.shape)}, got "
+            f"{tuple(starts.shape)}."
+        )
+        raise ShapeError(message)
     search = _Windows(problem, Ball(problem, radius), steps, Streams(generator, points))
-    rows = search.begin(problem.open())
+    rows = search.begin(problem.open(), starts)
     for step in range(steps):
         if len(rows):
             rows = search.step(rows, step)
@@ -81,8 +92,11 @@ class _Windows:
         self.lowest = torch.full_like(problem.distance, torch.inf)
         self.drawn = problem.points.new_empty(len(problem.points), _CHUNK, 2 + self.shape[0])
 
-    def begin(self, rows: Tensor) -> Tensor:
-        """Evaluate the vertical stripes, and return the rows that they do not fool."""
+    def begin(self, rows: Tensor, starts: Tensor | None) -> Tensor:
+        """Evaluate the starts, vertical stripes if there are none; return the rows not fooled."""
+        if starts is not None:
+            here = starts[rows].detach().to(self.problem.points)
+            return self._offer(rows, here, torch.zeros_like(here))
         c, _, w = self.shape
         signs = _signs(self.streams.uniform(rows, (c, 1, w)))
         return self._offer(rows, self.problem.points[rows], signs.expand(-1, *self.shape))
