@@ -41,7 +41,8 @@ MODULES = (
 RESULTS = {
     "Attack", "Audit", "Checkpoint", "CrossSection", "Curvature", "Curve", "Detection", "Detector",
     "Distance", "DistanceLikeness", "FieldCheck", "History", "LossCurvature", "Metrics", "Nearest",
-    "PathPersistence", "Persistence", "Projection", "RandomDirections", "RobustnessCurve", "Roc",
+    "PathPersistence", "Persistence", "Projection", "RandomDirections", "RobustAccuracy",
+    "RobustnessCurve", "Roc",
     "Stability", "Step", "Surface", "Transfer", "Universal", "CurveField",
 }  # fmt: skip
 # Names of types, and functions that take anything.
@@ -276,6 +277,11 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             boundary.persistence_along,
             {"model": model(), "start": points()[0], "end": points()[1], "steps": 2,
              "tolerance": 0.2},
+        ),
+        "boundary.robust_accuracy": lambda: (
+            boundary.robust_accuracy,
+            {"model": model(), "points": points(2), "labels": labels()[:2], "radius": 0.1,
+             "effort": "quick"},
         ),
         "boundary.stability": lambda: (
             boundary.stability, {"model": model(), "points": points(), "sigma": 0.1, **draws}

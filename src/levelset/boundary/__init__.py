@@ -5,6 +5,7 @@ from levelset.boundary._certified_radius import certified_radius
 from levelset.boundary._cross_section import CrossSection, cross_section
 from levelset.boundary._distance import Distance, distance
 from levelset.boundary._ensemble import ATTACKS, Effort
+from levelset.boundary._robust_accuracy import RobustAccuracy, robust_accuracy
 from levelset.boundary._sampling._class_frequencies import class_frequencies
 from levelset.boundary._sampling._persistence import Persistence, persistence
 from levelset.boundary._sampling._persistence_along import PathPersistence, persistence_along
@@ -35,6 +36,7 @@ __all__ = [
     "LossCurvature",
     "PathPersistence",
     "Persistence",
+    "RobustAccuracy",
     "SoftplusSurrogate",
     "Stability",
     "certified_radius",
@@ -48,5 +50,6 @@ __all__ = [
     "normal_curvature",
     "persistence",
     "persistence_along",
+    "robust_accuracy",
     "stability",
 ]
