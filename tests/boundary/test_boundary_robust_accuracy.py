@@ -185,6 +185,7 @@ def test_no_inputs(effort: str) -> None:
     assert math.isnan(result.accuracy)
 
 
+@pytest.mark.messages
 def test_what_is_refused(network: nn.Module) -> None:
     points, labels = torch.full((3, 1, 8, 8), 0.5), torch.zeros(3, dtype=torch.long)
     with pytest.raises(ParameterError, match=r"robust_accuracy: `radius` must be"):
