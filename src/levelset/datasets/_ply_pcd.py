@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from levelset._typing import Floats
 from levelset.errors import DataError
 
 __all__ = ["Columns", "columns_of", "read_pcd", "read_ply"]
@@ -25,7 +26,6 @@ MOST = 1 << 40  # elements: more than any file holds
 LONGEST_PCD_HEADER = 1 << 16
 POINT = ("x", "y", "z")
 NORMAL = ("normal_x", "normal_y", "normal_z")
-MOST_ROWS = 1 << 40  # points: more than any file holds
 MOST_NUMBERS = 1 << 20  # a point
 KINDS = {"F": "f", "I": "i", "U": "u"}
 
@@ -45,7 +45,7 @@ class Columns:
     notes: tuple[str, ...] = ()
 
 
-def columns_of(table: NDArray[Any], names: tuple[str, ...]) -> NDArray[np.float64] | None:
+def columns_of(table: NDArray[Any], names: tuple[str, ...]) -> Floats | None:
     """Return three fields of a structured array as `(n, 3)`, or `None` if one is missing."""
     if not set(names) <= set(table.dtype.names or ()):
         return None
@@ -161,10 +161,16 @@ def _vertices(
         return _from_text(data[start:], sum(e.count for e in before), element, path)
     start += sum(e.count * e.dtype(order).itemsize for e in before)
     dtype = element.dtype(order)
+    return _from_bytes(data, start, dtype, element.count, path, "vertices")
+
+
+def _from_bytes(
+    data: bytes, start: int, dtype: np.dtype[Any], count: int, path: Path, what: str
+) -> NDArray[Any]:
     rows = max(len(data) - start, 0) // max(dtype.itemsize, 1)
-    if rows < element.count:
-        raise DataError(_cut_short(path, element.count, rows))
-    return np.frombuffer(data, dtype, element.count, start)
+    if rows < count:
+        raise _cut_short(path, count, rows, what)
+    return np.frombuffer(data, dtype, count, start)
 
 
 def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDArray[Any]:
@@ -174,11 +180,9 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
         return np.zeros(0, element.dtype("<"))
     if len(lines) < element.count or not lines[-1].strip():
         count = sum(bool(line.strip()) for line in lines)
-        raise DataError(_cut_short(path, element.count, count))
+        raise _cut_short(path, element.count, count, "vertices")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            table = np.loadtxt(lines, dtype=np.float64, ndmin=2, comments=None)
+        table = _numbers(lines)
     except (ValueError, UserWarning) as error:
         message = f"read_points: {path} has a vertex that is not {len(element.names)} numbers: "
         raise DataError(message + f"{error}.") from error
@@ -192,9 +196,16 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
     return np.ascontiguousarray(table).view(dtype)[:, 0]
 
 
-def _cut_short(path: Path, expected: int, count: int) -> str:
-    return (
-        f"read_points: {path} is cut short: {expected:,} vertices announced, {count:,} there. "
+def _numbers(lines: list[str]) -> Floats:
+    """Return rows of numbers as a table; what NumPy warns of is an error too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return np.loadtxt(lines, dtype=np.float64, ndmin=2, comments=None)
+
+
+def _cut_short(path: Path, expected: int, count: int, what: str) -> DataError:
+    return DataError(
+        f"read_points: {path} is cut short: {expected:,} {what} announced, {count:,} there. "
         "Copy or export it again."
     )
 
@@ -208,9 +219,9 @@ def read_pcd(path: Path) -> Columns:
     data = path.read_bytes()
     words, start = _pcd_header(data, path)
     try:
-        dtype = _dtype(words)
+        dtype = _pcd_dtype(words)
         count = int(words["POINTS"][0])
-        if not 0 <= count < MOST_ROWS:
+        if not 0 <= count < MOST:
             raise ValueError(f"a number of {count} points")
         kind = words["DATA"][0].lower()
     except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -224,12 +235,9 @@ def read_pcd(path: Path) -> Columns:
             )
             raise DataError(message)
     if kind == "ascii":
-        table = _rows_from_text(data[start:], dtype, count, path)
+        table = _pcd_rows(data[start:], dtype, count, path)
     elif kind == "binary":
-        rows = max(len(data) - start, 0) // max(dtype.itemsize, 1)
-        if rows < count:
-            raise DataError(_pcd_cut_short(path, count, rows))
-        table = np.frombuffer(data, dtype, count, start)
+        table = _from_bytes(data, start, dtype, count, path, "points")
     else:
         message = (
             f"read_points: {path} is PCD of the kind {kind}, which is not read. Convert it: "
@@ -264,7 +272,7 @@ def _pcd_header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:
     return words, start
 
 
-def _dtype(words: dict[str, list[str]]) -> np.dtype[Any]:
+def _pcd_dtype(words: dict[str, list[str]]) -> np.dtype[Any]:
     """Return the layout of a point; padding fields share a name, so all are numbered."""
     fields = words["FIELDS"]
     counts = words.get("COUNT", ["1"] * len(fields))
@@ -280,17 +288,15 @@ def _dtype(words: dict[str, list[str]]) -> np.dtype[Any]:
     return np.dtype(parts)
 
 
-def _rows_from_text(data: bytes, dtype: np.dtype[Any], count: int, path: Path) -> NDArray[Any]:
+def _pcd_rows(data: bytes, dtype: np.dtype[Any], count: int, path: Path) -> NDArray[Any]:
     lines = [line for line in data.decode("latin-1").splitlines() if line.strip()]
     if len(lines) < count:
-        raise DataError(_pcd_cut_short(path, count, len(lines)))
+        raise _cut_short(path, count, len(lines), "points")
     widths = [int(np.prod(dtype[name].shape)) for name in dtype.names or ()]
     if not count:
         return np.zeros(0, dtype)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            table = np.loadtxt(lines[:count], dtype=np.float64, ndmin=2, comments=None)
+        table = _numbers(lines[:count])
         if table.shape[1] != sum(widths):
             raise ValueError(f"{table.shape[1]} columns for {sum(widths)} numbers a point")
     except (ValueError, UserWarning) as error:
@@ -302,10 +308,3 @@ def _rows_from_text(data: bytes, dtype: np.dtype[Any], count: int, path: Path) -
         out[name] = table[:, first]
         first += width
     return out
-
-
-def _pcd_cut_short(path: Path, expected: int, count: int) -> str:
-    return (
-        f"read_points: {path} is cut short: {expected:,} points announced, {count:,} there. "
-        "Copy or export it again."
-    )
