@@ -1,1 +1,1 @@
-"""What figures in matplotlib and figures on a page share: colours, places, what they compute."""
+"""Shared by figures in matplotlib and on a page: colours, places, computed numbers."""

@@ -1,4 +1,4 @@
-"""What figures compute, whatever draws them: rows to draw, curves over one range, bins."""
+"""Numbers behind figures: rows to draw, curves over one range, bins."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,7 @@ def class_names(
 
 
 def drawn(audit: Audit, norm: float) -> Tensor:
-    """Return which inputs figures of distances show: those right that have a witness, `(n,)`."""
+    """Return which inputs figures of distances show, `(n,)`: those right that have a witness."""
     return (audit.columns["correct"].bool() & audit.distance(norm).isfinite()).cpu()
 
 

@@ -24,7 +24,7 @@ RAMP = ("#FFFFFF", "#2A86C8")
 
 
 def model_colours(count: int) -> list[str]:
-    """Return a colour for each of `count` models, the same for a place wherever it is drawn.
+    """Return a colour for each of `count` models, the same in every figure.
 
     Beyond the six of the palette hues go on by the golden ratio, so that none comes twice.
     """

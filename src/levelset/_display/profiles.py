@@ -1,4 +1,4 @@
-"""What figures of curvature have in common, whatever draws them: places, gaps, words."""
+"""Shared by figures of curvature: places, gaps, words."""
 
 import math
 from collections.abc import Sequence

@@ -47,7 +47,7 @@ def pack(members: dict[str, bytes]) -> io.BytesIO:
 
 
 def damaged(file: Path, reason: str) -> DataError:
-    """Return the error of a file that is not whole."""
+    """Return the error of a damaged file."""
     first = reason.strip().partition("\n")[0] or "unknown"
     return DataError(f"load_model: {file} is damaged or truncated ({first}). Fetch it again.")
 

@@ -1,4 +1,4 @@
-"""From arrays as people keep them to checked images: units, channels first, labels, classes."""
+"""Arrays in any common layout as checked images: units, channels first, labels, classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._tools.checks import first_rows
+from levelset._typing import Integers, Singles
 from levelset.datasets._images import Images
 from levelset.errors import DataError
 
@@ -61,8 +62,8 @@ def images_from_arrays(
 
 def labels_and_classes(
     labels: NDArray[Any], classes: Sequence[str] | None, *, where: str
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Return checked labels, `(n,)`, and the names of their classes: the numbers, if `None`."""
+) -> tuple[Integers, tuple[str, ...]]:
+    """Return checked labels, `(n,)`, and the names of their classes, by default the numbers."""
     flat = _labels(labels, where)
     return flat, _classes(flat, classes, where)
 
@@ -76,7 +77,7 @@ def as_array(value: object) -> NDArray[Any]:
     return np.asarray(value)
 
 
-def _points(array: NDArray[Any], where: str) -> NDArray[np.float32]:
+def _points(array: NDArray[Any], where: str) -> Singles:
     if array.ndim < 2 or array.size == 0:
         message = (
             f"{where} must hold images of the shape (n, *d) with at least one value, "
@@ -104,7 +105,7 @@ def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
-def _labels(array: NDArray[Any], where: str) -> NDArray[np.int64]:
+def _labels(array: NDArray[Any], where: str) -> Integers:
     flat = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if flat.ndim != 1:
         message = (
@@ -121,9 +122,7 @@ def _labels(array: NDArray[Any], where: str) -> NDArray[np.int64]:
     return flat.astype(np.int64)
 
 
-def _classes(
-    labels: NDArray[np.int64], classes: Sequence[str] | None, where: str
-) -> tuple[str, ...]:
+def _classes(labels: Integers, classes: Sequence[str] | None, where: str) -> tuple[str, ...]:
     count = MOST_CLASSES if classes is None else len(classes)
     bad = (labels < 0) | (labels >= count)
     if bad.any():

@@ -1,4 +1,4 @@
-"""`module:callable`: Python's own way to reach data and models that no reader knows."""
+"""`module:callable`: data and models from Python code."""
 
 import importlib
 import inspect

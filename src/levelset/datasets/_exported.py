@@ -233,7 +233,7 @@ def load_torchscript(file: Path) -> nn.Module:
 
 
 def _check_pickle(file: Path, name: str, members: dict[str, bytes]) -> None:
-    """Refuse what makes objects of other kinds, and tensors that reach past their numbers.
+    """Refuse objects of other kinds, and tensors that reach past their numbers.
 
     PyTorch compares neither the length of a tensor with that of its member nor its strides with
     its length: it would read whatever lies in memory behind it.

@@ -1,4 +1,4 @@
-"""What the JSON of an exported program may hold, so that PyTorch makes no code of its words.
+"""What the JSON of an exported program may hold, so that PyTorch turns none of its words into code.
 
 PyTorch writes a Python function with the names in this JSON and executes it, evaluates sizes and
 guards, and looks operators up by their names. Here every word is an identifier, an operator that
@@ -475,7 +475,7 @@ _PAYLOAD = _record(
 
 
 def check_program(content: bytes) -> bytes:
-    """Return the JSON of an exported program with what is needed to compute, all of it checked.
+    """Return the checked part of an exported program's JSON that computes.
 
     Raises:
         UnfitError: If it holds what an exported network of plain tensors does not, or is of another

@@ -35,7 +35,7 @@ CODE = frozenset({"GLOBAL", "INST", "OBJ", "REDUCE", "STACK_GLOBAL"})
 
 @checked
 def load_model(spec: str | Path, weights: str | Path | None = None) -> nn.Module:
-    """Load a model in evaluation mode, running no code but what is named on purpose.
+    """Load a model in evaluation mode; the only code that runs is code you name.
 
     `SECURITY.md` says what is safe to open from strangers.
 
@@ -270,7 +270,7 @@ def _is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
 
 
 def _unwrapped(state: dict[str, Tensor], names: set[str]) -> dict[str, Tensor]:
-    """Return the weights without what wrappers put before their names, if they fit so better."""
+    """Return the weights without the prefixes of wrappers, if they fit better so."""
     best = state
     # `torch.compile` of one layer puts its word into the middle
     bare = {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
@@ -284,7 +284,7 @@ def _unwrapped(state: dict[str, Tensor], names: set[str]) -> dict[str, Tensor]:
 
 
 def _misfit(model: nn.Module, state: dict[str, Tensor]) -> str:
-    """Return what keeps the weights from fitting, nothing if they fit."""
+    """Return why the weights do not fit; an empty text if they do."""
     own = {k: v for k, v in model.state_dict().items() if isinstance(v, Tensor)}
     complaints = []
     for what, names in (

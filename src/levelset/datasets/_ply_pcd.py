@@ -54,7 +54,7 @@ def columns_of(table: NDArray[Any], names: tuple[str, ...]) -> Floats | None:
 
 @dataclass
 class _Element:
-    """One kind of thing in a file.
+    """One element of a PLY file: such as its vertices.
 
     Attributes:
         name: Such as `vertex`.
@@ -197,7 +197,7 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
 
 
 def _numbers(lines: list[str]) -> Floats:
-    """Return rows of numbers as a table; what NumPy warns of is an error too."""
+    """Return rows of numbers as a table; a warning of NumPy is an error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return np.loadtxt(lines, dtype=np.float64, ndmin=2, comments=None)

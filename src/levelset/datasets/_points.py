@@ -15,6 +15,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.reading import reading
 from levelset._tools.results import Result
+from levelset._typing import Floats
 from levelset.datasets._ply_pcd import Columns, read_pcd, read_ply
 from levelset.datasets._tables import read_array
 from levelset.errors import DataError
@@ -257,7 +258,7 @@ def _is_number(cell: str) -> bool:
     return cell not in ("nan", "inf", "infinity")
 
 
-def _numbers(rows: list[str], separator: str | None, path: Path) -> NDArray[np.float64]:
+def _numbers(rows: list[str], separator: str | None, path: Path) -> Floats:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -271,8 +272,8 @@ def _numbers(rows: list[str], separator: str | None, path: Path) -> NDArray[np.f
         raise DataError(message) from error
 
 
-def _by_name(table: NDArray[np.float64], names: list[str]) -> Columns | None:
-    """Return the columns by their names, or `None` if these do not say."""
+def _by_name(table: Floats, names: list[str]) -> Columns | None:
+    """Return the columns by their names, or `None` if they name no coordinates."""
 
     def pick(axes: tuple[str, ...]) -> Any:
         return table[:, [names.index(name) for name in axes]]
@@ -284,7 +285,7 @@ def _by_name(table: NDArray[np.float64], names: list[str]) -> Columns | None:
     return None
 
 
-def _by_place(table: NDArray[np.float64], path: Path) -> Columns:
+def _by_place(table: Floats, path: Path) -> Columns:
     """Return the first columns; four to six are a normal where their length is 1."""
     columns = table.shape[1]
     if columns < 2:

@@ -1,4 +1,4 @@
-"""`read_images`: one way in, whatever the images lie in."""
+"""`read_images`: labelled images from any source."""
 
 import gzip
 import math
@@ -52,7 +52,7 @@ LAYOUT = "Expected CLASS/IMAGE, or train/CLASS/IMAGE and test/CLASS/IMAGE"
 
 @checked
 def read_images(spec: str | Path, *, split: Split = "test", limit: int | None = None) -> Images:
-    """Read labelled images, float32 with values from 0 to 1, from wherever they are.
+    """Read labelled images, float32 with values from 0 to 1.
 
     `spec` is one of
 
@@ -115,7 +115,7 @@ def read_images(spec: str | Path, *, split: Split = "test", limit: int | None = 
 
 
 def _locate(text: str) -> Path | None:
-    """Return the path that is meant, looking in the folder of data sets for bare names."""
+    """Return the path of a source, looking in the folder of data sets for bare names."""
     if not text:
         return None
     path = Path(text).expanduser()

@@ -175,7 +175,7 @@ HEADERS = {
 
 
 def read_array(stream: Any, size: int) -> NDArray[Any]:
-    """Return the array in a stream of so many bytes. Nothing is unpickled.
+    """Return the array in a stream of `size` bytes. Nothing is unpickled.
 
     Raises:
         ValueError: If it has no such header, holds pickled objects, or fewer bytes than its header

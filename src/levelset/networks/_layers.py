@@ -66,7 +66,7 @@ def check_counts(function: str, **counts: int) -> None:
 
 
 def check_size(function: str, size: int, side: int) -> None:
-    """Refuse images too small for anything to be left of them after the last layer."""
+    """Refuse images that vanish before the last layer."""
     if side < 1:
         message = f"{function}: `size` must leave at least one pixel to the last layer, got {size}."
         raise ParameterError(message)

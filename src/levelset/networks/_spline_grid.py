@@ -58,7 +58,7 @@ class SplineGrid(nn.Module):
         self.coefficients = nn.Parameter(torch.zeros(cells + 2, cells + 2, cells + 2))
 
     def extra_repr(self) -> str:
-        """Return the size, as it stands in the module's print-out."""
+        """Return the size for the module's `repr`."""
         return f"cells={self.cells}, reach={self.reach:g}"
 
     def centres(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Attacks: what was done to the inputs, and how far it carries to other models."""
+"""Attacks: inputs before and after, and transfer to other models."""
 
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ __all__ = ["attack", "transfer"]
 
 @checked
 def attack(result: Attack, ax: "Axes | None" = None, *, count: int = 8) -> "Axes":
-    """Draw inputs above what the attack made of them, and the difference below, shortest first.
+    """Draw inputs, the attacked inputs below, then the differences, shortest first.
 
     Args:
         result: An attack on images, `(n, c, h, w)` with 1 or 3 channels, or `(n, h, w)`.

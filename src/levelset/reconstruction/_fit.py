@@ -130,7 +130,7 @@ class _Run:
                 return
 
     def sizes(self) -> list[int]:
-        """Return the grids: cells need not be much smaller than the gaps between the points."""
+        """Return the cells a side of each grid; the gaps between the points limit them."""
         sizes = [self.recipe.coarsest]
         least, dense = self.recipe.resolved * self.spacing, self.recipe.dense
         while sizes[-1] < self.cells and (sizes[-1] < dense or REACH / sizes[-1] > least):
@@ -138,7 +138,7 @@ class _Run:
         return sizes
 
     def pins(self, size: int) -> Pins:
-        """Return what lies outside whatever the normals say."""
+        """Return the nodes that lie outside whatever the normals say."""
         recipe = self.recipe
         gaps = (recipe.clearance_noise * self.points.noise, recipe.clearance_gap * self.spacing)
         clearance = max(recipe.clearance, *gaps)
@@ -173,7 +173,7 @@ def _spacing(points: Floats) -> float:
 
 
 def _ball(cells: int) -> Floats:
-    """Return about the distance to a ball, where the first search begins."""
+    """Return roughly the distance to a ball, the start of the first solution."""
     line = (np.arange(cells + 2) - 0.5) * (2 * REACH / cells) - REACH
     x, y, z = np.meshgrid(line, line, line, indexing="ij")
     return np.sqrt(x * x + y * y + z * z) - 0.6
@@ -202,7 +202,7 @@ def trusted(points: OrientedPoints, grid: Floats, recipe: Recipe) -> OrientedPoi
 
 
 class _Coarser(NamedTuple):
-    """What the preconditioner knows of a coarser grid."""
+    """A coarser grid, for the preconditioner."""
 
     refinement: csr_matrix
     width: float

@@ -144,7 +144,7 @@ def rows_to_matrix(columns: NDArray[np.int32], values: Floats, width: int) -> cs
 
 
 class Stencil(NamedTuple):
-    """What a quadratic spline needs to be evaluated at points.
+    """The weights that evaluate a quadratic spline at points.
 
     Attributes:
         nodes: The 27 coefficients that each point sees, `(n, 27)`.
@@ -235,7 +235,7 @@ def _differences(band: Band, rows: Integers, offsets: Integers, signs: Floats) -
 
 
 class Pins(NamedTuple):
-    """Nodes of a grid whose values are about known.
+    """Nodes of a grid whose values are roughly known.
 
     Attributes:
         nodes: `(k,)`.

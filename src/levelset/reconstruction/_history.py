@@ -7,7 +7,7 @@ __all__ = ["Step", "Watch"]
 
 
 class Step(NamedTuple):
-    """How a fit stands at one moment.
+    """The state of a fit at one moment.
 
     Attributes:
         stage: What is being done, in words.

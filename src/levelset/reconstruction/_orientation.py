@@ -1,4 +1,4 @@
-"""From raw points to points with outward normals, and what is known of their noise."""
+"""From raw points to points with outward normals, with their noise and outliers."""
 
 from dataclasses import dataclass, replace
 
@@ -48,7 +48,7 @@ PROBES = 50  # places of an object that are looked at from another
 
 @dataclass(frozen=True, eq=False)
 class OrientedPoints:
-    """Points of the unit frame with outward normals, and how far each is to be trusted.
+    """Points of the unit frame with outward normals, with a weight and a confidence each.
 
     Attributes:
         points: `(n, 3)`.
@@ -79,7 +79,7 @@ class OrientedPoints:
         return float((self.confidence[~self.outlier] < UNSURE).mean())
 
     def without_outliers(self) -> "OrientedPoints":
-        """Return the points that count at all."""
+        """Return the points of positive weight."""
         rows = ~self.outlier
         arrays = {k: v[rows] for k, v in vars(self).items() if k != "noise"}
         return replace(self, **arrays)
@@ -166,7 +166,7 @@ def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats,
 
 
 def thin(points: Floats, most: int) -> Integers:
-    """Return rows of points, at most `most`: one a cell of a lattice, that nearest its cell's mean.
+    """Return at most `most` rows of points: of each cell of a lattice the one nearest its mean.
 
     Bisection settles the size of the cells, so that 95 to 100 % of `most` come back where the
     cloud has more; a cloud that has no more comes back whole.
@@ -231,7 +231,7 @@ def settle_signs(places: Floats, normals: Floats, spacing: Floats) -> tuple[Floa
 
 
 def contract(matrix: Singles) -> tuple[Singles, Singles, Integers]:
-    """Join what is coupled most, round by round, until 48 clusters are left.
+    """Join the most coupled clusters, round by round, until 48 are left.
 
     A round joins, along its strongest coupling, that half of the clusters whose strongest coupling
     is largest for their size (Boruvka's rounds, on couplings that add up).
@@ -323,7 +323,7 @@ def best_signs(matrix: Floats) -> Floats:
 
 
 def polish(matrix: Singles, signs: Singles) -> Singles:
-    """Return the signs with those turned that their surroundings outvote, `(n,)`.
+    """Return the signs, turned where their surroundings outvote them, `(n,)`.
 
     The worse half of them a round: two that pull each other would go on turning.
 
@@ -389,7 +389,7 @@ def fit_into(
 
 
 def objects(places: Floats, spacing: Floats) -> Integers:
-    """Return the number of the object of each place, `(n,)`: what hangs together.
+    """Return the number of the object of each place, `(n,)`: of each connected part.
 
     Args:
         places: Places on surfaces, `(n, 3)`.

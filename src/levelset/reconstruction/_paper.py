@@ -1,4 +1,4 @@
-"""The paper's own training: level sets drawn to their distances from the points."""
+"""The paper's training: level sets pulled to their distances from the points."""
 
 import math
 import time
@@ -135,7 +135,7 @@ class _Trainer:
                 return
 
     def _epoch(self, epoch: int, end: float) -> None:
-        """See every point once, or stop at `end`; what was done counts also if interrupted."""
+        """Train on every point once, or stop at `end`; an interrupted epoch counts too."""
         began, generator = time.perf_counter(), stream(self.seed, epoch)
         losses: list[float] = []
         sizes: list[Tensor] = []
@@ -196,7 +196,7 @@ class _Trainer:
         return batch[order.to(batch.device)] + self.settings.sigma * noise.to(batch)
 
     def _renew(self, starts: Tensor) -> None:
-        """Project anew those samples of the zero level set whose time is over, or that lack."""
+        """Project the samples of the zero level set whose lifetime is over, or that are missing."""
         some = min(len(self.zero), len(starts))
         first = min(self.turn % self.settings.lifetime, some)
         fresh = torch.arange(first, some, self.settings.lifetime)
@@ -312,7 +312,7 @@ def stream(seed: int, epoch: int) -> torch.Generator:
 
 
 def paper_network(points: Tensor, curve: bool, seed: int) -> nn.Module:
-    """Return the paper's network: of a surface it begins as a sphere."""
+    """Return the paper's network; for a surface it begins as a sphere."""
     axes = points.shape[1]
     # No epoch has this number.
     with private_stream(torch.device("cpu"), seed, 2**32):

@@ -1,4 +1,4 @@
-"""How a reconstruction is done: fast and free in its means, or as the paper did it."""
+"""Settings of a reconstruction: the fast default, or the published method."""
 
 from dataclasses import dataclass
 

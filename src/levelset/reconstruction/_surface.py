@@ -1,4 +1,4 @@
-"""From raw points to a surface: what a user calls."""
+"""From raw points to a surface."""
 
 import math
 import time

@@ -146,7 +146,7 @@ def _sentence(audit: Audit) -> str:
 
 
 def _difference(audit: Audit, audits: Sequence[Audit]) -> str:
-    """Return how an audit differs from the first, in words with numbers."""
+    """Return a sentence with numbers on how an audit differs from the first."""
     first = audits[0]
     a, b = first.summary()["accuracy"], audit.summary()["accuracy"]
     words = (
@@ -217,7 +217,7 @@ def _book(audit: Audit) -> dict[str, Any]:
 
 
 def _heading(column: Column | None) -> dict[str, Any]:
-    """Return what the page knows of a column beside its values; of one not declared, nothing."""
+    """Return kind, meaning and norm of a column; nothing of one that is not declared."""
     if column is None:
         return {}
     about = f"{column.meaning} ({column.unit})" if column.unit else column.meaning

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._display.figures import distances as drawn_distances
@@ -18,6 +17,7 @@ from levelset._display.palette import (
     model_colours,
     translucent,
 )
+from levelset._typing import Floats
 from levelset.auditing._result import Audit
 from levelset.report._render import optional
 from levelset.report._words import norm_words
@@ -81,7 +81,7 @@ def robustness(audits: Sequence[Audit], norm: float) -> "Figure":
 
 
 def distances(audits: Sequence[Audit], norm: float) -> "Figure":
-    """Draw how many inputs classified right lie how far from a border, one colour a model."""
+    """Draw histograms of the distances of inputs classified right, one colour a model."""
     models = _measured(audits, norm)
     series = [(audit.name, colour, drawn_distances(audit, norm)) for audit, colour in models]
     figure = histogram(f"Distance to the witness, {norm_words(norm)}", series)
@@ -92,9 +92,9 @@ def distances(audits: Sequence[Audit], norm: float) -> "Figure":
 def histogram(
     words: str,
     series: Sequence[tuple[str, str, Tensor]],
-    edges: NDArray[np.float64] | None = None,
+    edges: Floats | None = None,
 ) -> "Figure":
-    """Draw how many inputs have which value, one outline a series: name, colour, finite values.
+    """Draw a histogram, one outline a series: name, colour, finite values.
 
     Without edges they go from 0 to the largest value; all series share them.
     """
@@ -238,7 +238,7 @@ def _groups(audit: Audit, prediction: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def short(name: str) -> str:
-    """Return a name of a class as figures can bear it: cut where long, its markup as text."""
+    """Return the name of a class for figures: cut where long, with its markup as text."""
     return html.escape(name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…")
 
 

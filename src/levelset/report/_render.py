@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from levelset._tools.extras import optional as optional_module
+from levelset._typing import Floats
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -14,7 +15,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 __all__ = [
     "Html",
@@ -76,7 +76,7 @@ def render(template: str, **values: object) -> Html:
 
 
 def as_json(content: object) -> Html:
-    """Return JSON that no text inside can end: `<` stands as an escape, NaN is refused."""
+    """Return JSON safe inside a script element: `<` is escaped, NaN is refused."""
     return safe(json.dumps(content, allow_nan=False, separators=(",", ":"), ensure_ascii=False))
 
 
@@ -133,7 +133,7 @@ def described(figure: Any) -> str:
 
 
 def _is_read(trace: Any) -> bool:
-    """Return whether a trace is a line or cloud of points that stand for something."""
+    """Return whether a trace is a line or cloud of data points."""
     drawn = trace.type == "bar" or (trace.type in FLAT and trace.mode != "none")
     return drawn and trace.meta != "pin"
 
@@ -164,8 +164,8 @@ def _line(trace: Any, names: Sequence[str], percent: Sequence[bool]) -> str:
     return f"{start}{len(x):,} {'point' if len(x) == 1 else 'points'}, {', '.join(ranges)}."
 
 
-def _numbers(values: Any) -> NDArray[np.float64]:
-    """Return numbers, NaN for none; nothing where a figure of someone's own has words or dates."""
+def _numbers(values: Any) -> Floats:
+    """Return numbers, NaN for none; nothing where they are words or dates."""
     items = [] if values is None else list(values)
     try:
         return np.array([np.nan if item is None else item for item in items], dtype=np.float64)

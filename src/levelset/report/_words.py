@@ -6,7 +6,7 @@ __all__ = ["inputs", "norm_words", "rounded", "share", "signed"]
 
 
 def share(value: float) -> str:
-    """Return a share in percent, such as `98.2 %`, that no line break parts."""
+    """Return a share in percent, such as `98.2 %`, without a line break."""
     return f"{100.0 * value:.1f}\u00a0%"
 
 

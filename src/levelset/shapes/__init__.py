@@ -1,4 +1,4 @@
-"""Fields with exact answers: the oracles of the tests, and toys to learn with.
+"""Fields with exact answers: oracles of the tests, and examples to learn with.
 
 Each is called with `(n, d)` and has `.project`, `.distance` and `.contains`.
 """

@@ -1,4 +1,4 @@
-"""Curves from raw points: what a user calls."""
+"""From raw points to curves."""
 
 import math
 import time
@@ -211,7 +211,7 @@ def _on_zero(network: nn.Module, smooth: SmoothCurve) -> Floats:
 def _by_training(
     points: Floats, settings: Paper, gap: float, closed: bool | None, seed: int, on_step: Watch
 ) -> Fitted:
-    """Return the paper's network trained on the points, and what of its zero set is near them."""
+    """Return the paper's network trained on the points, and the part of its zero set near them."""
     network, steps = train_paper(
         torch.from_numpy(points).float(),
         settings,
@@ -236,7 +236,7 @@ def _spacing(points: Floats) -> float:
 
 
 class _UnitPoints(NamedTuple):
-    """Different finite points in their unit frame, and how they came about."""
+    """Different finite points in their unit frame, and the way back."""
 
     points: Floats
     centre: Tensor
@@ -257,7 +257,7 @@ class _UnitPoints(NamedTuple):
 
 
 def _prepared(points: Tensor) -> _UnitPoints:
-    """Return the points in their unit frame, without what is not finite and without doubles."""
+    """Return the finite points, each once, in their unit frame."""
     check_points("curve", points)
     if points.dim() != 2 or points.shape[1] not in (2, 3):
         message = f"curve: `points` must be (n, 3) or (n, 2), got {tuple(points.shape)}."
@@ -393,7 +393,7 @@ def _kept(line: Floats, ring: bool, good: Booleans, gap: float) -> list[tuple[fl
 
 
 def _runs(flags: Booleans) -> list[tuple[int, int]]:
-    """Return the starts and stops of the runs of true."""
+    """Return where runs of true start and stop."""
     edges = np.diff(np.concatenate([[0], flags.astype(np.int8), [0]]))
     return list(zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist(),
                     strict=True))  # fmt: skip

@@ -129,7 +129,7 @@ def _principal(some: Floats, inside: Booleans) -> tuple[Floats, Floats]:
 
 
 def _apart(points: Floats, least: float) -> Integers:
-    """Return points no two of which are closer than `least`, such that all are near one."""
+    """Return points at least `least` apart, with one near every point."""
     tree = cKDTree(points)
     covered = np.zeros(len(points), bool)
     chosen = []
@@ -293,7 +293,7 @@ def _bridges(
 
 
 def touching(paths: list[Path], jump: float) -> list[Path] | None:
-    """Return the paths after a loop that touches another was made part of it, or none."""
+    """Return the paths with one loop merged into a path it touches; `None` if none does."""
     for i, loop in enumerate(paths):
         for j, other in enumerate(paths):
             if i == j or not loop.closed:
@@ -313,7 +313,7 @@ def touching(paths: list[Path], jump: float) -> list[Path] | None:
 
 
 def attached(paths: list[Path], jump: float) -> list[Path] | None:
-    """Return the paths after attaching one that ends on another's side, or none if none does.
+    """Return the paths with one attached whose end lies on another; `None` if none does.
 
     There the other is two strands of a hairpin too close to separate: it is run through twice.
     """
@@ -351,7 +351,7 @@ def _opened(path: Path) -> Path:
 
 
 def _turn(first: Floats, other: Floats) -> float:
-    """Return by how much a curve turns over the gap from the end of one row to another's start."""
+    """Return the angle that a curve turns over the gap between two rows."""
     bridge = _unit(other[0] - first[-1])
     out = _unit(first[-1] - first[-min(3, len(first))])
     into = _unit(other[min(2, len(other) - 1)] - other[0])

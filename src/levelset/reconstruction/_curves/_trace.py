@@ -207,7 +207,7 @@ def _polished(
     size: float,
     batch_size: int | None,
 ) -> tuple[Floats, Integers]:
-    """Return the points moved onto F = 0, and the pieces between those that arrived."""
+    """Return the points moved onto F = 0, and the pieces between those that converged."""
     reach = float(np.linalg.norm(lattice.cell))
     share = 1e-10 if lattice.dtype == torch.float64 else 1e-4
     tol = max(share * size, 5.0 * torch.finfo(lattice.dtype).eps)

@@ -37,7 +37,7 @@ _LEAST = 1e-5  # smallest value kept, so that no corner of the surface falls on 
 
 @dataclass
 class Lattice:
-    """A box cut into equal cells, and what a field is at their corners.
+    """A box cut into equal cells, and a field evaluated at their corners.
 
     Attributes:
         low: The lowest corner of the box, `(3,)`.
@@ -430,7 +430,7 @@ def _scaled(values: Floats, lattice: Lattice) -> Singles:
 
 
 def _doubtful(volume: Singles, known: Booleans) -> Integers:
-    """Return the corners, not yet known, around steps over zero of which one end is not known."""
+    """Return the unknown corners around sign changes with an unknown end."""
     negative = volume < 0
     mark = np.zeros_like(known)
     for axis in range(3):

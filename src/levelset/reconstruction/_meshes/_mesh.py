@@ -1,4 +1,4 @@
-"""Triangle meshes: corners, faces, normals, what holds of them, and their files."""
+"""Triangle meshes: corners, faces, normals, topology and files."""
 
 import math
 from collections.abc import Callable
@@ -260,7 +260,7 @@ def trimesh(function: str) -> Any:
 
 
 def write_mesh(path: Path, vertices: Array, faces: Array, normals: Array | None) -> Path:
-    """Write a mesh by its suffix, whole; return the path.
+    """Write a mesh in the format of its suffix; return the path.
 
     Args:
         path: Where to.

@@ -73,7 +73,7 @@ class Triangles:
         return distance
 
     def at_least(self, points: Floats, faces: Integers, middles: Floats) -> Floats:
-        """Return a lower bound of the distance, with little work: how far along one line.
+        """Return a cheap lower bound of the distance, along one line.
 
         No point of a triangle reaches further towards a query than its furthest corner does;
         along the line from the middle of the triangle that costs three products, and is sharp
@@ -196,7 +196,7 @@ class _BoxTree:
     def _least(
         self, points: Floats, row: Integers, face: Integers, guess: Integers
     ) -> tuple[Floats, Integers]:
-        """Return the least of the distances from each point to the faces beside its number."""
+        """Return the smallest distance from each point to its candidate faces."""
         distance = self.triangles.distance(points[row], face)
         best = self.triangles.distance(points, guess)
         np.minimum.at(best, row, distance)

@@ -50,7 +50,7 @@ def _cards(audit: Audit) -> list[dict[str, str]]:
 
 
 def _smoothing(audit: Audit) -> str:
-    """Return what stood for the second derivative, in words."""
+    """Return the smoothing of the second derivative, in words."""
     used = audit.settings.get("smoothing")
     return "the network's own second derivative" if used is None else used.words
 

@@ -126,7 +126,7 @@ def _sections(audits: Sequence[Audit], pictures: Pictures | None) -> list[Sectio
 
 
 def _outside(audit: Audit) -> str:
-    """Return how many inputs the figures of distances show, and what became of the others."""
+    """Return how many inputs the figures of distances show, and why not the others."""
     summary = audit.summary()
     wrong = len(audit) - int(summary["correct"])
     words = [

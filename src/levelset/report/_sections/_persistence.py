@@ -155,7 +155,7 @@ def _histogram(values: Mapping[str, Tensor], words: str) -> "Figure":
 
 
 def _left_out(name: str, sigma: Tensor, certified: Tensor) -> str:
-    """Return how many inputs the histograms show, and what became of the others."""
+    """Return how many inputs the histograms show, and why not the others."""
     never, always = int((sigma == 0).sum()), int(sigma.isinf().sum())
     bare = int((~certified.isfinite()).sum())
     words = [f"“{name}”: {len(sigma) - always:,} drawn"]
