@@ -7,6 +7,7 @@ import importlib
 import inspect
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from levelset import (
 )
 from levelset.auditing import Audit
 from levelset.boundary import detect
+from levelset.boundary._second_order._smoothing import smoothings
 
 MODULES = (
     "levelset", "levelset.attacks", "levelset.auditing", "levelset.boundary",
@@ -156,19 +158,29 @@ def saved_checkpoint(net: nn.Module) -> Path:
     return path
 
 
-def attack_calls() -> Iterator[tuple[str, Callable[[], tuple[Any, dict[str, Any]]]]]:
-    """Yield a call of each attack, told by its signature."""
+def classifier_calls() -> Iterator[tuple[str, Callable[[], tuple[Any, dict[str, Any]]]]]:
+    """Yield a call of each attack and each loss of a classifier, told by its signature."""
     small = {"radius": 0.1, "steps": 4, "searches": 2, "draws": 2, "candidates": 2, "restarts": 1}
-    for name in attacks.__all__:
-        function = getattr(attacks, name)
-        takes = list(inspect.signature(function).parameters)
-        if inspect.isfunction(function) and takes[:3] == ["model", "points", "labels"]:
-            more = {key: value for key, value in small.items() if key in takes}
+    for package in (attacks, losses):
+        for name in package.__all__:
+            function = getattr(package, name)
+            takes = list(inspect.signature(function).parameters)
+            if inspect.isfunction(function) and takes[:3] == ["model", "points", "labels"]:
+                more = {key: value for key, value in small.items() if key in takes}
 
-            def call(function: Any = function, more: dict[str, Any] = more) -> Any:
-                return function, dict(model=model(), points=points(), labels=labels(), **more)
+                def call(function: Any = function, more: dict[str, Any] = more) -> Any:
+                    return function, dict(model=model(), points=points(), labels=labels(), **more)
 
-            yield f"attacks.{name}", call
+                yield f"{package.__name__.removeprefix('levelset.')}.{name}", call
+
+
+def smoothing_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
+    """Return a call of each smoothing, by its first option."""
+    kinds = [kind for kind in smoothings().values() if hasattr(boundary, kind.__name__)]
+    return {
+        f"boundary.{kind.__name__}": lambda kind=kind: (kind, {fields(kind)[0].name: 0.1})
+        for kind in kinds
+    }
 
 
 def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
@@ -286,10 +298,7 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "boundary.stability": lambda: (
             boundary.stability, {"model": model(), "points": points(), "sigma": 0.1, **draws}
         ),
-        "boundary.CentralDifference": lambda: (boundary.CentralDifference, {"h": 0.1}),
-        "boundary.ForwardDifference": lambda: (boundary.ForwardDifference, {"h": 0.1}),
-        "boundary.SoftplusSurrogate": lambda: (boundary.SoftplusSurrogate, {"beta": 1.0}),
-        "boundary.GaussianSmoothing": lambda: (boundary.GaussianSmoothing, {"sigma": 0.1}),
+        **smoothing_calls(),
         "boundary.Exact": lambda: (boundary.Exact, {}),
         "boundary.Lanczos": lambda: (boundary.Lanczos, {}),
         "boundary.Detection.rank": lambda: (
@@ -310,43 +319,6 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         ),
         "boundary.detect.load": lambda: (
             detect.load, {"folder": saved_detector(), "model": model()}
-        ),
-        "losses.curvature": lambda: (
-            losses.curvature, {"model": model(), "points": points(), "labels": labels()}
-        ),
-        "losses.geometric_svm": lambda: (
-            losses.geometric_svm, {"model": model(), "points": points(), "labels": labels()}
-        ),
-        "losses.interval_bound": lambda: (
-            losses.interval_bound,
-            {"model": model(), "points": points(), "labels": labels(), "radius": 0.1},
-        ),
-        "losses.robust_distance": lambda: (
-            losses.robust_distance,
-            {"model": model(), "points": points(), "labels": labels(), "radius": 0.1},
-        ),
-        "losses.adversarial": lambda: (
-            losses.adversarial,
-            {"model": model(), "points": points(), "labels": labels(),
-             "radius": 0.1, "steps": 2},
-        ),
-        "losses.direct_margin": lambda: (
-            losses.direct_margin,
-            {"model": model(), "points": points(), "labels": labels(),
-             "radius": 0.1, "steps": 2},
-        ),
-        "losses.hinge": lambda: (
-            losses.hinge, {"model": model(), "points": points(), "labels": labels()}
-        ),
-        "losses.large_margin": lambda: (
-            losses.large_margin,
-            {"model": model(), "points": points(), "labels": labels(),
-             "radius": 0.1},
-        ),
-        "losses.trades": lambda: (
-            losses.trades,
-            {"model": model(), "points": points(), "labels": labels(),
-             "radius": 0.1, "steps": 2},
         ),
         "losses.reconstruction": lambda: (
             losses.reconstruction,
@@ -547,7 +519,7 @@ LONG = {
     "report.Table", "report.surface", "networks.digits", "reconstruction.CurveField.forward",
 }  # fmt: skip
 
-CALLS = {**model_calls(), **dict(attack_calls()), **dict(shape_calls()), **other_calls()}
+CALLS = {**model_calls(), **dict(classifier_calls()), **dict(shape_calls()), **other_calls()}
 
 
 def public_names() -> set[str]:

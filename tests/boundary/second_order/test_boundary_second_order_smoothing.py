@@ -102,7 +102,7 @@ def test_an_audit_takes_a_new_smoothing(model, noise):
 
 def test_the_command_line_knows_a_new_smoothing_by_its_name():
     assert smoothings()["toy"] is Toy
-    assert list(smoothings())[:4] == ["central", "forward", "gaussian", "softplus"]
+    assert {"central", "forward", "gaussian", "softplus"} <= set(smoothings())
     assert chosen("toy:2") == Toy(2.0)
     assert chosen("gaussian:0.2") == GaussianSmoothing(0.2, draws=100)
     assert chosen("forward:0.1") == ForwardDifference(0.1)
