@@ -56,7 +56,7 @@ def intersect(
         start: One end of each segment, `(n, *d)`.
         end: The other end, `(n, *d)`.
         level: The level c, in units of the field.
-        labels: Handed on to the field, `(n, ...)`.
+        labels: Passed to the field, `(n, ...)`.
         tol: Largest |F - c| that counts as on the level set, in units of the field.
         max_iter: Most steps a segment; 55 close any bracket to float64's last bit.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.

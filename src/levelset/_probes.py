@@ -59,7 +59,7 @@ def check_field(field: Field, points: Points, labels: FieldLabels = None) -> Fie
     Args:
         field: The callable to try.
         points: Where to try it, `(n, *d)`.
-        labels: Handed on to the field, `(n, ...)`.
+        labels: Passed to the field, `(n, ...)`.
 
     Returns:
         Counts and largest differences; `raise_if_unfit()` turns problems into a `FieldError`.
@@ -129,7 +129,7 @@ def suggest_batch_size(
         field: The field.
         points: A sample of the points, `(n, *d)`; repeated as needed.
         memory: Bytes to stay within.
-        labels: Handed on to the field, `(n, ...)`.
+        labels: Passed to the field, `(n, ...)`.
 
     Returns:
         A power of two, at least 1 and at most 65,536.

@@ -99,7 +99,7 @@ class Projection(Rows):
     Attributes:
         points: Where they are now, `(n, *d)`.
         residual: Largest |F_j - c| over the equations j at each, `(n,)`, in units of the field.
-        converged: Whether the residual is within the tolerance asked for, `(n,)`.
+        converged: Whether the residual is within the tolerance, `(n,)`.
         iterations: Steps each took, `(n,)`.
         labels: What was handed on to the field with each, `(n, ...)`, or `None`.
     """
@@ -118,7 +118,7 @@ class Projection(Rows):
         Args:
             field: The field.
             points: Where, `(n, *d)`.
-            labels: Handed on to the field, `(n, ...)`.
+            labels: Passed to the field, `(n, ...)`.
 
         Returns:
             The same points; `converged` is false where the field is not finite.

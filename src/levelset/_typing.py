@@ -74,7 +74,7 @@ that a function calls by name; hold one that it reaches in another way with `fro
 
 @runtime_checkable
 class Progress(Protocol):
-    """A hook that is told how far a computation is."""
+    """A progress hook."""
 
     def __call__(self, done: int, total: int, /) -> None:
         """Take `done` of `total` units as finished."""

@@ -70,7 +70,7 @@ def checked(function: T) -> T:
 
 
 def checked_as(title: str) -> Callable[[T], T]:
-    """Check as `checked` does, with a title of its own for the messages."""
+    """Check as `checked` does, with another title for the messages."""
     return lambda function: _checked(function, title)
 
 

@@ -53,7 +53,7 @@ class Convention:
 
 @dataclass(eq=False)
 class Caller:
-    """Calls a field or model on copies of points, in the way that it turns out to need.
+    """Calls a field or model on copies of points, by the convention that it needs.
 
     The callable may write into what it is handed: that is never the caller's tensor, nor a view of
     it. Where it fails, it is called again on ordinary strides, in the precision of its parameters,
@@ -76,7 +76,7 @@ class Caller:
 
         Args:
             points: Where, `(n, *d)`.
-            labels: Handed on, one a row.
+            labels: Passed on, one a row.
             owned: Whether the points are a copy that nobody reads again, to be handed on as it is.
 
         Raises:

@@ -24,7 +24,7 @@ def operations(model: Model, points: Tensor) -> int:
     try:
         with frozen(model), torch.no_grad(), counter:
             model(points[:1].clone())
-    except (RuntimeError, TypeError, ValueError):  # what is wrong is said when it is measured
+    except (RuntimeError, TypeError, ValueError):  # the measurement itself reports it
         counter.total = 0
     return max(counter.total, 2 * parameters, 1)
 

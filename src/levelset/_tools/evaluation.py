@@ -1,6 +1,6 @@
 r"""The inner loop of everything: values and derivatives of a field, at the network's own speed.
 
-Rows go through in batches that stay in cache, images in channels-last strides; parameters get no
+Rows are evaluated in batches that stay in cache, images in channels-last strides; parameters get no
 gradient; a row whose derivative nobody asks for costs no backward pass when its batch allows.
 """
 
@@ -66,7 +66,7 @@ class Evaluator:
 
         Args:
             points: Where, `(n, *d)`.
-            labels: Handed on to the field.
+            labels: Passed to the field.
             wanted: Takes the values `(m, l)` of a batch and returns which rows need a derivative,
                 `(m,)`; a batch in which none does is not differentiated, and its derivatives are
                 returned as zeros. The few that do in a batch of many that do not are put off

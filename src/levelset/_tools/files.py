@@ -26,7 +26,7 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed run left in a folder of its own."""
+    """Remove the temporary files that a killed run left in its folder."""
     for path in folder.glob(".*.part"):
         _remove(path)
 

@@ -1,4 +1,4 @@
-"""Holding modules still while they are measured, and giving them back as they were found."""
+"""Evaluation mode while modules are measured, and their own mode again afterwards."""
 
 import functools
 import types

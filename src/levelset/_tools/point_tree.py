@@ -33,7 +33,7 @@ class Nearest(NamedTuple):
 
 
 class PointTree(Result):
-    r"""A cloud X of points, ready to be asked for $d(x, X) = \min_j |x - x_j|$.
+    r"""A cloud X of points, and the distances $d(x, X) = \min_j |x - x_j|$ from it.
 
     A kd-tree is built once, so that a query costs a logarithm of the cloud's size and no memory
     for all pairs: on one core 2,048 queries to 30,000 points take about 4 ms, where all pairs
@@ -42,7 +42,7 @@ class PointTree(Result):
     The tree lives in the main memory; queries from another device are moved there and back.
 
     Attributes:
-        points: The cloud, `(n, e)`, as it was given.
+        points: The cloud, `(n, e)`.
     """
 
     @checked

@@ -47,21 +47,21 @@ def deepfool(
       r = \frac{|f_j - f_y|}{\lVert w_j \rVert_1} \operatorname{sign} w_j \ (p = \infty).$$
 
     Each step is clipped to the box. The point tested lies beyond, $x + (1 + \eta) (x_i - x)$; with
-    the overshoot on each step instead, half the images of an MNIST network creep up to the
-    boundary for ever, for the box takes a part of every step away. Rows that are across leave the
-    batch. At the end the point is brought back onto the boundary, along the segment to its input,
-    which the paper does not do.
+    the overshoot on each step instead, half the images of an MNIST network approach the boundary
+    without crossing it, because the box shortens every step. Rows that are across leave the batch.
+    At the end the point is brought back onto the boundary, along the segment to its input, which
+    the paper does not do.
 
-    The point found is on the way straight ahead, not the nearest one: on adversarially trained
-    networks it is several times further off. Use
+    The result is not the nearest point: on adversarially trained networks it is several times
+    further away. Use
     [`direct_boundary`][levelset.attacks.direct_boundary] for distances.
 
     All rivals are linearised at every fourth step, in between the three that were nearest then:
-    half the gradients, and the same points on a plainly trained MNIST network. Where that has not
-    led across in twelve steps, it begins again as in the paper, which always looks at all.
+    half the gradients, and the same points on a plainly trained MNIST network. An input whose class
+    has not changed after twelve steps begins again with all rivals at every step, as in the paper.
 
     Cost: two forward passes a step and about 10 more, and `candidates` gradients at the steps
-    that look at all, three at the others.
+    that linearise all, three at the others.
 
     Args:
         steps: Most steps.
@@ -144,7 +144,7 @@ def _how_far(leads: Tensor, slopes: Tensor, norm: float) -> Tensor:
 
 
 def _shortest(leads: Tensor, slopes: Tensor, away: Tensor, norm: float) -> Tensor:
-    """Return the way `(m, e)` to subtract to reach the nearest of the linearised boundaries."""
+    """Return the step `(m, e)` to subtract to reach the nearest of the linearised boundaries."""
     index = torch.arange(len(leads), device=leads.device)
     nearest = away.argmin(1)
     sound = away[index, nearest].isfinite()

@@ -37,7 +37,7 @@ _SCOUTING, _MOST_SCOUTING = 0.45, 24
 _RESUMED, _STEADY = 0.6, 0.6
 # Three different walks find more than one that is longer than this.
 _LONG = 150
-# Most projections on several planes, by which it is told whether the boundary is made of few.
+# Most projections on several planes that decide whether the boundary is made of few.
 _PROBE = 6
 # Further walks for inputs for which nothing was found.
 _ATTEMPTS = 3

@@ -1,4 +1,4 @@
-"""Jacobian-based saliency maps: the two most telling entries at a time, to the end of the box."""
+"""Jacobian-based saliency maps: the two most salient entries at a time, to the side of the box."""
 
 import torch
 from torch import Tensor, nn

@@ -68,13 +68,14 @@ def pgd(
     iterates need `steps=40, step_size=..., keep="last"`.
 
     Cost: `steps` times `restarts` gradients and as many forward passes, and three more forward
-    passes; with `keep="first"` an input leaves once it is through.
+    passes; with `keep="first"` an input leaves once it is
+    misclassified.
 
     Args:
         steps: Steps a start.
         step_size: Length of each; `None` for the adaptive schedule.
-        restarts: Number of random starts; an input that is through at the end of one takes part
-            in the next only with `keep="best"`.
+        restarts: Number of random starts; an input misclassified at the end of one takes
+            part in the next only with `keep="best"`.
         batch_size: Most points an evaluation; `None` for the number that runs fastest. It does
             not change what is drawn.
 

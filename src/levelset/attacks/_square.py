@@ -42,7 +42,7 @@ def square(
 
     It starts from vertical stripes of $\pm\epsilon$. Each step sets the perturbation inside a
     window at a random place to $\pm\epsilon$, one sign a channel, and keeps that if the margin
-    falls. The windows shrink on the way. As it asks for logits only, it is not fooled by
+    falls. The windows shrink from step to step. As it asks for logits only, it is not fooled by
     gradients that vanish, explode or are noise; where it succeeds and
     [`pgd`][levelset.attacks.pgd] does not, the model masks its gradients.
 

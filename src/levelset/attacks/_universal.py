@@ -48,7 +48,7 @@ class Universal(Result):
         norm: Which norm.
         fooling_rate: Share of the inputs that were right whose class it changes.
         held_out_rate: The same on the inputs held out; `None` if there were none.
-        reached: Whether the share is the one asked for.
+        reached: Whether the fooling rate is at least the one requested.
         method: How it was found: `ascent` or `normals`.
         low: Lower sides of the box that inputs are clipped to.
         high: Upper sides.
@@ -135,8 +135,8 @@ def universal(
         held_out: Other inputs, `(m, *d)`, to measure the fooling rate on.
 
     Returns:
-        The shortest perturbation that was met with the share asked for; the one with the largest
-        share, and `reached` false, if none was.
+        The shortest perturbation with the requested share; if none has it, the one with the largest
+        share, and `reached` false.
 
     Raises:
         ParameterError: If an option is out of range, or the model gets every input wrong.
@@ -238,7 +238,7 @@ class _ShrinkingSphere:
         return enough
 
     def _direction(self, margin: Tensor, slope: Tensor) -> Tensor:
-        """Return the way in which the margins that matter fall."""
+        """Return the direction in which the margins that matter fall."""
         margin = margin.nan_to_num()
         scale = margin.abs().median().clamp(min=torch.finfo(margin.dtype).tiny)
         width = torch.where(margin > 0, _WIDTH_BEFORE * scale, _WIDTH_BEYOND * scale)

@@ -157,7 +157,7 @@ class Measure:
         evaluations: Forward passes expected for one input of a size, a gradient being three.
         summary: Returns the numbers of the whole from all columns and the settings of the run:
             `norms`, and what `options` returned.
-        options: Returns the settings of its own, decided once for all inputs.
+        options: Returns its own settings, decided once for all inputs.
         each_norm: Whether it has its columns once for each norm.
         further: What is measured too where all it `needs` is.
         needs: Names of the measures that come before.

@@ -1,4 +1,4 @@
-"""How an audit goes through its inputs: in parts of less than a minute, and how far it is."""
+"""The parts of an audit, each of less than a minute, and its progress."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ Report: TypeAlias = Callable[[float], None]
 _PART_ELEMENTS, _PART_LEAST = 200_000, 4
 _PART_SECONDS = 30.0
 # Seconds of one row of an evaluation on one processor core, beside its operations and for each:
-# LeNet on MNIST takes 0.1 ms. Other devices are taken to be so many times as fast.
+# LeNet on MNIST takes 0.1 ms. Other devices are assumed to be this many times as fast.
 _CALL, _OPERATION = 5e-5, 5e-11
 _OTHER_DEVICES = 30.0
 

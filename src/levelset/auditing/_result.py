@@ -1,4 +1,4 @@
-"""What an audit found: a column a quantity, a row an input, and the witnesses."""
+"""The result of an audit: a column a quantity, a row an input, and the witnesses."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -66,7 +66,7 @@ class Audit(Result):
             `(n, *d)`; the input itself where it is misclassified, NaN where none was found.
         norms: The norms, in order.
         classes: Names of the classes, `k` of them.
-        name: What the reader shall call this model and its data.
+        name: A name for the model and its data, for the report.
         bounds: Smallest and largest value that an input may have.
         settings: What single measures were made with, the same for all rows: `smoothing` of
             curvature, `adversarial`, how many inputs have an adversarial one.

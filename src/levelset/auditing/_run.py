@@ -34,7 +34,7 @@ __all__ = [
 
 # What may differ between a run and its resumption: the rows then differ by rounding at most.
 _FREE = {"device", "machine", "torch", "python"}
-# What is said about a run, and plays no part in it.
+# Notes about a run, which do not affect its rows.
 _NOTES = {"command", "date", "threads"}
 _KEY = b"levelset"
 _FOLDERS = {"measurements": ".parquet", "witnesses": ".safetensors"}
@@ -104,7 +104,7 @@ def identity(content: dict[str, Any]) -> str:
 
 
 def add_notes(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
-    """Write what is said about a run into its manifest, but for what is there; return it all.
+    """Add notes about a run to its manifest, without overwriting; return the whole manifest.
 
     Args:
         out: The folder of the run.

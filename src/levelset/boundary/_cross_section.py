@@ -79,7 +79,7 @@ def cross_section(
         field: The field, one equation; of other signs at x and y.
         start: The input x, `(1, *d)`.
         perturbed: Its perturbation y, `(1, *d)`.
-        labels: Handed on to the field, one row.
+        labels: Passed to the field, one row.
         extent: Half the side of the picture, in the units of the points; `None` for half as much
             again as x, y and z need.
         resolution: Points of the grid a side.

@@ -41,7 +41,7 @@ ExtraAttack = Callable[..., Attack]
 
 # A witness counts as on the boundary if its margin is within this share of its largest logit.
 _ON_BOUNDARY = 1e-4
-# Or if it is within so many times what rounding alone can make of it.
+# Or if its margin is within this multiple of the rounding error.
 _ROUNDINGS = 10.0
 
 
@@ -112,7 +112,7 @@ def distance(
     The least over an ensemble. First the model's boundary with the nearest rivals is projected
     on, walked along, and the best point is polished onto it
     ([`direct_boundary`][levelset.attacks.direct_boundary]). At the highest effort the same follows
-    as at the one below, so that no input comes out further away than by that, and a second attack
+    as at the one below, so that no distance is larger than by that, and a second attack
     by gradients (`alma` for L2, `fmn` for L-infinity). Last come random directions, which need no
     gradient: for inputs that have no witness yet, and at the highest effort for all. Where they
     find the nearest point, the boundary is walked along from there. Each attack takes the inputs

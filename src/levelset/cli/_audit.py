@@ -129,7 +129,7 @@ class AuditCommand(Common):
     def _pictures(
         self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"
     ) -> "list[levelset.report.Section]":
-        """Return a section for each input whose class frequencies are asked for."""
+        """Return a section for each input of `frequencies`."""
         import torch
 
         generator, sections = self.generator(), []

@@ -114,7 +114,7 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder for results that could not be written, before the work.
 
     Raises:
-        RunError: If a file is in its way, or the folder that shall hold it is read-only.
+        RunError: If a file has its name, or the parent folder is read-only.
     """
     for place in (folder, *folder.absolute().parents):
         if place.is_dir():

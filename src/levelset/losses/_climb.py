@@ -76,7 +76,7 @@ class Climb:
 
         Args:
             field: Maps `(m, *d)` and labels to `(m,)`; held in evaluation mode.
-            labels: Handed on to the field.
+            labels: Passed to the field.
             start: Where to start.
             until_positive: A point stops at once where the field is positive.
         """
@@ -104,7 +104,7 @@ class Climb:
 
         Args:
             field: Maps `(m, *d)` and labels to `(m,)`.
-            labels: Handed on to the field.
+            labels: Passed to the field.
             values: Its values at the inputs, `(n,)`.
             max_iter: Most steps of false position.
             tol: Largest |F| that counts as on the level set.

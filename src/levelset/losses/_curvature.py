@@ -28,7 +28,7 @@ def curvature(
 
     the mean over the inputs. The difference of the gradients is the Hessian times h z where the
     loss is smooth, and stays meaningful on ReLU networks; z is held fixed, as in the paper. The
-    model is asked in the mode it is in.
+    model is evaluated in its present mode.
 
     Cost: about four forward and backward passes a step.
 

@@ -1,4 +1,4 @@
-"""A training on disk: one file an epoch, whole or absent, and checked before it is believed."""
+"""A training on disk: one checkpoint an epoch, written whole and verified when it is read."""
 
 import json
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Epoch: TypeAlias = tuple[float, float, float | None, float]
 """Loss, accuracy on the batches, accuracy on held-out points or none, seconds."""
 
 Options: TypeAlias = dict[str, int | float | str | None]
-"""What a training was asked for, by the names of the arguments."""
+"""Options of a training, by the names of the arguments."""
 
 _FORMAT = 1
 
@@ -40,11 +40,11 @@ class Checkpoint(Result):
     """All that a training needs to go on as if it had never stopped, on the CPU.
 
     Attributes:
-        settings: What was asked for, and fingerprints of data and model: the same on resuming.
+        settings: Options of the training, and fingerprints of data and model: the same on resuming.
         seed: Of all random numbers of the run; an epoch's own follow from it and its index.
         epochs: The epochs done.
         tensors: State of the model (`model.*`), moments of the optimiser (`optimizer.*`), and
-            whatever else a training has, by names of its own.
+            further tensors of a training, by other names.
     """
 
     settings: Options
@@ -140,7 +140,7 @@ class Store:
 
     Attributes:
         folder: Made if it is not there.
-        settings: What was asked for; a run is resumed with the same only.
+        settings: Options of the training; a run is resumed with the same only.
         model: What is trained.
         optimizer: What trains it.
     """
@@ -163,7 +163,7 @@ class Store:
         the same weights and seed.
 
         Raises:
-            RunError: If there is a run and it shall not be resumed, or cannot be.
+            RunError: If there is a run and `resume` is false, or it cannot be resumed.
         """
         make_folder(self.folder)
         remove_leftovers(self.folder)

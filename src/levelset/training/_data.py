@@ -1,4 +1,4 @@
-"""What can be trained on, checked before the first step, and recognised when a run is resumed."""
+"""Training data: checked before the first step, identified by a hash when a run is resumed."""
 
 from typing import Protocol, runtime_checkable
 

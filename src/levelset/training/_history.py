@@ -1,4 +1,4 @@
-"""What happened in training, epoch by epoch."""
+"""Loss, accuracy and time of each epoch."""
 
 import math
 from collections.abc import Sequence

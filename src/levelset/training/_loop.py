@@ -1,4 +1,4 @@
-"""One epoch: shuffled batches, a step of AdamW each, and what came of it."""
+"""One epoch: shuffled batches, a step of AdamW each, mean loss and accuracy."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ def share_right(model: nn.Module, data: Examples) -> float:
 
 @dataclass(eq=False)
 class _FirstAnswer:
-    """A forward hook that keeps the first answer to the batch itself: accuracy at no cost."""
+    """A forward hook that records the logits of the batch itself: accuracy at no cost."""
 
     batch: Tensor | None = None
     answer: Tensor | None = None

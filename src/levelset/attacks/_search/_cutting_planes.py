@@ -136,7 +136,7 @@ def refine(problem: Problem, rows: Tensor, here: Tensor, rivals: Tensor, steps: 
     convex set that their planes cut out. Each projection either lies in it, and is its nearest
     point, or is cut off by the plane found there: so corners are found exactly, which single and
     averaged planes only come near. Where it is the smallest of several, each of them is a set
-    of its own; the planes kept are dropped where they turn out to be of another.
+    of its own; the planes are dropped where they turn out to belong to another.
 
     A row leaves where its projection is across, or further away than its nearest witness.
 

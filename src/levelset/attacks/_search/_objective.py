@@ -95,8 +95,8 @@ class AttackLoss(nn.Module):
       $-(f_y - f_t) / (f_{\pi_1} - (f_{\pi_3} + f_{\pi_4}) / 2)$: the same whatever the scale and
       shift of the logits (Croce & Hein 2020).
 
-    The margins of the points evaluated last are kept beside it, so that success needs no forward
-    pass of its own.
+    It also records the margins of the points evaluated last, which spares a forward pass for
+    them.
 
     Args:
         function: Name of the public function at work, for messages.
@@ -149,10 +149,10 @@ class AttackLoss(nn.Module):
         return (_of(logits, target) - _of(logits, own)) / spread
 
     def take_margins(self) -> tuple[Tensor, Tensor]:
-        """Return what came of the points since the last call: two numbers a point, `(n,)` each.
+        """Return margins and scales of the points evaluated since the last call, `(n,)` each.
 
-        The margins, negative where the attack is through; and by what number a loss's gradient is
-        multiplied to be of the size of the margin's.
+        Margins are negative where the attack has succeeded; a loss's gradient times its scale has
+        the size of the margin's.
         """
         margins, scales = torch.cat(self._margins), torch.cat(self._scales)
         self._margins.clear()

@@ -1,4 +1,4 @@
-"""What every attack works on: a model, inputs, labels, a box, and books of what was spent."""
+"""What every attack works on: a model, inputs, labels, a box, and evaluation counts."""
 
 import math
 
@@ -25,11 +25,11 @@ from levelset.fields import LogitDifference, Margin, bounds_of
 
 __all__ = ["Problem", "runners_up"]
 
-# Random points at which a model without gradients at its inputs is asked for one.
+# Random points at which a model without gradients at its inputs is differentiated.
 _PROBES = 16
-# An error is below so many times the larger of two draws of it, but for one case in thousands.
+# In all but one case in thousands an error is below this multiple of the larger of two draws.
 _DRAWN = 5.0
-# Pushes of a witness that is not across when evaluated again, and the first: a share of the way.
+# Most pushes of a witness that is not across when evaluated again; length of the first, in eps.
 _PUSHES, _FIRST_PUSH = 8, 16.0
 
 
@@ -94,7 +94,7 @@ class Problem:
         self.rounding = rounding(torch.zeros_like(self.points), self.points, self.size, self.eps)
 
     def reached(self, classes: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Return which predictions are what the attack wants."""
+        """Return which predictions are the goal of the attack."""
         if self.targets is not None:
             return classes == (self.targets if rows is None else self.targets[rows])
         return classes != (self.labels if rows is None else self.labels[rows])
@@ -202,12 +202,12 @@ class Problem:
         return better
 
     def forget(self, rows: Tensor) -> None:
-        """Take back the points kept for `rows`, a mask `(n,)`, as if nothing had been found."""
+        """Drop the witnesses of `rows`, a mask `(n,)`."""
         self.best[rows] = self.points[rows]
         self.distance[rows] = self.tie_distance[rows] = torch.inf
 
     def open(self) -> Tensor:
-        """Return the rows that were not on the other side to begin with."""
+        """Return the rows that the model classified right, before any attack."""
         return (self.distance > 0).nonzero().flatten()
 
     def result(self, radius: float | None = None) -> Attack:
@@ -247,10 +247,10 @@ class Problem:
         )
 
     def _judge(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which points are where the attack wants them, margins, and which are finite.
+        """Return which points have reached the goal, their margins, and which logits are finite.
 
-        The rows go through from the last to the first, so that they fall into other batches than
-        those in which the attack saw them.
+        The rows are evaluated from the last to the first, so in other batches than during the
+        attack.
         """
         self.forwards[rows] += 1
         rows, points = rows.flip(0), points.flip(0)
@@ -273,8 +273,8 @@ class Problem:
     def push(self, rows: Tensor, depth: Tensor) -> None:
         """Move witnesses outwards until their margins are below minus `depth`, `(m,)`.
 
-        For those that proved to be on the wrong side, or not clear of the boundary, where a model
-        rounds more coarsely than was thought. A row that stays behind is given up.
+        For witnesses that are on the wrong side when evaluated again, or too near the boundary,
+        because the model rounds more coarsely than estimated. A row that still fails is given up.
         """
         inputs, delta = self.points[rows], self.best[rows] - self.points[rows]
         self.distance[rows] = torch.inf

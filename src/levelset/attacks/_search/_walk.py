@@ -117,7 +117,7 @@ def walk(
         step_done: Called after each step.
 
     Returns:
-        Distances to the nearest points across on this walk, `(m,)`, infinity where none was met;
+        Distances to the nearest points across on this walk, `(m,)`, infinity where there is none;
         and where the walk ended, `(m, *d)`.
     """
     inputs = problem.points[rows]

@@ -68,7 +68,7 @@ def choose_smoothing(
     bounds: Bounds,
     batch_size: int | None,
 ) -> Smoothing | None:
-    """Return what shall stand for the second derivative, once for all inputs.
+    """Return the smoothing of the second derivative, the same for all inputs.
 
     `auto` is a softplus of sharpness 5 for a network whose ReLUs can be replaced, else nothing (the
     network's own second derivative), else, where that is zero or missing at each of the first 16

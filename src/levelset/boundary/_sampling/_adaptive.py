@@ -1,4 +1,4 @@
-"""Persistence by a model of the share, with each next draw placed where it tells most."""
+"""Persistence by a probit model of the share; each draw is placed where it is most informative."""
 
 from dataclasses import dataclass
 
@@ -17,17 +17,17 @@ __all__ = ["certified_radius", "probit", "rivals"]
 
 
 _ROUNDS = 60
-# The share of the draws of a round that goes to either side, where they tell the slope, and how
-# far: this many units of the probit, within limits of log sigma. More where the transition is
-# sharp: there draws are few, and a slope that is known shows whether the place is right.
+# The share of the draws of a round that goes to either side, to estimate the slope, and how far:
+# this many units of the probit, within limits of log sigma. More where the transition is
+# sharp: there draws are few, and the slope shows whether the place is right.
 _ARM_SHARE, _SHARP_ARM_SHARE = 0.06, 0.3
 _ARM_PROBITS, _ARM_LEAST, _ARM_MOST = 0.5, 0.08, 0.4
-# The most where only a narrow window is fitted: draws outside tell nothing there.
+# The most where only a narrow window is fitted: draws outside say nothing there.
 _NARROW_ARM_MOST = 0.15
 _FIRST_DIRECTIONS = 16
 _LEAST_DIRECTIONS = 8
-# Draws planned beyond those that the error found so far asks for; and no fewer than a share of
-# those made, for to look again after each few draws is to stop where chance has it.
+# Factor on the draws that the present error calls for; and at least this share of those made, as
+# a check after every few draws would stop where chance makes the error look small.
 _SAFETY, _LEAST_GROWTH = 1.03, 0.15
 # Likewise for the round that is to be the last, whose draws also make the certificate.
 _LEAST_CERTIFIED = 0.3
@@ -36,8 +36,9 @@ _UNSETTLED, _UNSETTLED_MOST = 0.3, 128
 # And the most by which it may move, and be in error, in units of the probit: a sharp transition
 # meets any tolerance after a few draws, too few for the theory of the error to hold.
 _UNSETTLED_PROBITS, _MOST_PROBITS = 0.35, 0.2
-# What counts as no crossing: an error above the first, if no draw shows the share to be below, or
-# above the second; and whoever has such an error after so many evaluations is given up.
+# There is no crossing if the error exceeds the first and no draw shows the share to be below, or
+# if it exceeds the second. A point whose error is still that large after 4,096 evaluations is
+# given up.
 _NO_ERROR, _ABSURD_ERROR, _HOPELESS = 1.0, 10.0, 4096
 # More where only a narrow window is fitted, for it takes rounds to fill it.
 _NARROW_HOPELESS = 32_768
@@ -52,8 +53,9 @@ def probit(voter: Voter, rows: Integers, policy: Policy) -> Estimate:
     """Estimate the persistence of the points `rows`, all of them advancing together.
 
     Each round doubles the draws at most, puts four fifths of them at the present estimate and the
-    rest at either side, and fits the share to all. A point stops at the relative standard error
-    asked for. One whose draws turn out to show no fall of the share below gamma is not found.
+    rest at either side, and fits the share to all. A point stops at the requested
+    relative standard error. A point whose draws show no fall of the share below gamma has no
+    persistence.
 
     Args:
         voter: Classifies; in pairs.

@@ -1,4 +1,4 @@
-"""The paper's algorithm 1, word for word, for many points side by side: the reference."""
+"""The paper's algorithm 1, as printed, for many points side by side: the reference."""
 
 import numpy as np
 from scipy.special import ndtri

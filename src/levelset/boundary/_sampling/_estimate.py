@@ -1,4 +1,4 @@
-"""What every method of persistence is asked, and what it answers."""
+"""Options and result that all methods of persistence share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Policy:
     """What is asked of a method.
 
     Attributes:
-        gamma: The share that shall keep its class.
+        gamma: The share that keeps its class.
         tolerance: Relative standard error of sigma at which to stop.
         confidence: Of the interval and of the certified radius.
         most: Most evaluations a point; for `bracketing` the evaluations at each noise.

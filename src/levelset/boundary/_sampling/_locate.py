@@ -1,4 +1,4 @@
-"""Where, to a step, the share that keeps its class first falls below the one asked for."""
+"""The first level of noise, to a step, at which the share that keeps its class is below gamma."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from levelset.boundary._sampling._votes import Task, Voter, Votes
 __all__ = ["SigmaSearch", "cast", "locate", "sharpen"]
 
 
-# A level is looked at again if draws of the share asked for would show so few this rarely.
+# A level is drawn again if a share of gamma would give so few copies with at most this probability,
 _DOUBT = 0.02
-# ... or if it is below at that many levels in a row, as where it stays just below for long.
+# or if the share is below at this many levels in a row.
 _IN_A_ROW = 2
-# Then so many times the draws are added, until they show the share to be below, or above, as
-# rarely by chance as this; if they never do, it is below if it is so by one standard error.
+# Then 2, 4, 8, 16 times as many are drawn until the binomial test decides, below or above, at these
+# levels; if it never does, the share is below if it is so by one standard error.
 _AGAIN = (2, 4, 8, 16)
 _BELOW, _ABOVE = 0.002, 0.01
 _LEAST_DIRECTIONS = 8
@@ -38,7 +38,7 @@ class SigmaSearch:
         rows: Which points, `(n,)`.
         draws: All draws so far, `(n, t)`.
         log_sigma: Present estimate, `(n,)`.
-        crossed: Whether the share falls below the one asked for somewhere, `(n,)`.
+        crossed: Whether the share falls below gamma somewhere, `(n,)`.
         stable: Whether it is above anywhere, `(n,)`.
         few: How many levels in a row looked below, up to the one that is beyond doubt, `(n,)`.
         unit: Width of the transition in log sigma, `(n,)`: 1, or less where it is sharp.

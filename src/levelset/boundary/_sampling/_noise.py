@@ -1,4 +1,4 @@
-"""Noise around points: one stream a point, whatever the batch and whoever the neighbours are."""
+"""Noise around points: one stream a point, whatever the batch and the other points."""
 
 import hashlib
 from collections import Counter
@@ -21,9 +21,9 @@ NoiseName: TypeAlias = Literal["gaussian", "ball"]
 # would double the share of some even functions in the error; above, making one costs too much.
 _LEAST_BASIS, _MOST_BASIS = 128, 1024
 # Numbers in the bases that all points of a call share, at least a few bases: 20 MB, which a
-# processor's cache holds. Who needs more gets them again, mirrored in another way.
+# processor's cache holds. A point that needs more gets them again, with other signs.
 _SHARED, _FEWEST_BASES = 5_000_000, 4
-# Numbers drawn at once for one point: fixed, for what is drawn depends on how many are asked for.
+# Numbers drawn at once for one point: fixed, as the numbers depend on how many are drawn.
 _BLOCK = 4096
 # Lengths drawn at once for one point.
 _LENGTHS = 512
@@ -43,11 +43,10 @@ class Noise:
     bases: each is uniform, any e in a row are orthogonal to one another, lengths are independent.
     An average over them is unbiased, and has less variance than over independent directions (0.5
     to 0.55 of it on an MNIST network). A few bases are made once and shared, so that making noise
-    costs next to nothing: each point begins at a row of its own and rolls the coordinates by an
-    amount of its own, so that errors of different points have next to nothing in common. A point
-    that needs more goes through them again, rolled by another amount and with signs of its own
-    before the coordinates: new bases. Lengths are each point's own throughout, for where a region
-    is round they alone decide.
+    costs little: each point begins at its own row and rolls the coordinates by its own amount, so
+    that errors of different points are nearly independent. A point that needs more uses them again,
+    rolled by another amount and with other signs of the coordinates: new bases. Each point has its
+    own lengths throughout, for where a region is round they alone decide.
 
     Args:
         points: `(n, *d)`.

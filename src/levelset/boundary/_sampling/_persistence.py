@@ -55,9 +55,9 @@ _FIRST, _LARGEST = 1.0 / 16.0, 1e4
 # How fast the probit of the share falls in log sigma: beside one flat boundary as its own value,
 # and among boundaries on all sides by about so much more, no faster.
 _STEEPER = 3.0
-# What it takes to find the place at all.
+# Least number of draws to locate the crossing at all.
 _LEAST = 128
-# Errors above are no ground to reckon with.
+# Larger errors do not predict how many draws it takes.
 _ROUGH = 0.3
 
 
@@ -65,7 +65,7 @@ _ROUGH = 0.3
 class Persistence(Rows):
     r"""The $\gamma$-persistence of each point, and the certified radius beside it.
 
-    `sigma` is an *estimate*, with an interval, of where the model's own class loses its hold. The
+    `sigma` is an *estimate*, with an interval, of the noise at which the share falls to gamma. The
     `certified_radius` is a *lower bound*, for another classifier: the smoothed one. Neither says
     anything about the other.
 
@@ -75,7 +75,7 @@ class Persistence(Rows):
             up to `max_sigma`; 0 where it is below gamma however little the noise.
         low: Lower end of the interval, `(n,)`; as a rule `max_sigma` where `sigma` is infinite.
         high: Upper end of the interval, `(n,)`. Either end may be open (0, or infinity) where few
-            draws are asked for and gamma is near 1.
+            draws are made and gamma is near 1.
         error: Relative standard error of `sigma`, `(n,)`; NaN where not `found`, and infinite
             where that is because evaluations ran out.
         evaluations: Forward passes spent on each point, `(n,)`.
@@ -84,7 +84,7 @@ class Persistence(Rows):
         rival: The class that most noisy copies near `sigma` go over to, `(n,)`; -1 if none did.
         certified_radius: Within this L2 distance the classifier smoothed by Gaussian noise of
             `certified_sigma` keeps the class, `(n,)`, each with probability `confidence` over the
-            draws; 0 where nothing can be said, as always for gamma up to a half. NaN for other
+            draws; 0 where there is no bound, as always for gamma up to a half. NaN for other
             noise, which the theorem does not hold for, and for other methods than `probit`.
         certified_sigma: The noise of that classifier, `(n,)`: about `sigma`, and where that is
             infinite the largest noise tried; 0 where that is 0. NaN where no certificate is made.
@@ -155,7 +155,8 @@ def persistence(
     The methods:
 
     - `"probit"` goes up in noise until the share is below gamma, then models it as a probit of
-      log sigma, bent if need be, and places the next draws where they tell most. Every draw counts.
+      log sigma, quadratic if need be, and places the next draws where they are most informative.
+      Every draw counts.
       Directions come in opposite pairs, and as orthonormal bases where points have 128 to 1,024
       coordinates; the error accounts for the pairs, and ignores what bases gain. Where the share
       falls steeply, as in a ball of many dimensions, levels are halved until they lie within the
@@ -182,7 +183,7 @@ def persistence(
         model: Maps `(n, *d)` to logits `(n, k)`, to labels `(n,)`, or to the values `(n,)` of a
             field, whose sides are the classes.
         points: The points, `(n, *d)`.
-        gamma: The share that shall keep its class, between 0 and 1.
+        gamma: The share that keeps its class, between 0 and 1.
         method: `"probit"`, `"quickselect"` or `"bracketing"`.
         tolerance: Relative standard error of sigma at which a point is done; for `"bracketing"`
             the paper's precision, a difference of shares.
@@ -209,7 +210,7 @@ def persistence(
             count out of so many draws is within the tolerance.
         DataError: If points are not finite.
         FieldError: If the model returns something else than logits or labels, NaN, or another
-            class when asked again.
+            class when evaluated again.
 
     Example:
         >>> import torch
@@ -381,7 +382,7 @@ def check_spent(
 
     Args:
         gamma: The share.
-        tolerance: The relative standard error asked for.
+        tolerance: The requested relative standard error.
         draws: How many were allowed; `None` for the default.
         error: That of the points where there is one, `(n,)`; infinite where draws ran out.
         evaluations: What they took, `(n,)`.

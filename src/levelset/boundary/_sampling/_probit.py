@@ -2,7 +2,7 @@ r"""How the share that keeps its class falls with the noise, fitted to every dra
 
 The share at noise $\sigma$ is modelled as $\Phi(\beta_0 + \beta_1 u + \beta_2 u^2)$, with
 $u = (\log \sigma - \log \hat\sigma) / w$, in a window about the present estimate: a probit in the
-logarithm of the noise, bent as little or as much as the draws say. The unit w is 1, or less where
+logarithm of the noise, quadratic as far as the draws require. The unit w is 1, or less where
 the share falls so steeply that all windows and weak knowledge must be on the scale of the fall.
 """
 
@@ -25,8 +25,8 @@ _WINDOWS = (0.75, 0.4, 0.2)
 # transition is sharp, for there narrower windows still hold the draws that tell the slope.
 _MISFIT, _SHARP_MISFIT = 1e-3, 1e-2
 _GRID = 161
-# By how many of its standard errors the slope is taken for flatter than it looks. Who draws until
-# the error is small enough stops when the slope happens to look steep; tried on orthants.
+# By how many of its standard errors the slope is taken for flatter than it looks. Drawing until
+# the error is small enough stops when the slope happens to look steep; chosen on orthants.
 _CAUTION = 0.6
 # Weak knowledge of the slope and the bend, as means and standard deviations, the bend's for every
 # unit of the slope: it keeps fits to few draws sane and weighs as much as about ten draws. Beside
@@ -97,7 +97,7 @@ class ProbitFit:
     """The quantile and what is known about it, `(n,)` each.
 
     Attributes:
-        log_sigma: Where the modelled share is the asked one.
+        log_sigma: Where the modelled share is gamma.
         error: Its standard error: of sigma, relative.
         low: Lower end of the interval; minus infinity where the draws set none.
         high: Upper end; infinity where the draws set none.

@@ -183,7 +183,7 @@ def _between(low: Floats, high: Floats) -> Floats:
 
 
 def _closed(low: Floats, high: Floats, fine: float) -> tuple[Floats, Floats]:
-    """Return the middle twice where two radii are as close as was asked for, else the two."""
+    """Return the middle twice where two radii are within the tolerance, else the two."""
     middle, narrow = _between(low, high), high <= (1.0 + fine) * low
     return np.where(narrow, middle, low), np.where(narrow, middle, high)
 

@@ -47,7 +47,7 @@ class Stability(Rows):
         evaluations: Forward passes spent on each point, `(n,)`.
         classes: The class of each point, `(n,)`.
         sigma: The noise.
-        gamma: The share asked for, or none.
+        gamma: The requested share, or none.
         confidence: Smallest probability that an interval covers the share, however many looks
             were taken.
     """

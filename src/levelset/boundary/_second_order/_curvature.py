@@ -48,7 +48,7 @@ class Curvature(Rows):
     curvature.
 
     Attributes:
-        principal: Principal curvatures, descending, `(n, q)`: all d - 1, or those asked for.
+        principal: Principal curvatures, descending, `(n, q)`: all d - 1, or `count`.
         directions: Their directions, unit and tangent, `(n, q, *d)`; none (q = 0) if left out.
         error: Bound of the distance from each to *some* curvature, `(n, q)`: 0 for the exact form.
             Not to the one of its rank: Lanczos may have passed over one. Nor does it hold the
@@ -57,7 +57,7 @@ class Curvature(Rows):
         mean_error: Its standard error, `(n,)`, of the draws and of the trace: 0 where exact.
         gradient_norm: Length of the field's gradient, `(n,)`, of the smoothed field where a
             surrogate or noise was used.
-        residual: Distance of the field from the level asked for, `(n,)`, in its units.
+        residual: Distance of the field from `level`, `(n,)`, in its units.
         smoothing: What stood for the second derivative; `None` for the exact one.
     """
 
@@ -133,7 +133,7 @@ def curvature(
     Args:
         field: The field, one equation: `Margin`, `LogitDifference`, a shape, a network.
         points: Where, `(n, *d)`.
-        labels: Handed on to the field, a row a point.
+        labels: Passed to the field, a row a point.
         count: How many of the extreme curvatures; `None` for all d - 1.
         ends: Which: the `top` (largest), the `bottom`, `both` (twice `count`), or the `extreme`
             ones, largest in size.
@@ -143,7 +143,7 @@ def curvature(
             measure each on its own level, as Alonso and Bonin do at the inputs themselves.
         tol: Distance from the level that passes without a warning, in the units of the field.
         method: [`Exact`][levelset.boundary.Exact] or [`Lanczos`][levelset.boundary.Lanczos];
-            `None` for the exact form where all are asked for or d is at most 1,024.
+            `None` for the exact form where `count` is `None` or d is at most 1,024.
         directions: Whether to return directions; without them the exact form is a fifth faster,
             and the result small.
         batch_size: Most points at once; `None` for a number that fits the cache.

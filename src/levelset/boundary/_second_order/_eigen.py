@@ -32,7 +32,7 @@ __all__ = [
 
 Ends: TypeAlias = Literal["top", "bottom", "both", "extreme"]
 
-# The largest dimension whose matrix is formed when a few curvatures are asked for.
+# The largest dimension whose matrix is formed when a few curvatures are requested.
 _SMALL = 1024
 # Matrices of one point alive together: products, symmetric part, restriction, vectors, work.
 # Measured at d = 5,000: 7.0 with directions, 4.8 without.
@@ -47,7 +47,7 @@ _LANCZOS_DRAWS, _TRACE_DRAWS = 1, 1_000_000
 
 
 class Eigen(NamedTuple):
-    """What was found for `m` points.
+    """Eigenvalues, directions and trace at `m` points.
 
     `values` `(m, q)`, descending; `vectors` `(m, q, e)`; `error` `(m, q)`; `trace` and
     `trace_error` `(m,)`.
@@ -303,7 +303,7 @@ def _one_way(vectors: Tensor) -> Tensor:
 
 
 def _ends(values: Tensor, count: int | None, ends: Ends) -> Tensor:
-    """Return the places `(m, q)` of those that are asked for among descending values `(m, s)`."""
+    """Return the places `(m, q)` of the requested ones among descending values `(m, s)`."""
     size = values.shape[1]
     places = torch.arange(size, device=values.device)
     if count is not None and ends == "extreme":

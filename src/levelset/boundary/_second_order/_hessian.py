@@ -51,7 +51,7 @@ OWN = _Own()
 
 
 class ExactHessian(Hessian):
-    """The exact second derivative; each product goes through the graph of the gradient."""
+    """The exact second derivative; each product differentiates the graph of the gradient."""
 
     def __init__(self, part: Part, called: Field | None = None) -> None:
         self.function, self.points, self.labels = part.function, part.points, part.labels

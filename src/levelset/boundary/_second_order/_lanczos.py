@@ -38,7 +38,7 @@ def lanczos(product: Product, draw: Draw, fixed: Tensor | None, steps: int) -> R
     The next step would couple each Ritz pair to one more vector by its residual r, and so move the
     value by $r^2/(\theta - \alpha)$ to second order, $\alpha$ the Rayleigh quotient of that vector.
     It is unknown; the mean of those before stands for it. Measured on LeNet, d = 784: the five
-    eigenvalues largest in size after 20 products come out ten times as near (worst of 48 cases
+    eigenvalues largest in size after 20 products are ten times as accurate (worst of 48 cases
     3e-5 relative).
 
     Cost: `steps` products for all points together, and $O(s^2 e)$ a point beside.

@@ -38,7 +38,7 @@ class LossCurvature(Rows):
     r"""The curvature of the graph of a loss at each input.
 
     Attributes:
-        eigenvalues: Of the Hessian in the input, descending, `(n, q)`: all d, or those asked for.
+        eigenvalues: Of the Hessian in the input, descending, `(n, q)`: all d, or `count`.
             NaN, as is all else but the loss, where the model is certain to the last bit: gradient
             and Hessian are rounded to zero there.
         directions: Their directions, unit, `(n, q, *d)`, turned so that the number largest in

@@ -41,7 +41,7 @@ def normal_curvature(
         field: The field, one equation.
         points: Where, `(n, *d)`.
         tangents: Along what, one a point, `(n, *d)`, of any length.
-        labels: Handed on to the field, a row a point.
+        labels: Passed to the field, a row a point.
         smoothing: As in `curvature`.
         batch_size: Most points at once; `None` for a number that fits the cache.
         generator: Of the noise.

@@ -63,7 +63,7 @@ def measure(
         function: Name of the public function at work, for messages.
         field: Is held in evaluation mode meanwhile.
         points: Where, `(n, *d)`.
-        labels: Handed on to the field, a row a point.
+        labels: Passed to the field, a row a point.
         of_part: Measures points that fit into memory together.
         together: How many points those are.
         draws: Whether random numbers are needed, one stream a point.

@@ -20,7 +20,7 @@ class Part(NamedTuple):
         function: Name of the public function at work, for messages.
         field: The field, of one equation.
         points: Where, `(m, *d)`.
-        labels: Handed on to the field.
+        labels: Passed to the field.
         rows: Numbers of the points among all, `(m,)`, for messages and random streams.
         streams: Random numbers by point, where a smoothing or a method draws.
         tangential: Whether differences are taken along the projected axes, or along the axes.

@@ -33,7 +33,7 @@ SCALES: tuple[Scale, ...] = (
     CentralDifference(0.03),
     GaussianSmoothing(1.0, 200),
 )
-# Weight of the squared weights, so that examples which are told apart wholly leave them finite.
+# Weight of the squared weights, so that they stay finite when the examples are separable.
 _RIDGE = 1e-3
 
 
@@ -127,7 +127,7 @@ def fit(
 
 
 def _scales(scales: Scale | Sequence[Scale] | None) -> tuple[Scale, ...]:
-    """Return the scales asked for, or the default ones."""
+    """Return the given scales, or the default ones."""
     if scales is None:
         return SCALES
     if isinstance(scales, Scale):
