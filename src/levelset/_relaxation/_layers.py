@@ -41,7 +41,7 @@ def constant(number: Any, rows: Tensor, dtype: torch.dtype) -> Tensor | None:
     """Return a number, or a tensor that broadcasts against every row, in a dtype."""
     if isinstance(number, bool) or not isinstance(number, int | float | Tensor):
         return None
-    tensor = torch.as_tensor(number, device=rows.device).to(dtype)
+    tensor = torch.as_tensor(number, dtype=dtype, device=rows.device)
     if tensor.dim() > rows.dim() or (tensor.dim() == rows.dim() and len(tensor) != 1):
         return None
     return tensor if (tensor * rows).shape == rows.shape else None
