@@ -140,32 +140,32 @@ def _descend(
 ) -> None:
     problem = objective.problem
     inputs = problem.points[rows]
-    here, move = inputs, torch.zeros_like(inputs)
+    points, move = inputs, torch.zeros_like(inputs)
     square = torch.ones_like(inputs)
     multipliers = _Multipliers(problem.distance[rows], memory)
     first_across = torch.full_like(problem.distance[rows], steps + 1.0)
     pace = torch.ones_like(first_across)
     for step in range(steps):
-        loss, gradient, across = objective.at(rows, here, check=step == 0)
+        loss, gradient, across = objective.at(rows, points, check=step == 0)
         if step == 0:
             unit, near = _units(objective, loss, gradient)
             force = near if objective.loss.loss == "margin" else torch.ones_like(near)
         loss, gradient = loss / unit, gradient / column(unit, gradient)
         slope = multipliers.follow(step, -loss + _LEAD, across)
         first_across = torch.where(across, first_across.clamp(max=step), first_across)
-        total = -column(slope * force, here) * gradient
+        total = -column(slope * force, points) * gradient
         if step == 0:
             pace = _first_pace(problem, inputs, total, (_LINEARISED * near).clamp(max=first_step))
         else:
-            total = total + _slope_of_norm(here - inputs, problem.norm)
+            total = total + _slope_of_norm(points - inputs, problem.norm)
         square = torch.lerp(total.square(), square, memory)
         move = memory * move + total / (square.sqrt() + _TINY)
         late = (step - first_across).clamp(min=0.0) / (steps - first_across)
         now = pace * (math.log(_LAST_STEP) * late).exp()
-        here = problem.clip(here - column(now, here) * move)
+        points = problem.clip(points - column(now, points) * move)
         if progress is not None:
             progress(step + 1, steps)
-    objective.offer_last(rows, here)
+    objective.offer_last(rows, points)
 
 
 def _units(objective: Objective, loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,13 +134,13 @@ def _minimise(
     pause = max(steps // _PATIENCE, 1)
     for step in range(1, steps + 1):
         now, tanh = rows[left], w[left].tanh()
-        here = problem.clip(middle + half * tanh)
-        lead, rise, across = objective.at(now, here, check=check and step == 1)
+        points = problem.clip(middle + half * tanh)
+        lead, rise, across = objective.at(now, points, check=check and step == 1)
         crossed[left] |= across
         short = lead < confidence
-        loss = (here - inputs[left]).square().flatten(1).sum(1)
+        loss = (points - inputs[left]).square().flatten(1).sum(1)
         loss = loss + weight[left] * torch.where(short, -lead, -confidence)
-        slope = 2 * (here - inputs[left]) - column(weight[left] * short, here) * rise
+        slope = 2 * (points - inputs[left]) - column(weight[left] * short, points) * rise
         slope = slope * half * (1 - tanh.square())
         first[left] = torch.lerp(slope, first[left], _FIRST_MEMORY)
         second[left] = torch.lerp(slope.square(), second[left], _SECOND_MEMORY)

@@ -44,7 +44,7 @@ def ddn(
     between the two has to be searched. The gradient is taken of the log-odds, which points the same
     way and does not vanish where the softmax saturates (the paper takes a random way there). The
     nearest point is brought back onto the boundary at the
-    end, which the paper does not do; it rounds points to 256 levels, which is not done here.
+    end, which the paper does not do; it rounds points to 256 levels, which this does not.
 
     Cost: `steps` gradients and about 10 forward passes more an input.
 
@@ -74,17 +74,19 @@ def _descend(
 ) -> None:
     objective = Objective(problem, "cross_entropy")
     inputs = problem.points[rows]
-    here, radius = inputs, torch.full_like(problem.distance[rows], first_radius)
+    points, radius = inputs, torch.full_like(problem.distance[rows], first_radius)
     for step in range(steps):
-        _, gradient, across = objective.at(rows, here, check=step == 0)
+        _, gradient, across = objective.at(rows, points, check=step == 0)
         radius = radius * torch.where(across, 1.0 - rate, 1.0 + rate).to(radius.dtype)
         share = 0.5 * (1.0 + math.cos(math.pi * step / steps))
         size = _LAST_STEP + (_FIRST_STEP - _LAST_STEP) * share
         length = norm_of(gradient, 2.0)
-        delta = here - inputs + column(size / torch.where(length > 0, length, 1.0), here) * gradient
+        delta = (
+            points - inputs + column(size / torch.where(length > 0, length, 1.0), points) * gradient
+        )
         length = norm_of(delta, 2.0)
         factor = torch.where(length > 0, radius / torch.where(length > 0, length, 1.0), 0.0)
-        here = problem.clip(inputs + column(factor, here) * delta)
+        points = problem.clip(inputs + column(factor, points) * delta)
         if progress is not None:
             progress(step + 1, steps)
-    objective.offer_last(rows, here)
+    objective.offer_last(rows, points)

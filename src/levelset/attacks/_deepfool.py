@@ -108,30 +108,30 @@ def _step_across(
     own = problem.labels[rows].unsqueeze(1)
     rivals = problem.logits[rows].scatter(1, own, -torch.inf).argsort(1, descending=True)
     classes = torch.cat([own, rivals[:, : min(candidates, rivals.shape[1] - 1)]], 1)
-    here, few = problem.points[rows], classes
+    points, few = problem.points[rows], classes
     for step in range(steps):
         if step == _PATIENCE:
-            here = problem.points[rows]
+            points = problem.points[rows]
         if len(rows):
             problem.forwards[rows] += 1
             looked_at = few if step % _ROUND and step < _PATIENCE else classes
             problem.gradients[rows] += looked_at.shape[1] - 1
-            leads, slopes = field.value_and_jacobian(here, looked_at)
+            leads, slopes = field.value_and_jacobian(points, looked_at)
             if step == 0 and not slopes.nan_to_num().any():
-                problem.refuse_flat(rows, here)
+                problem.refuse_flat(rows, points)
             away = _how_far(leads, slopes, problem.norm)
-            step_there = _shortest(leads, slopes, away, problem.norm).view_as(here)
-            here = problem.clip(here - step_there)
+            step_there = _shortest(leads, slopes, away, problem.norm).view_as(points)
+            points = problem.clip(points - step_there)
             if step % _ROUND == 0:
                 near = away.topk(min(_BETWEEN, away.shape[1]), largest=False).indices
                 few = torch.cat([classes[:, :1], classes[:, 1:].gather(1, near)], 1)
             inputs = problem.points[rows]
-            beyond = problem.clip(inputs + (1.0 + overshoot) * (here - inputs))
+            beyond = problem.clip(inputs + (1.0 + overshoot) * (points - inputs))
             margin = problem.margin(rows, beyond)
             problem.note_rounding(rows, beyond, slopes[:, 0])
             problem.offer(rows, beyond, margin)
             left = ~problem.across(rows, margin)
-            rows, here, classes, few = rows[left], here[left], classes[left], few[left]
+            rows, points, classes, few = rows[left], points[left], classes[left], few[left]
         if progress is not None:
             progress(step + 1, steps)
 

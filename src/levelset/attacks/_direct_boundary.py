@@ -155,12 +155,12 @@ def _walk_back(
     rows = rows[problem.distance[rows].isfinite()]
     if len(rows) == 0:
         return
-    here = problem.best[rows]
-    plane = AveragedPlane(here, problem.norm)
-    plane.add(here, *linearise(problem, rows, here, None))
+    points = problem.best[rows]
+    plane = AveragedPlane(points, problem.norm)
+    plane.add(points, *linearise(problem, rows, points, None))
     report()
     stride = torch.full_like(problem.distance[rows], _STEADY)
-    walk(problem, rows, here, plane, stride, steps - 1, step_done=report)
+    walk(problem, rows, points, plane, stride, steps - 1, step_done=report)
     polish(problem, rows)
 
 
@@ -228,18 +228,18 @@ def _scout_and_settle(
     Where there are many steps, they are shared with other walks, which end in other minima.
     """
     short = min(max(int(_SCOUTING * steps / len(scouts)), 1), _MOST_SCOUTING)
-    nearest, here, plane = _set_out(problem, rows, stride, scouts[0], short, report)
+    nearest, points, plane = _set_out(problem, rows, stride, scouts[0], short, report)
     rivals = scouts[0]
     for other in scouts[1:]:
         length, there, its_plane = _set_out(problem, rows, stride, other, short, report)
         nearer = length < nearest
         nearest, rivals = torch.minimum(nearest, length), torch.where(nearer, other, rivals)
-        here = torch.where(column(nearer, here), there, here)
+        points = torch.where(column(nearer, points), there, points)
         plane.take(nearer, its_plane)
     left = max(steps - short * len(scouts), 0)
     share = left // 3 if left > _LONG else 0
     walk(
-        problem, rows, here, plane, _RESUMED * stride, left - 2 * share, rivals=rivals,
+        problem, rows, points, plane, _RESUMED * stride, left - 2 * share, rivals=rivals,
         step_done=report,
     )  # fmt: skip
     if share:
@@ -263,8 +263,8 @@ def _look_elsewhere(
     if problem.norm == 2.0 and problem.targets is None:
         met = problem.distance[rows].isfinite()
         flat = met.clone()
-        here = problem.best[rows[met]]
-        flat[met] = refine(problem, rows[met], here, problem.classes(rows[met], here), _PROBE)
+        points = problem.best[rows[met]]
+        flat[met] = refine(problem, rows[met], points, problem.classes(rows[met], points), _PROBE)
         order = torch.stack(_by_logit(problem, rows[flat]))
         start_over(problem, rows[flat], order, 2 * share - _PROBE)
         rows, stride, rivals = rows[~flat], stride[~flat], rivals[~flat]
@@ -291,10 +291,10 @@ def _set_out(
     plane = AveragedPlane(inputs, problem.norm)
     plane.add(inputs, *linearise(problem, rows, inputs, rivals))
     report()
-    nearest, here = walk(
+    nearest, points = walk(
         problem, rows, inputs, plane, stride, steps - 1, rivals=rivals, step_done=report
     )
-    return nearest, here, plane
+    return nearest, points, plane
 
 
 def _try_again(problem: Problem, rows: Tensor, steps: int) -> None:

@@ -82,57 +82,57 @@ def fab(
     streams = Streams(generator, points) if restarts > 1 else None
     for start in range(restarts):
         rows = _unsettled(problem, radius)
-        here = problem.points[rows]
+        iterates = problem.points[rows]
         if streams is not None and start > 0:
-            here = _around(problem, rows, radius, streams, start)
+            iterates = _around(problem, rows, radius, streams, start)
         for step in range(steps):
-            rows, here = _step(problem, rows, here, radius, check=start == step == 0)
+            rows, iterates = _step(problem, rows, iterates, radius, check=start == step == 0)
             if progress is not None:
                 progress(start * steps + step + 1, restarts * steps)
-        _finish(problem, rows, here)
+        _finish(problem, rows, iterates)
     if radius is not None:
         problem.forget(problem.distance > radius)
     return problem.result()
 
 
 def _step(
-    problem: Problem, rows: Tensor, here: Tensor, radius: float | None, *, check: bool
+    problem: Problem, rows: Tensor, points: Tensor, radius: float | None, *, check: bool
 ) -> tuple[Tensor, Tensor]:
     """Keep what is nearest, drop the rows that are near enough, and move the others on."""
     if len(rows) == 0:
-        return rows, here
-    value, gradient = problem.margin_and_gradient(rows, here)
+        return rows, points
+    value, gradient = problem.margin_and_gradient(rows, points)
     if check and not gradient.nan_to_num().any():
-        problem.refuse_flat(rows, here)
+        problem.refuse_flat(rows, points)
     reached = value < 0
-    problem.offer(rows, here, value)
+    problem.offer(rows, points, value)
     if radius is not None:
         stay = problem.distance[rows] > radius
-        rows, here, reached = rows[stay], here[stay], reached[stay]
+        rows, points, reached = rows[stay], points[stay], reached[stay]
         value, gradient = value[stay], gradient[stay]
     inputs = problem.points[rows]
-    back = torch.where(column(reached, here), torch.lerp(inputs, here, _BACKWARD), here)
-    return rows, _drawn_to_input(problem, inputs, here, back, value, gradient)
+    back = torch.where(column(reached, points), torch.lerp(inputs, points, _BACKWARD), points)
+    return rows, _drawn_to_input(problem, inputs, points, back, value, gradient)
 
 
-def _finish(problem: Problem, rows: Tensor, here: Tensor) -> None:
+def _finish(problem: Problem, rows: Tensor, points: Tensor) -> None:
     """Keep the points after the last step where they are nearest; bring all onto the boundary."""
     if len(rows):
-        problem.offer(rows, here, problem.margin(rows, here))
+        problem.offer(rows, points, problem.margin(rows, points))
     polish(problem, problem.open())
 
 
 def _drawn_to_input(
-    problem: Problem, inputs: Tensor, at: Tensor, here: Tensor, value: Tensor, gradient: Tensor
+    problem: Problem, inputs: Tensor, at: Tensor, points: Tensor, value: Tensor, gradient: Tensor
 ) -> Tensor:
-    """Return the mean of the projections of `here` and of the inputs, linearised `at`."""
-    step = _step_across(problem, here, at, value, gradient)
+    """Return the mean of the projections of `points` and of the inputs, linearised `at`."""
+    step = _step_across(problem, points, at, value, gradient)
     step_of_input = _step_across(problem, inputs, at, value, gradient)
     size, other = norm_of(step, problem.norm), norm_of(step_of_input, problem.norm)
     both = size + other
     bias = (size / torch.where(both > 0, both, 1.0)).clamp(max=_MOST_BIAS)
-    there, of_input = here + _OVERSHOOT * step, inputs + _OVERSHOOT * step_of_input
-    return problem.clip(torch.lerp(there, of_input, column(bias, here)))
+    there, of_input = points + _OVERSHOOT * step, inputs + _OVERSHOOT * step_of_input
+    return problem.clip(torch.lerp(there, of_input, column(bias, points)))
 
 
 def _step_across(

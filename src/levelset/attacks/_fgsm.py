@@ -99,6 +99,6 @@ def r_fgsm(
     ascent = Ascent(problem, radius, loss)
     streams, rows = Streams(generator, points), ascent.open()
     noise = streams.normal(rows, tuple(points.shape[1:])).sign()
-    here = ascent.ball.project(rows, problem.points[rows] + first * noise)
-    ascent.climb(rows, here, 1, straight(ascent.ball, radius - first))
+    iterates = ascent.ball.project(rows, problem.points[rows] + first * noise)
+    ascent.climb(rows, iterates, 1, straight(ascent.ball, radius - first))
     return ascent.result()

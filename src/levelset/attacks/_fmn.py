@@ -68,27 +68,27 @@ def _descend(
 ) -> None:
     objective = Objective(problem, "margin")
     inputs = problem.points[rows]
-    here = inputs
+    points = inputs
     radius = torch.full_like(problem.distance[rows], torch.inf if problem.norm > 0 else 1.0)
     for step in range(steps):
-        loss, gradient, across = objective.at(rows, here, check=step == 0)
+        loss, gradient, across = objective.at(rows, points, check=step == 0)
         share = 0.5 * (1.0 + math.cos(math.pi * step / steps))
         rate = _LAST_RATE + (_FIRST_RATE - _LAST_RATE) * share
-        radius = _next_radius(problem, rows, here, radius, (loss, gradient, across), rate)
+        radius = _next_radius(problem, rows, points, radius, (loss, gradient, across), rate)
         length = norm_of(gradient, 2.0)
         size = step_size * (_LAST_STEP + (1.0 - _LAST_STEP) * share)
-        move = column(size / torch.where(length > 0, length, 1.0), here) * gradient
-        delta = problem.clip(here + move) - inputs
-        here = problem.clip(inputs + _onto_ball(delta, radius, problem.norm))
+        move = column(size / torch.where(length > 0, length, 1.0), points) * gradient
+        delta = problem.clip(points + move) - inputs
+        points = problem.clip(inputs + _onto_ball(delta, radius, problem.norm))
         if progress is not None:
             progress(step + 1, steps)
-    objective.offer_last(rows, here)
+    objective.offer_last(rows, points)
 
 
 def _next_radius(
     problem: Problem,
     rows: Tensor,
-    here: Tensor,
+    points: Tensor,
     radius: Tensor,
     evaluated: tuple[Tensor, Tensor, Tensor],
     rate: float,
@@ -102,7 +102,7 @@ def _next_radius(
         return torch.where(across, torch.minimum(less, best), more)
     slope = norm_of(gradient, dual(problem.norm))
     ahead = loss.abs() / torch.where(slope > 0, slope, 1.0)
-    unfound = norm_of(here - problem.points[rows], problem.norm) + ahead
+    unfound = norm_of(points - problem.points[rows], problem.norm) + ahead
     # Beyond the linearised boundary by the rate: on an affine model it is else never crossed.
     grown = torch.where(best.isfinite(), radius, unfound) * (1.0 + rate)
     return torch.where(across, torch.minimum(radius * (1.0 - rate), best), grown)

@@ -116,10 +116,10 @@ def _averaged(ball: Ball, step_size: float, momentum: float) -> Advance:
     """Return the rule of a fixed step along the running sum of normalised gradients."""
     average = torch.zeros_like(ball.centres)
 
-    def advance(rows: Tensor, here: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+    def advance(rows: Tensor, points: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
         del loss
         size = column(norm_of(gradient, 1.0), gradient)
         average[rows] = momentum * average[rows] + gradient / torch.where(size > 0, size, 1.0)
-        return ball.project(rows, here + step_size * ball.steepest(rows, here, average[rows]))
+        return ball.project(rows, points + step_size * ball.steepest(rows, points, average[rows]))
 
     return advance

@@ -101,48 +101,48 @@ def _change_pairs(
     problem: Problem, rows: Tensor, step: float, most: int, progress: Progress | None
 ) -> None:
     field = Evaluator(problem.function, _TargetAndOthers(problem.model), problem.batch_size)
-    here = problem.points[rows]
+    points = problem.points[rows]
     total = max(most // 2, 1)
     # Of the sum of all logits, what one of them and what the others are, on the mean.
     k = max(problem.logits.shape[1], 1)
-    shares = here.new_tensor([1.0 / k, 1.0 - 1.0 / k]).view(1, 2, 1)
+    shares = points.new_tensor([1.0 / k, 1.0 - 1.0 / k]).view(1, 2, 1)
     width = step * (problem.high - problem.low)
     for done in range(total):
         if len(rows):
             problem.forwards[rows] += 1
             problem.gradients[rows] += 2
-            _, slopes = field.value_and_jacobian(here, problem.anchors(rows))
+            _, slopes = field.value_and_jacobian(points, problem.anchors(rows))
             if done == 0 and not slopes.nan_to_num().any():
-                problem.refuse_flat(rows, here)
-            move, moved = _most_salient(problem, here, slopes)
+                problem.refuse_flat(rows, points)
+            move, moved = _most_salient(problem, points, slopes)
             if not moved.all():
                 centred = slopes[~moved] - slopes[~moved].sum(1, keepdim=True) * shares
-                move[~moved], moved[~moved] = _most_salient(problem, here[~moved], centred)
+                move[~moved], moved[~moved] = _most_salient(problem, points[~moved], centred)
             rows = rows[moved]
-            here = problem.clip(here[moved] + move[moved] * width)
+            points = problem.clip(points[moved] + move[moved] * width)
         if len(rows):
-            margin = problem.margin(rows, here)
-            problem.offer(rows, here, margin)
+            margin = problem.margin(rows, points)
+            problem.offer(rows, points, margin)
             left = ~problem.across(rows, margin)
-            rows, here = rows[left], here[left]
+            rows, points = rows[left], points[left]
         if progress is not None:
             progress(done + 1, total)
 
 
-def _most_salient(problem: Problem, here: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+def _most_salient(problem: Problem, points: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the signs by which entries move, zero but for a pair, and which rows have a pair."""
     sound = slopes.isfinite().flatten(1).all(1)
     slopes = torch.where(column(sound, slopes), slopes, 0.0)
-    best = here.new_zeros(len(here))
-    move = torch.zeros_like(here).flatten(1)
+    best = points.new_zeros(len(points))
+    move = torch.zeros_like(points).flatten(1)
     for sign, side in ((1.0, problem.high), (-1.0, problem.low)):
-        free = (here != side).flatten(1)
+        free = (points != side).flatten(1)
         score, pair = _best_pair(sign * slopes[:, 0], sign * slopes[:, 1], free)
         better = score > best
         best = torch.where(better, score, best)
         step = torch.zeros_like(move).scatter(1, pair, sign)
         move = torch.where(better.unsqueeze(1), step, move)
-    return move.view_as(here), best > 0
+    return move.view_as(points), best > 0
 
 
 def _best_pair(alpha: Tensor, beta: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,10 +113,10 @@ def _loss(
     start = problem.points[row]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        here = problem.clip(torch.from_numpy(flat).to(start).view_as(start))
-        value, gradient, across = objective.at(row, here)
+        points = problem.clip(torch.from_numpy(flat).to(start).view_as(start))
+        value, gradient, across = objective.at(row, points)
         seen.append(bool(across))
-        delta = here - start
+        delta = points - start
         total = delta.square().sum() - weight * value.squeeze(0)
         slope = 2.0 * delta - weight * gradient
         return float(total), slope.flatten().double().cpu().numpy()

@@ -141,33 +141,33 @@ class AutoStep:
         self.interval = self._first_interval()
         self.next_check = self.interval
 
-    def __call__(self, rows: Tensor, here: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor, points: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
         """Return the next points of the inputs `rows`."""
-        self._remember(rows, here, loss, gradient)
+        self._remember(rows, points, loss, gradient)
         if self.taken == self.next_check:
-            here, gradient = self._check(rows, here, gradient)
+            points, gradient = self._check(rows, points, gradient)
         # The first step has nothing to keep up with.
         inertia = 1.0 if self.taken == 0 or self.sparse else _INERTIA
-        direction = self.ball.steepest(rows, here, gradient, self.share)
-        there = self.ball.project(rows, here + column(self.size[rows], here) * direction)
+        direction = self.ball.steepest(rows, points, gradient, self.share)
+        there = self.ball.project(rows, points + column(self.size[rows], points) * direction)
         if inertia < 1.0:
-            drift = inertia * (there - here) + (1.0 - inertia) * (here - self.before[rows])
-            there = self.ball.project(rows, here + drift)
-        self.before[rows] = here
+            drift = inertia * (there - points) + (1.0 - inertia) * (points - self.before[rows])
+            there = self.ball.project(rows, points + drift)
+        self.before[rows] = points
         self.taken += 1
         return there
 
-    def _remember(self, rows: Tensor, here: Tensor, loss: Tensor, gradient: Tensor) -> None:
+    def _remember(self, rows: Tensor, points: Tensor, loss: Tensor, gradient: Tensor) -> None:
         self.risen[rows] += loss > self.last_loss[rows]
         self.last_loss[rows] = loss
         higher = loss > self.best_loss[rows]
         better = rows[higher]
-        self.best[better], self.best_gradient[better] = here[higher], gradient[higher]
+        self.best[better], self.best_gradient[better] = points[higher], gradient[higher]
         self.best_loss[better] = loss[higher]
         if self.taken == 0:
             self.checked_loss[rows] = loss
 
-    def _check(self, rows: Tensor, here: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def _check(self, rows: Tensor, points: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Adapt the steps, and take the rows that change theirs back to their best points."""
         back = self._sparser(rows) if self.sparse else self._shorter(rows)
         if not self.sparse:
@@ -175,10 +175,10 @@ class AutoStep:
             self.interval = max(self.interval - max(int(_SHORTER * self.steps), 1), least)
         self.next_check += self.interval
         self.risen[rows] = 0.0
-        choice = column(back, here)
-        known = column(self.best_loss[rows].isfinite(), here) & choice
-        here = torch.where(known, self.best[rows], here)
-        return here, torch.where(known, self.best_gradient[rows], gradient)
+        choice = column(back, points)
+        known = column(self.best_loss[rows].isfinite(), points) & choice
+        points = torch.where(known, self.best[rows], points)
+        return points, torch.where(known, self.best_gradient[rows], gradient)
 
     def _shorter(self, rows: Tensor) -> Tensor:
         """Halve the steps that oscillate or stall, and return which."""

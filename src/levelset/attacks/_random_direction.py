@@ -172,13 +172,13 @@ class _Directions:
             if len(left) == 0:
                 break
             length = self.reach * _GROWTH ** (step - _LENGTHS)
-            here = self.problem.clip(self.problem.points[owner[left]] + length * units[left])
-            margin = self._margin(owner[left], here)
+            points = self.problem.clip(self.problem.points[owner[left]] + length * units[left])
+            margin = self._margin(owner[left], points)
             # Twice the depth that the bracket aims at: no rounding takes the end out of it.
             across = margin < -2.0 * self.problem.rounding[owner[left]]
-            far[left[across]], outer[left[across]] = here[across], margin[across]
+            far[left[across]], outer[left[across]] = points[across], margin[across]
             before = left[margin > 0]
-            near[before], inner[before] = here[margin > 0], margin[margin > 0]
+            near[before], inner[before] = points[margin > 0], margin[margin > 0]
             left = left[~across & margin.isfinite()]
         return near, far, (inner, outer)
 

@@ -95,8 +95,8 @@ class _Windows:
     def begin(self, rows: Tensor, starts: Tensor | None) -> Tensor:
         """Evaluate the starts, vertical stripes if there are none; return the rows not fooled."""
         if starts is not None:
-            here = starts[rows].detach().to(self.problem.points)
-            return self._offer(rows, here, torch.zeros_like(here))
+            points = starts[rows].detach().to(self.problem.points)
+            return self._offer(rows, points, torch.zeros_like(points))
         c, _, w = self.shape
         signs = _signs(self.streams.uniform(rows, (c, 1, w)))
         return self._offer(rows, self.problem.points[rows], signs.expand(-1, *self.shape))
@@ -114,10 +114,10 @@ class _Windows:
         signs = _signs(numbers[:, 2:]).view(-1, c, 1, 1)
         return self._offer(rows, self.problem.best[rows], inside.unsqueeze(1) * signs)
 
-    def _offer(self, rows: Tensor, here: Tensor, signs: Tensor) -> Tensor:
+    def _offer(self, rows: Tensor, points: Tensor, signs: Tensor) -> Tensor:
         """Keep what lowers the margin; return the rows still on their own side."""
         # Twice the radius takes an entry to the edge of the ball from wherever it is.
-        there = self.ball.project(rows, here + 2 * self.ball.radius * signs.reshape_as(here))
+        there = self.ball.project(rows, points + 2 * self.ball.radius * signs.reshape_as(points))
         margin = self.problem.margin(rows, there)
         # NaN compares false: a broken evaluation is not kept.
         lower = margin < self.lowest[rows]

@@ -193,26 +193,26 @@ class _ShrinkingSphere:
 
     def run(self, steps: int, progress: Progress | None) -> None:
         """Take all steps, and remember the best perturbation."""
-        here, radius = torch.zeros_like(self.best), 0.0
+        perturbation, radius = torch.zeros_like(self.best), 0.0
         for step in range(steps):
             cosine = 0.5 * (1.0 + math.cos(math.pi * step / steps))
-            margin, slope = self._margins(here)
+            margin, slope = self._margins(perturbation)
             if step == 0:
                 radius = self._first_radius(margin, slope)
             else:
-                fooled = self._remember(here, margin)
+                fooled = self._remember(perturbation, margin)
                 rate = _LAST_RATE + (_FIRST_RATE - _LAST_RATE) * cosine
                 radius *= 1.0 - rate if fooled else 1.0 + rate
             length = (_LAST_STEP + (_FIRST_STEP - _LAST_STEP) * cosine) * radius
-            here = self._moved(here, self._direction(margin, slope), length, radius)
+            perturbation = self._moved(perturbation, self._direction(margin, slope), length, radius)
             if progress is not None:
                 progress(step + 1, steps)
-        there = self.problem.clip(self.problem.points[self.rows] + here)
-        self._remember(here, self.problem.margin(self.rows, there))
+        there = self.problem.clip(self.problem.points[self.rows] + perturbation)
+        self._remember(perturbation, self.problem.margin(self.rows, there))
 
-    def _margins(self, here: Tensor) -> tuple[Tensor, Tensor]:
+    def _margins(self, perturbation: Tensor) -> tuple[Tensor, Tensor]:
         """Return margins `(m,)` and their derivatives in the perturbation, `(m, *d)`."""
-        wanted = self.problem.points[self.rows] + here
+        wanted = self.problem.points[self.rows] + perturbation
         there = self.problem.clip(wanted)
         margin, slope = self.problem.margin_and_gradient(self.rows, there)
         if not slope.nan_to_num().any():
@@ -220,21 +220,21 @@ class _ShrinkingSphere:
         # A clipped entry does not follow the perturbation.
         slope = torch.where(there == wanted, slope, 0.0)
         sound = slope.flatten(1).isfinite().all(1) & margin.isfinite()
-        return margin, torch.where(sound.view(-1, *[1] * here.dim()), slope, 0.0)
+        return margin, torch.where(sound.view(-1, *[1] * perturbation.dim()), slope, 0.0)
 
     def _first_radius(self, margin: Tensor, slope: Tensor) -> float:
         """Return a few times the median distance to the linearised boundaries."""
         steep = norm_of(slope, dual(self.problem.norm))
         return _FIRST_RADIUS * float((margin / steep)[steep > 0].median())
 
-    def _remember(self, here: Tensor, margin: Tensor) -> bool:
+    def _remember(self, perturbation: Tensor, margin: Tensor) -> bool:
         """Keep the perturbation if it is the best yet; return whether it fools enough."""
         rate = float((margin < 0).double().mean())
-        length = float(norm_of(here.unsqueeze(0), self.problem.norm))
+        length = float(norm_of(perturbation.unsqueeze(0), self.problem.norm))
         enough = rate >= self.wanted
         shorter = enough and (self.rate < self.wanted or length < self.length)
         if shorter or (self.rate < self.wanted and rate > self.rate):
-            self.best, self.rate, self.length = here, rate, length
+            self.best, self.rate, self.length = perturbation, rate, length
         return enough
 
     def _direction(self, margin: Tensor, slope: Tensor) -> Tensor:
@@ -249,12 +249,14 @@ class _ShrinkingSphere:
             direction = (self.basis.T @ (self.basis @ direction.flatten())).view_as(direction)
         return direction
 
-    def _moved(self, here: Tensor, direction: Tensor, length: float, radius: float) -> Tensor:
+    def _moved(
+        self, perturbation: Tensor, direction: Tensor, length: float, radius: float
+    ) -> Tensor:
         """Return the perturbation after a step, on the sphere (in the ball, for L-infinity)."""
         if math.isinf(self.problem.norm) and self.basis is None:
-            return (here + length * direction.sign()).clamp(-radius, radius)
+            return (perturbation + length * direction.sign()).clamp(-radius, radius)
         size = norm_of(direction.unsqueeze(0), self.problem.norm)
-        there = here + direction * (length / torch.where(size > 0, size, 1.0))
+        there = perturbation + direction * (length / torch.where(size > 0, size, 1.0))
         size = norm_of(there.unsqueeze(0), self.problem.norm)
         return there * (radius / torch.where(size > 0, size, 1.0))
 

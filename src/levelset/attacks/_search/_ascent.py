@@ -53,39 +53,39 @@ class Ascent:
     def climb(
         self,
         rows: Tensor,
-        here: Tensor,
+        points: Tensor,
         steps: int,
         advance: Advance,
         progress: Progress | None = None,
     ) -> None:
-        """Take `steps` from the points `here` of the inputs `rows`, and keep what they reach."""
+        """Take `steps` from `points` of the inputs `rows`, and keep what they reach."""
         for step in range(steps):
             if len(rows):
-                rows, here = self._step(rows, here, advance, check=step == 0)
+                rows, points = self._step(rows, points, advance, check=step == 0)
             if progress is not None:
                 progress(step + 1, steps)
         if len(rows):
-            loss, margins = self.objective.value(rows, here)
-            self._offer(rows, here, loss, self.problem.across(rows, margins))
+            loss, margins = self.objective.value(rows, points)
+            self._offer(rows, points, loss, self.problem.across(rows, margins))
 
     def result(self) -> Attack:
         """Return the points kept, judged anew."""
         return self.problem.result(self.radius)
 
     def _step(
-        self, rows: Tensor, here: Tensor, advance: Advance, *, check: bool
+        self, rows: Tensor, points: Tensor, advance: Advance, *, check: bool
     ) -> tuple[Tensor, Tensor]:
         """Evaluate the points, keep what is to be kept, and move the rows that stay."""
-        loss, gradient, margins = self.objective.value_and_gradient(rows, here, check=check)
+        loss, gradient, margins = self.objective.value_and_gradient(rows, points, check=check)
         reached = self.problem.across(rows, margins)
         if self.keep != "last":
-            self._offer(rows, here, loss, reached)
+            self._offer(rows, points, loss, reached)
         if self.keep == "first":
             stay = ~reached
-            rows, here, loss, gradient = rows[stay], here[stay], loss[stay], gradient[stay]
-        return rows, advance(rows, here, loss, gradient)
+            rows, points, loss, gradient = rows[stay], points[stay], loss[stay], gradient[stay]
+        return rows, advance(rows, points, loss, gradient)
 
-    def _offer(self, rows: Tensor, here: Tensor, loss: Tensor, reached: Tensor) -> None:
+    def _offer(self, rows: Tensor, points: Tensor, loss: Tensor, reached: Tensor) -> None:
         if self.keep == "best":
             before = self.found[rows]
             higher = (reached == before) & (loss > self.highest[rows])
@@ -95,15 +95,15 @@ class Ascent:
             take = torch.ones_like(reached)
             self.found[rows] = reached
         taken = rows[take]
-        self.problem.best[taken] = here[take]
+        self.problem.best[taken] = points[take]
         self.highest[taken] = loss[take]
 
 
 def straight(ball: Ball, step_size: float) -> Advance:
     """Return the rule of a fixed step along the steepest direction, back into the ball."""
 
-    def advance(rows: Tensor, here: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+    def advance(rows: Tensor, points: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
         del loss
-        return ball.project(rows, here + step_size * ball.steepest(rows, here, gradient))
+        return ball.project(rows, points + step_size * ball.steepest(rows, points, gradient))
 
     return advance

@@ -57,7 +57,7 @@ class Ball:
         return points
 
     def steepest(
-        self, rows: Tensor, here: Tensor, gradient: Tensor, share: Tensor | None = None
+        self, rows: Tensor, points: Tensor, gradient: Tensor, share: Tensor | None = None
     ) -> Tensor:
         """Return the step of norm 1 along which a linear function grows; zero where none does.
 
@@ -70,7 +70,7 @@ class Ball:
             length = norm_of(gradient, self.norm)
             return gradient / column(torch.where(length > 0, length, 1.0), gradient)
         ends = torch.where(gradient > 0, self.problem.high, self.problem.low)
-        size = torch.where(here != ends, gradient.abs(), 0.0).flatten(1)
+        size = torch.where(points != ends, gradient.abs(), 0.0).flatten(1)
         e = size.shape[1]
         part = size.new_full((len(size),), _L1_SHARE) if share is None else share[rows]
         count = (part * e).long().clamp(1, e)

@@ -21,7 +21,7 @@ _ASCENTS, _NEWTONS = 24, 6
 # How far beyond the planes to aim, as a share of the distance, so that the point is across.
 _BEYOND, _ROUNDINGS = 1e-7, 100.0
 # A value so far below 0, as a share of slope times distance, says that the planes kept are none
-# of the boundary's here.
+# of the boundary's at this point.
 _DEEP = 1e-3
 # A projection is evaluated unless it is further away than the nearest witness by this share.
 _SLACK = 1e-4
@@ -48,13 +48,13 @@ class Cuts:
         self.weights = self.inputs.new_zeros(n, _MOST)
         self.used = torch.zeros_like(self.weights, dtype=torch.bool)
 
-    def add(self, here: Tensor, value: Tensor, gradient: Tensor) -> None:
-        """Take in the linearisation at `here`; one that is flat or not finite is passed over."""
+    def add(self, points: Tensor, value: Tensor, gradient: Tensor) -> None:
+        """Take in the linearisation at `points`; one that is flat or not finite is passed over."""
         size = norm_of(gradient.double(), 2.0)
         sound = ((size > 0) & size.isfinite() & value.isfinite()).nonzero().flatten()
         scale = 1.0 / size[sound]
         normal = gradient[sound].flatten(1).double() * scale.unsqueeze(1)
-        offset = (normal * here[sound].flatten(1)).sum(1) - value[sound] * scale
+        offset = (normal * points[sound].flatten(1)).sum(1) - value[sound] * scale
         place = torch.where(self.used, self.weights, -1.0).argmin(1)[sound]
         self.normals[sound, place], self.offsets[sound, place] = normal, offset
         self.weights[sound, place], self.used[sound, place] = 0.0, True
@@ -129,8 +129,8 @@ class _Dual:
         return best
 
 
-def refine(problem: Problem, rows: Tensor, here: Tensor, rivals: Tensor, steps: int) -> Tensor:
-    r"""Project the inputs on all linearisations met, L2, from the points `here` on.
+def refine(problem: Problem, rows: Tensor, points: Tensor, rivals: Tensor, steps: int) -> Tensor:
+    r"""Project the inputs on all linearisations met, L2, from `points` on.
 
     Where $f_{label} - f_{rival}$ is the largest of a few affine pieces, its far side is the
     convex set that their planes cut out. Each projection either lies in it, and is its nearest
@@ -143,7 +143,7 @@ def refine(problem: Problem, rows: Tensor, here: Tensor, rivals: Tensor, steps: 
     Args:
         problem: Keeps the nearest witness.
         rows: Inputs to work on, `(m,)`.
-        here: Where to linearise first, `(m, *d)`.
+        points: Where to linearise first, `(m, *d)`.
         rivals: The class to reach, `(m,)`.
         steps: Most gradients a row.
 
@@ -152,21 +152,21 @@ def refine(problem: Problem, rows: Tensor, here: Tensor, rivals: Tensor, steps: 
     """
     ended = torch.zeros_like(rows, dtype=torch.bool)
     inputs, place = problem.points[rows], torch.arange(len(rows), device=rows.device)
-    cuts, length = Cuts(inputs), norm_of(here - inputs, 2.0)
+    cuts, length = Cuts(inputs), norm_of(points - inputs, 2.0)
     share = max(_BEYOND, _ROUNDINGS * torch.finfo(inputs.dtype).eps)
     for step in range(steps):
         if len(place) == 0:
             break
-        value, gradient = linearise(problem, rows[place], here, rivals[place])
+        value, gradient = linearise(problem, rows[place], points, rivals[place])
         deep = value < -_DEEP * norm_of(gradient, 2.0) * length
         if step:
             ended[place] = (value < 0) & ~deep
         cuts.forget(deep)
-        cuts.add(here, value, gradient)
+        cuts.add(points, value, gradient)
         goal = cuts.project(problem.low, problem.high, share * length)
         length = norm_of(goal - inputs[place], 2.0)
         stay = ~ended[place] & (length < (1.0 + _SLACK) * problem.distance[rows[place]])
-        place, here, length = place[stay], problem.clip(goal[stay]), length[stay]
+        place, points, length = place[stay], problem.clip(goal[stay]), length[stay]
         cuts = cuts.of(stay)
     return ended
 
@@ -188,8 +188,8 @@ def start_over(problem: Problem, rows: Tensor, rivals: Tensor, gradients: int) -
         inputs = problem.points[rows]
         direction = streams.normal(rows, tuple(inputs.shape[1:]), start)
         reach = problem.distance[rows] / norm_of(direction, 2.0)
-        here = problem.clip(inputs + column(reach, direction) * direction)
-        refine(problem, rows, here, rivals[start % len(rivals)], _STEPS)
+        points = problem.clip(inputs + column(reach, direction) * direction)
+        refine(problem, rows, points, rivals[start % len(rivals)], _STEPS)
         stay = problem.gradients[rows] <= last
         rows, last, rivals = rows[stay], last[stay], rivals[:, stay]
         start += 1

@@ -9,9 +9,9 @@ __all__ = ["step_to_hyperplane"]
 
 
 def step_to_hyperplane(
-    here: Tensor, gradient: Tensor, value: Tensor, low: Tensor, high: Tensor, norm: float
+    points: Tensor, gradient: Tensor, value: Tensor, low: Tensor, high: Tensor, norm: float
 ) -> Tensor:
-    r"""Return the step of least norm after which $v + g \cdot s = 0$, with `here + s` in the box.
+    r"""Return the step of least norm after which $v + g \cdot s = 0$, with `points + s` in the box.
 
     Entries move towards the sides that lower $|v|$: for L-infinity all by the same length, for L2
     in proportion to $|g_i|$, for L1 the steepest first; each stops at its side. The length is
@@ -20,7 +20,7 @@ def step_to_hyperplane(
     finite, there is none.
 
     Args:
-        here: Points of the box, `(n, *d)`.
+        points: Points of the box, `(n, *d)`.
         gradient: g at each, `(n, *d)`.
         value: v at each, `(n,)`.
         low: Lower sides of the box; broadcasts.
@@ -35,15 +35,15 @@ def step_to_hyperplane(
     flat = torch.where(sound, flat, 0.0)
     value = torch.where(sound, value.unsqueeze(1), 0.0)
     signs = -value.sign() * flat.sign()
-    ends = torch.where(signs.view_as(here) > 0, high, low)
-    room = torch.where(signs == 0, 0.0, (ends - here).abs().flatten(1))
+    ends = torch.where(signs.view_as(points) > 0, high, low)
+    room = torch.where(signs == 0, 0.0, (ends - points).abs().flatten(1))
     slope, wanted = flat.abs(), value.abs()
     if norm == 1.0:
         length = _steepest_first(slope, room, wanted)
     else:
         speed = torch.ones_like(slope) if math.isinf(norm) else slope
         length = _together(slope, room, wanted, speed)
-    return (signs * length).view_as(here)
+    return (signs * length).view_as(points)
 
 
 def _together(slope: Tensor, room: Tensor, wanted: Tensor, speed: Tensor) -> Tensor:

@@ -34,14 +34,14 @@ class Objective:
         if problem.targets is not None:
             self.labels = torch.stack([problem.labels, problem.targets], 1)
 
-    def value(self, rows: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+    def value(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and the margins, `(m,)` each."""
         self.problem.forwards[rows] += 1
-        loss = self.field.values(here, self.labels[rows]).squeeze(1)
+        loss = self.field.values(points, self.labels[rows]).squeeze(1)
         return loss, self.loss.take_margins()[0]
 
     def value_and_gradient(
-        self, rows: Tensor, here: Tensor, *, check: bool = False
+        self, rows: Tensor, points: Tensor, *, check: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss `(m,)`, its gradient, and the margins, `(m,)`.
 
@@ -53,31 +53,31 @@ class Objective:
         """
         self.problem.forwards[rows] += 1
         self.problem.gradients[rows] += 1
-        values, jacobian = self.field.value_and_jacobian(here, self.labels[rows])
+        values, jacobian = self.field.value_and_jacobian(points, self.labels[rows])
         margins, scales = self.loss.take_margins()
-        self.problem.note_rounding(rows, here, scales.view(-1, 1, 1) * jacobian)
+        self.problem.note_rounding(rows, points, scales.view(-1, 1, 1) * jacobian)
         gradient = torch.where(jacobian.isfinite().all(2, keepdim=True), jacobian, 0.0)
-        gradient = gradient.view_as(here)
+        gradient = gradient.view_as(points)
         if check and not gradient.any():
             # It may be only the loss that is saturated, which is no fault of the model's.
-            self.problem.refuse_flat(rows[margins > 0], here[margins > 0])
+            self.problem.refuse_flat(rows[margins > 0], points[margins > 0])
         return values.squeeze(1), gradient, margins
 
     def at(
-        self, rows: Tensor, here: Tensor, *, check: bool = False
+        self, rows: Tensor, points: Tensor, *, check: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, its gradient, and which points are across; offer those as witnesses."""
-        loss, gradient, margins = self.value_and_gradient(rows, here, check=check)
-        return loss, gradient, self._offer(rows, here, margins)
+        loss, gradient, margins = self.value_and_gradient(rows, points, check=check)
+        return loss, gradient, self._offer(rows, points, margins)
 
-    def offer_last(self, rows: Tensor, here: Tensor) -> None:
+    def offer_last(self, rows: Tensor, points: Tensor) -> None:
         """Keep the points after the last step where they are nearest."""
-        self._offer(rows, here, self.problem.margin(rows, here))
+        self._offer(rows, points, self.problem.margin(rows, points))
 
-    def _offer(self, rows: Tensor, here: Tensor, margins: Tensor) -> Tensor:
+    def _offer(self, rows: Tensor, points: Tensor, margins: Tensor) -> Tensor:
         """Offer the points that are far enough across; return which are, `(m,)`."""
         margins = torch.where(margins <= -self.least, margins, torch.inf)
-        self.problem.offer(rows, here, margins)
+        self.problem.offer(rows, points, margins)
         return self.problem.across(rows, margins)
 
 

@@ -37,17 +37,17 @@ class AveragedPlane:
         self.normal = torch.zeros_like(points)
         self.offset = points.new_zeros(len(points))
 
-    def add(self, here: Tensor, value: Tensor, gradient: Tensor, memory: float = 0.0) -> None:
-        """Take in the linearisation at `here`; one that is flat or not finite is passed over."""
+    def add(self, points: Tensor, value: Tensor, gradient: Tensor, memory: float = 0.0) -> None:
+        """Take in the linearisation at `points`; one that is flat or not finite is passed over."""
         size = norm_of(gradient, dual(self.norm))
         sound = (size > 0) & size.isfinite() & value.isfinite()
         scale = torch.where(sound, 1.0 / torch.where(sound, size, 1.0), 0.0)
-        normal = torch.where(column(sound, here), gradient, 0.0) * column(scale, here)
-        offset = (normal * here).flatten(1).sum(1) - torch.where(sound, value, 0.0) * scale
+        normal = torch.where(column(sound, points), gradient, 0.0) * column(scale, points)
+        offset = (normal * points).flatten(1).sum(1) - torch.where(sound, value, 0.0) * scale
         # The first plane of a row is taken whole, whatever the memory.
         first = (self.normal == 0).flatten(1).all(1)
-        weight = sound.to(here.dtype) * torch.where(first, 1.0, 1.0 - memory).to(here.dtype)
-        self.normal = torch.lerp(self.normal, normal, column(weight, here))
+        weight = sound.to(points.dtype) * torch.where(first, 1.0, 1.0 - memory).to(points.dtype)
+        self.normal = torch.lerp(self.normal, normal, column(weight, points))
         self.offset = torch.lerp(self.offset, offset, weight)
 
     def take(self, rows: Tensor, other: "AveragedPlane") -> None:
@@ -72,7 +72,7 @@ class AveragedPlane:
 
 
 def linearise(
-    problem: Problem, rows: Tensor, here: Tensor, rivals: Tensor | None
+    problem: Problem, rows: Tensor, points: Tensor, rivals: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Return value and gradient of the margin, or of the difference to one rival a row.
 
@@ -80,17 +80,17 @@ def linearise(
     across, and a step onto the linearisation arrives there. Points across are offered as witnesses.
     """
     if rivals is None:
-        value, gradient = problem.margin_and_gradient(rows, here)
+        value, gradient = problem.margin_and_gradient(rows, points)
     else:
-        value, gradient = problem.difference_and_gradient(rows, here, rivals)
-    problem.offer(rows, here, value)
+        value, gradient = problem.difference_and_gradient(rows, points, rivals)
+    problem.offer(rows, points, value)
     return value + _CLEAR * problem.rounding[rows], gradient
 
 
 def walk(
     problem: Problem,
     rows: Tensor,
-    here: Tensor,
+    points: Tensor,
     plane: AveragedPlane,
     stride: Tensor,
     steps: int,
@@ -109,7 +109,7 @@ def walk(
     Args:
         problem: Keeps the nearest witness.
         rows: Inputs to work on, `(m,)`.
-        here: Where to start, `(m, *d)`.
+        points: Where to start, `(m, *d)`.
         plane: The linearisation there, or an average of several; changed.
         stride: Share of the way to the projection that the first steps go, `(m,)`.
         steps: Number of steps; each costs a gradient.
@@ -129,18 +129,18 @@ def walk(
         cosine = 0.5 * (1.0 + math.cos(math.pi * step / steps))
         goal = plane.project(problem, inputs, slack * length)
         share = _LAST + (stride - _LAST) * cosine
-        here = problem.clip(torch.lerp(here, goal, column(share, here)))
-        value, gradient = linearise(problem, rows, here, rivals)
-        plane.add(here, value, gradient, memory * (1.0 - cosine))
+        points = problem.clip(torch.lerp(points, goal, column(share, points)))
+        value, gradient = linearise(problem, rows, points, rivals)
+        plane.add(points, value, gradient, memory * (1.0 - cosine))
         across = value < 0
-        length = norm_of(here - inputs, problem.norm)
+        length = norm_of(points - inputs, problem.norm)
         nearest = torch.where(across, torch.minimum(nearest, length), nearest)
         # Of two numbers `where` makes torch's default dtype, whatever that is set to.
         change = torch.where(across, _LESS, _MORE).to(slack.dtype)
         slack = (slack * change).clamp(_LEAST_SLACK, _MOST_SLACK)
         if step_done is not None:
             step_done()
-    return nearest, here
+    return nearest, points
 
 
 def project_once(problem: Problem, rows: Tensor) -> None:
