@@ -196,16 +196,10 @@ def surface(
         raise ParameterError(message)
     if seconds is not None:
         settings = replace(settings, seconds=seconds)
-    clock = time.perf_counter()
-    cloud = prepare(*_at_most(points, normals))
     history: list[Step] = []
-
-    def on_step(step: Step) -> None:
-        spent = time.perf_counter() - clock
-        history.append(step._replace(seconds=spent, residual=cloud.scale * step.residual))
-        if progress is not None:
-            progress(history[-1])
-
+    start = time.perf_counter()
+    cloud = prepare(*_at_most(points, normals))
+    on_step = _recorder(history, start, cloud.scale, progress)
     oriented, unit = orient(cloud), torch.from_numpy(cloud.points)
     if isinstance(settings, Fast):
         network = _spline_field(cloud, oriented, settings, on_step, preview)
@@ -217,10 +211,8 @@ def surface(
     network.requires_grad_(False)
     mesh = _mesh(network, cloud, resolution, None if closed else _open_beyond(oriented))
     if not len(mesh.faces):
-        message = (
-            "surface: the fit has no surface inside the box of the points. Allow more `seconds`."
-        )
-        raise NotConvergedError(message)
+        message = "the fit has no surface inside the box of the points. Allow more `seconds`."
+        raise NotConvergedError(f"surface: {message}")
     unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
     value, slope = _value_and_slope(network, unit)
     residuals = value / slope.clamp(min=1e-3)
@@ -240,6 +232,18 @@ def surface(
         centre=cloud.centre,
         scale=cloud.scale,
     )
+
+
+def _recorder(history: list[Step], start: float, scale: float, progress: Watch | None) -> Watch:
+    """Return a hook that adds steps to a history, in units of the cloud, and passes them on."""
+
+    def on_step(step: Step) -> None:
+        spent = time.perf_counter() - start
+        history.append(step._replace(seconds=spent, residual=scale * step.residual))
+        if progress is not None:
+            progress(history[-1])
+
+    return on_step
 
 
 def _at_most(points: Tensor, normals: Tensor | None) -> tuple[Tensor, Tensor | None]:
