@@ -9,7 +9,7 @@ from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import read_numbers
 from levelset._tools.calling import like_parameters
-from levelset._tools.checks import check_batch_size
+from levelset._tools.checks import check_batch_size, shown
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Booleans, Corners, Field, Floats, Integers, Progress
@@ -221,20 +221,17 @@ def _polished(
 
 
 def _box(bounds: Corners) -> tuple[Floats, Floats]:
-    low, high = (
-        read_numbers("trace_curve", "bounds", side, "the corners of a box").cpu().numpy()
-        for side in bounds
-    )
-    if low.ndim == 0 and high.ndim == 0:
-        low, high = np.full(3, low), np.full(3, high)
-    right = low.shape == high.shape and low.shape in ((2,), (3,))
-    if not right or not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+    box = read_numbers("trace_curve", "bounds", bounds, "the corners of a box").cpu().numpy()
+    if box.shape == (2,):
+        box = np.repeat(box[:, None], 3, axis=1)
+    right = box.shape in ((2, 2), (2, 3)) and np.isfinite(box).all()
+    if not right or not (box[0] < box[1]).all():
         message = (
             "trace_curve: `bounds` must be the lowest and highest corner of a box in the plane or "
-            f"in space, low < high, got {bounds}."
+            f"in space, low < high, got {shown(bounds)}."
         )
         raise ParameterError(message)
-    return low, high
+    return box[0], box[1]
 
 
 def _irregular(side: int, axis: int) -> Floats:
