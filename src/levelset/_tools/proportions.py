@@ -5,7 +5,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from levelset._typing import Floats
+from levelset._typing import Floats, Integers
 
 __all__ = ["clopper_pearson", "exact_interval"]
 
@@ -26,7 +26,9 @@ def clopper_pearson(hits: Tensor, total: int, confidence: float = 0.95) -> tuple
     return torch.as_tensor(low), torch.as_tensor(high)
 
 
-def exact_interval(hits: Floats, total: Floats | int, tail: float) -> tuple[Floats, Floats]:
+def exact_interval(
+    hits: Floats, total: Floats | Integers | int, tail: float
+) -> tuple[Floats, Floats]:
     """Return the exact interval with a probability of `tail` beyond either end."""
     missed = total - hits
     low = betaincinv(np.maximum(hits, 1.0), missed + 1.0, tail)
