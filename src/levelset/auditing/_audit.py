@@ -75,7 +75,8 @@ def audit(
             `persistence` alone it may answer integer labels, `(n,)`: margins are NaN then.
         points: The inputs, `(n, *d)`, in the data's own units.
         labels: Their classes, `(n,)`.
-        measures: What to measure, in this order: `distance`, `persistence`, `curvature`.
+        measures: What to measure, in this order: `distance`, `certificate`,
+            `persistence`, `curvature`.
         norms: In which norms, 2 and infinity, or in which one; for `distance` alone.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         effort: How long to search: `quick`, `standard` or `thorough`.

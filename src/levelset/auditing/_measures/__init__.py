@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from levelset.auditing._answers import ANSWERS
 from levelset.auditing._measure import Column, Measure
+from levelset.auditing._measures._certificate import CERTIFICATE
 from levelset.auditing._measures._curvature import CURVATURE
 from levelset.auditing._measures._distance import DISTANCE
 from levelset.auditing._measures._persistence import PERSISTENCE
 
 __all__ = ["MEASURES", "declared", "measures_of"]
 
-MEASURES = {measure.name: measure for measure in (DISTANCE, PERSISTENCE, CURVATURE)}
+MEASURES = {measure.name: measure for measure in (DISTANCE, CERTIFICATE, PERSISTENCE, CURVATURE)}
 
 
 def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:

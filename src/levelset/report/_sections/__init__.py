@@ -1,10 +1,11 @@
 """What a page shows of each measure, a file each: a new one is a file here and a name below."""
 
+from levelset.report._sections._certificate import CERTIFICATE
 from levelset.report._sections._curvature import CURVATURE, curvature
 from levelset.report._sections._distance import DISTANCE
 from levelset.report._sections._persistence import PERSISTENCE, persistence
 
 __all__ = ["SECTIONS", "curvature", "persistence"]
 
-SECTIONS = [DISTANCE, PERSISTENCE, CURVATURE]
+SECTIONS = [DISTANCE, CERTIFICATE, PERSISTENCE, CURVATURE]
 """In the order of the page."""
