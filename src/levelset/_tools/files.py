@@ -1,19 +1,15 @@
-"""Writing files whole, under a temporary name first; and telling their content apart."""
+"""Writing files whole, under a temporary name first."""
 
 import glob
-import hashlib
 import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from levelset.errors import RunError
 
-__all__ = ["checksum", "make_folder", "remove_leftovers", "write_json", "write_whole"]
+__all__ = ["make_folder", "remove_leftovers", "write_json", "write_whole"]
 
 
 def make_folder(folder: Path) -> None:
@@ -61,17 +57,6 @@ def write_json(path: Path, content: object) -> None:
     """Write `content` as indented JSON, whole."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def checksum(text: str, tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of a text and of name, shape, dtype and every byte of the tensors."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _remove(path: Path) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn, optim
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_instance
-from levelset._tools.files import checksum, make_folder
+from levelset._tools.digests import checksum
+from levelset._tools.files import make_folder
 from levelset._tools.least_norm import least_norm
 from levelset._tools.point_tree import PointTree
 from levelset._tools.random import draw_seed, mixed_seed, private_stream

@@ -11,13 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn, optim
 
 from levelset._tools.arguments import checked
-from levelset._tools.files import (
-    checksum,
-    make_folder,
-    remove_leftovers,
-    write_json,
-    write_whole,
-)
+from levelset._tools.digests import checksum
+from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
 from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
 from levelset._typing import Summary

@@ -5,8 +5,8 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from levelset._tools.checks import check_finite, check_labels, check_points, check_same_rows
+from levelset._tools.digests import checksum
 from levelset._tools.evaluation import Evaluator
-from levelset._tools.files import checksum
 from levelset._tools.modes import frozen
 from levelset.errors import DataError, FieldError, ShapeError
 
