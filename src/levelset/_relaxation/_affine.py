@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from levelset._relaxation._operation import SMALL, Ball, Operation, Range, dot, gamma
+from levelset._relaxation._operation import SMALL, Operation, Range, ScaledBall, dot, gamma
 
-__all__ = ["Convolution", "Dense", "Difference", "Join", "Mean", "Move", "Scale", "Sum"]
+__all__ = ["Convolution", "Dense", "Diagonal", "Difference", "Join", "Mean", "Move", "Sum"]
 
 
 class _Affine(Operation):
@@ -188,7 +188,7 @@ class Mean(_Affine):
         return self._function(values)
 
 
-class Scale(_Affine):
+class Diagonal(_Affine):
     """Each entry times a factor, plus an offset: BatchNorm in evaluation mode, normalisation.
 
     Args:
@@ -225,7 +225,7 @@ class Scale(_Affine):
         ball = given.ball
         if ball is not None:
             scale = ball.scale * self._factor
-            ball = Ball(self._shifted(ball.centre), ball.radius, scale)
+            ball = ScaledBall(self._shifted(ball.centre), ball.radius, scale)
         return dataclasses.replace(
             found, is_free=given.is_free, is_exact=given.is_exact or given.is_free, ball=ball
         )
@@ -261,7 +261,7 @@ class Move(_Affine):
         ball = given.ball
         if ball is not None:
             scale = self._function(ball.scale.expand_as(given.low[:1]))
-            ball = Ball(self._function(ball.centre), ball.radius, scale)
+            ball = ScaledBall(self._function(ball.centre), ball.radius, scale)
         low, high = self._function(given.low), self._function(given.high)
         return dataclasses.replace(given, low=low, high=high, ball=ball)
 

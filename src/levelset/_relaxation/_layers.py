@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from levelset._relaxation._affine import Convolution, Dense, Mean, Move, Scale
+from levelset._relaxation._affine import Convolution, Dense, Diagonal, Mean, Move
 from levelset._relaxation._curves import Convex, Largest, Rectifier, Saturating
 from levelset._relaxation._operation import Operation
 
@@ -27,7 +27,7 @@ SUPPORTED = (
 
 def scaled(factor: Tensor, offset: Tensor) -> Build:
     """Return the step of entries times a factor plus an offset."""
-    return lambda: Scale(factor, offset)
+    return lambda: Diagonal(factor, offset)
 
 
 def reshaped(shape: tuple[int, ...]) -> Build:
@@ -83,7 +83,7 @@ def _batch_norm(layer: Any, rows: Tensor, dtype: torch.dtype) -> Build | None:
         factor, mean = weight * spread, layer.running_mean.double()
         sizes = (mean * factor).abs() + abs(bias)
         parts = (factor, bias - mean * factor, sizes)
-        return Scale(*(part.to(dtype).view(shape) for part in parts))
+        return Diagonal(*(part.to(dtype).view(shape) for part in parts))
 
     return build
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SMALL", "Ball", "Operation", "Range", "dot", "gamma"]
+__all__ = ["SMALL", "Operation", "Range", "ScaledBall", "dot", "gamma"]
 
 SMALL = 8.0
 """Units of rounding that turning ranges into middles and widths, scaling and shifting cost."""
@@ -25,7 +25,7 @@ def gamma(terms: int, unit: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Ball:
+class ScaledBall:
     """An L2 ball of inputs, as entries that are one entry of the input each, times a number.
 
     Attributes:
@@ -56,7 +56,7 @@ class Range:
     high: Tensor
     is_free: bool = False
     is_exact: bool = False
-    ball: Ball | None = None
+    ball: ScaledBall | None = None
 
     @property
     def size(self) -> Tensor:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from levelset._relaxation._operation import SMALL, Ball, Operation, Range, dot
+from levelset._relaxation._operation import SMALL, Operation, Range, ScaledBall, dot
 
-__all__ = ["Program", "Step", "ball_range", "margins_of"]
+__all__ = ["Node", "Program", "ball_range", "margins_of"]
 
 # Coefficients held at once while ranges inside are tightened: 16 MiB in float32.
 _ELEMENTS = 2**22
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Node:
     """One step, and the numbers of the nodes that it takes.
 
     Attributes:
@@ -36,7 +36,7 @@ class Program:
         output: Number of the node that holds the logits, `(n, k)`.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Node, ...]
     output: int
 
     def ranges(self, inputs: Range, unit: float, *, max_units: int = 0) -> list[Range]:
@@ -153,7 +153,7 @@ def ball_range(
     slack = SMALL * unit * (points.abs() + reach) if unit else 0.0
     low = torch.maximum(points - reach - slack, box[0])
     high = torch.minimum(points + reach + slack, box[1])
-    ball = None if math.isinf(norm) else Ball(points, radius, torch.ones_like(points[:1]))
+    ball = None if math.isinf(norm) else ScaledBall(points, radius, torch.ones_like(points[:1]))
     return Range(low, high, is_free=True, is_exact=True, ball=ball)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from levelset._logits import AsLogits
 from levelset._relaxation._affine import Dense, Difference, Join, Mean, Sum
 from levelset._relaxation._layers import LAYERS, SUPPORTED, Build, constant, reshaped, scaled
-from levelset._relaxation._program import Program, Step
+from levelset._relaxation._program import Node, Program
 from levelset._tools.calling import FAILURES
 from levelset._tools.modes import frozen
 from levelset.errors import FieldError
@@ -98,7 +98,7 @@ def trace(function: str, model: Any, points: Tensor) -> Program:
     rows = points.detach()[:1].repeat_interleave(_ROWS, 0).to(dtypes[0] if dtypes else None)
     with frozen(model), torch.no_grad():
         end = reader.module(model, (_Value(0, rows),), "model")
-    return Program(tuple(Step(build(), inputs) for build, inputs in reader.steps), end.node)
+    return Program(tuple(Node(build(), inputs) for build, inputs in reader.steps), end.node)
 
 
 def _tensors(model: Any) -> list[Tensor]:
