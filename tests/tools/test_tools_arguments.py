@@ -141,7 +141,7 @@ def test_what_else_is_taken():
 @pytest.mark.parametrize(
     ("argument", "error", "text"),
     [
-        ({"model": 3}, ParameterError, r"taken: `model` must be callable, got 3\."),
+        ({"model": 3}, ParameterError, r"taken: `model` must be a Module, got 3\."),
         ({"model": nn.Linear}, ParameterError, "got the class Linear itself"),
         ({"points": None}, ShapeError, r"`points` must be a torch\.Tensor, got NoneType\."),
         ({"points": [[1.0]]}, ShapeError, r"got list\. Convert with `torch\.as_tensor\(points\)`"),

@@ -313,6 +313,6 @@ _PLAIN: dict[Any, _Kind] = {
     Path: _Kind("a path", lambda f, n, v, p: check_path(f, n, v)),
     Tensor: _Kind("a torch.Tensor", lambda f, n, v, p: check_tensor(f, v, n)),
     Progress: _Kind("callable", lambda f, n, v, p: check_callable(f, n, v, ("done", "total"))),
-    nn.Module: _Kind("a model", lambda f, n, v, p: check_callable(f, n, v)),
+    nn.Module: _Kind("a Module", _instance_of(nn.Module)),
     torch.Generator: _Kind("a torch.Generator", _instance_of(torch.Generator)),
 }

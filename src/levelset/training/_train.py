@@ -14,12 +14,11 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_at_least_one,
     check_batch_size,
-    check_instance,
     check_labels,
     check_positive,
 )
 from levelset._tools.random import draw_seed, private_stream
-from levelset._typing import Labels, Points, Progress
+from levelset._typing import Labels, Model, Points, Progress
 from levelset.errors import ParameterError
 from levelset.training._checkpoint import Epoch, Options, Store
 from levelset.training._data import Examples, check_examples, fingerprint
@@ -31,7 +30,7 @@ __all__ = ["cross_entropy", "train"]
 
 
 @checked
-def cross_entropy(model: nn.Module, points: Points, labels: Labels) -> Tensor:
+def cross_entropy(model: Model, points: Points, labels: Labels) -> Tensor:
     """Return the mean cross-entropy of the model's logits, a scalar.
 
     Args:
@@ -129,7 +128,6 @@ def train(
     References:
         - I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019: AdamW.
     """
-    check_instance("train", "model", model, nn.Module)
     options: Options = {
         "epochs": epochs,
         "learning_rate": learning_rate,
