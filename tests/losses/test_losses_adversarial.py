@@ -73,6 +73,6 @@ def test_arguments_are_left_alone_and_bad_ones_refused(two_classes, noise, left_
         adversarial(two_classes, points, labels + 1, radius=0.1)
     with pytest.raises(FieldError, match="must be differentiable in its points"):
         adversarial(lambda x: two_classes(x).detach(), points, labels, radius=0.1)
-    with pytest.raises(FieldError, match=r"must return logits \(4, k\), got \(4,\)"):
-        adversarial(lambda x: two_classes(x)[:, 0], points, labels, radius=0.1)
+    with pytest.raises(FieldError, match=r"must map points \(4, \d\) to \(4, k\)"):
+        adversarial(lambda x: two_classes(x)[..., None], points, labels, radius=0.1)
     assert float(adversarial(two_classes, points[:0], labels[:0], radius=0.1).detach()) == 0.0

@@ -81,8 +81,8 @@ def test_arguments_are_left_alone_and_bad_ones_refused(settled, noise, left_as_f
         curvature(net, points, labels + 1)
     with pytest.raises(ShapeError, match=r"`labels` must be integers, got torch\.float64"):
         curvature(net, points, [0.0, 1.0, 2.0])
-    with pytest.raises(FieldError, match="must return logits"):
-        curvature(lambda x: x.sum(1), points, labels)
+    with pytest.raises(FieldError, match="must map points"):
+        curvature(lambda x: x[..., None], points, labels)
     with pytest.raises(FieldError, match="must be differentiable in its points"):
         curvature(lambda x: x.detach(), points, labels)
     assert float(curvature(net, points[:0], labels[:0]).detach()) == 0.0

@@ -112,8 +112,8 @@ def test_arguments_are_left_alone_and_bad_ones_refused(settled, data, left_as_fo
         interval_bound(net, points + 1.0, labels, radius=0.1)
     with pytest.raises(ParameterError, match="`labels` must lie in 0 to 2"):
         interval_bound(net, points, labels + 1, radius=0.1)
-    with pytest.raises(FieldError, match=r"must return logits \(6, k\), got \(6,\)"):
-        interval_bound(lambda x: net(x).sum(1), points, labels, radius=0.1)
+    with pytest.raises(FieldError, match=r"must map points \(6, \d+\) to \(6, k\)"):
+        interval_bound(lambda x: net(x)[..., None], points, labels, radius=0.1)
     with pytest.raises(FieldError, match=r"the layer `model\.1` \(GELU\), whose bounds"):
         interval_bound(model(settled, nn.GELU()), points, labels, radius=0.1)
     assert float(interval_bound(net, points[:0], labels[:0], radius=0.1).detach()) == 0.0

@@ -62,7 +62,7 @@ def test_arguments_are_left_alone_and_bad_ones_refused(two_classes, noise, left_
         call(radius=0.5, norm=3)
     with pytest.raises(FieldError, match="`model` must be differentiable in its points"):
         large_margin(lambda x: two_classes(x).detach(), points, labels, radius=0.5)
-    with pytest.raises(FieldError, match=r"must return logits \(4, k\), got \(4,\)"):
-        large_margin(lambda x: two_classes(x)[:, 0], points, labels, radius=0.5)
+    with pytest.raises(FieldError, match=r"must map points \(4, \d\) to \(4, k\)"):
+        large_margin(lambda x: two_classes(x)[..., None], points, labels, radius=0.5)
     empty = large_margin(two_classes, points[:0], labels[:0], radius=0.5)
     assert float(empty.detach()) == 0.0

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelset import Classifier
 from levelset.datasets import read_images
 from levelset.errors import DataError, FieldError, NotConvergedError, ParameterError, ShapeError
 from levelset.networks import digits, fc
@@ -272,3 +273,13 @@ def test_history_of_nothing_is_empty() -> None:
     empty = History.of([])
     assert len(empty) == 0
     assert empty.summary() == {"epochs": 0, "seconds": 0.0}
+
+
+def test_one_output_is_refused_with_the_remedy(toy: Any, noise: Callable[..., Tensor]) -> None:
+    points = noise(40, 3, dtype=torch.float32)
+    data = type(toy)(points, (points[:, 0] > 0).long())
+    with pytest.raises(FieldError, match=r"one output a point\. Give `Classifier\(model, outputs="):
+        train(nn.Linear(3, 1), data, epochs=1)
+    model = Classifier(nn.Linear(3, 1), bounds=(-9.0, 9.0), outputs="logit")
+    history = train(model, data, epochs=40, learning_rate=0.1, batch_size=10, generator=seeded())
+    assert history.accuracy[-1] > 0.95

@@ -5,9 +5,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_labels, check_points, check_positive
+from levelset._tools.checks import check_points, check_positive
 from levelset._typing import Field, Labels, Points
 from levelset.errors import FieldError, ParameterError
+from levelset.losses._outputs import logits_of
 
 __all__ = ["curvature"]
 
@@ -83,14 +84,7 @@ def curvature(
 
 def _losses(model: Field, points: Tensor, labels: Tensor) -> Tensor:
     with torch.enable_grad():
-        logits = model(points.clone())  # no leaf, for models that write into their input
-        if logits.dim() != 2 or len(logits) != len(points):
-            message = (
-                f"curvature: `model` must return logits ({len(points)}, k), got "
-                f"{tuple(logits.shape)}."
-            )
-            raise FieldError(message)
-        check_labels("curvature", labels, points, logits.shape[1])
+        logits = logits_of("curvature", model, points, labels)
         return functional.cross_entropy(logits, labels.long(), reduction="none")
 
 

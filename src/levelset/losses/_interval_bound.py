@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._logits import AsLogits
 from levelset._relaxation._program import ball_range, margins_of
 from levelset._relaxation._trace import trace
 from levelset._tools.arguments import checked
@@ -90,13 +91,15 @@ def interval_bound(
     with frozen(model):
         sides = bounds_of("interval_bound", model, points) if bounds is None else bounds
     box = fit_bounds("interval_bound", sides, points)
-    logits = logits_of("interval_bound", model, points, labels)
+    reader = AsLogits(model)
+    logits = logits_of("interval_bound", reader, points, labels)
     if len(points) == 0:
         return logits.sum()
     plain = functional.cross_entropy(logits, labels)
     if kappa == 1.0:
         return plain
-    program = trace("interval_bound", model, points)
+    plain_model = model if reader.reader.is_plain else reader
+    program = trace("interval_bound", plain_model, points)
     reach = points.new_full((len(points),), radius)
     ranges = program.ranges(ball_range(points, reach, math.inf, box, 0.0), 0.0)
     coefficients = margins_of(labels, logits.shape[1], points.dtype)

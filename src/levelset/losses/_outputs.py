@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._logits import AsLogits
 from levelset._tools.checks import check_labels, check_points
 from levelset.errors import FieldError
 
@@ -15,16 +16,19 @@ __all__ = ["cross_entropies", "logits_of"]
 def logits_of(function: str, model: Any, points: Tensor, labels: Tensor) -> Tensor:
     """Return the logits `(n, k)` of inputs in the mode that the model is in, with their graph.
 
+    One output a point and probabilities are read as everywhere: as (0, f), and as the logits
+    behind them.
+
     Raises:
-        FieldError: If the model returns another shape.
+        FieldError: If the model returns something else.
         ParameterError: If a label is out of range.
     """
     check_points(function, points)
+    reader = model if isinstance(model, AsLogits) else AsLogits(model)
     with torch.enable_grad():
-        logits = model(points.clone())  # a copy, for models that write into their input
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(points):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        message = f"{function}: `model` must return logits ({len(points)}, k), got {got}."
+        logits = reader.read(function, points)
+    if not logits.is_floating_point():
+        message = f"{function}: `model` must return logits ({len(points)}, k), got class labels."
         raise FieldError(message)
     check_labels(function, labels, points, logits.shape[1])
     return logits

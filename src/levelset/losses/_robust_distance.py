@@ -16,6 +16,7 @@ from levelset._typing import Bounds, Labels, Model, Points
 from levelset.errors import ParameterError
 from levelset.fields import Margin
 from levelset.losses._climb import Climb
+from levelset.losses._outputs import logits_of
 from levelset.losses._samples import follow, margins
 
 __all__ = ["robust_distance"]
@@ -148,7 +149,7 @@ def robust_distance(
 
 
 def _plain(model: Model, points: Tensor, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(model(points.clone()), labels)
+    return functional.cross_entropy(logits_of("robust_distance", model, points, labels), labels)
 
 
 def _sample(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._logits import AsLogits
 from levelset._tools.arguments import checked
 from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Labels, Model, Norm, Points
@@ -81,18 +82,19 @@ def trades(
         "trades", model, points, radius=radius, norm=norm, bounds=bounds, steps=steps,
         step_size=step_size, generator=generator,
     )  # fmt: skip
-    logits = logits_of("trades", model, climb.points, labels)
+    reader = AsLogits(model)
+    logits = logits_of("trades", reader, climb.points, labels)
     if len(points) == 0:
         return logits.sum()
     with frozen(model), torch.no_grad():
-        still = logits_of("trades", model, climb.points, labels).log_softmax(1)
+        still = logits_of("trades", reader, climb.points, labels).log_softmax(1)
 
     def divergence(here: Tensor, wanted: Tensor) -> Tensor:
-        return _divergence(wanted, model(here).log_softmax(1))
+        return _divergence(wanted, reader.read("trades", here).log_softmax(1))
 
     with frozen(model):
         worst, _ = climb.top(divergence, still, climb.start())
-    moved = logits_of("trades", model, worst, labels)
+    moved = logits_of("trades", reader, worst, labels)
     plain = functional.cross_entropy(logits, labels)
     return plain + beta * _divergence(logits.log_softmax(1), moved.log_softmax(1)).mean()
 

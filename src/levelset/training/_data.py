@@ -59,6 +59,12 @@ def check_examples(model: nn.Module, data: Examples, name: str) -> None:
             f"got {tuple(logits.shape)} from points {tuple(points[:2].shape)}."
         )
         raise FieldError(message)
+    if logits.shape[1] == 1:
+        message = (
+            "train: `model` must return a logit for each class, got one output a point. Give "
+            "`Classifier(model, outputs='logit')`, which returns (0, f), or outputs='probability'."
+        )
+        raise FieldError(message)
     check_labels("train", labels, points, logits.shape[1])
 
 
