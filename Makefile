@@ -17,16 +17,15 @@ WORKERS ?= 2
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
 
-# torch comes first and by its exact version: anything that asks for a range of it would bring the
+# torch comes by its exact version: anything that asks for a range of it would bring the
 # newest build, with several gigabytes of CUDA. Python compiles a module when it first imports it;
 # compiling all 13,000 beforehand, as pip does one by one, takes longer than the demo itself.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(DEMO): pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --no-compile $(shell grep '^torch==' constraints.txt)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt \
-		--editable '.[mesh,report]'
+		$(shell grep '^torch==' constraints.txt) --editable '.[mesh,report]'
 	@touch $@
 
 $(DEV): $(DEMO)
