@@ -47,9 +47,9 @@ class _Affine(Operation):
             (moved,) = torch.autograd.grad(self.linear(start), start, coefficients)
         return moved
 
-    def _reach(self, given: Range) -> Tensor:
+    def _reach(self, source: Range) -> Tensor:
         """Return |L||z| + |b|, of which rounding is a share, `(n, *shape)`."""
-        reach = self.linear_abs(given.size)
+        reach = self.linear_abs(source.size)
         return reach if self.offset_size is None else reach + self.offset_size
 
     def _error(self, unit: float) -> float:
@@ -58,14 +58,14 @@ class _Affine(Operation):
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the middle mapped, give or take the half width mapped."""
-        (given,) = inputs
-        middle, half = (given.low + given.high) / 2, (given.high - given.low) / 2
+        (source,) = inputs
+        middle, half = (source.low + source.high) / 2, (source.high - source.low) / 2
         centre, width = self._shifted(middle), self.linear_abs(half)
-        slack = self._error(unit) * self._reach(given) if unit else 0.0
-        low, high, exact = centre - width - slack, centre + width + slack, given.is_free
-        if given.ball is not None:
-            ball = given.ball
-            norms = self.norms(ball.scale.expand_as(given.low[:1]))
+        slack = self._error(unit) * self._reach(source) if unit else 0.0
+        low, high, exact = centre - width - slack, centre + width + slack, source.is_free
+        if source.ball is not None:
+            ball = source.ball
+            norms = self.norms(ball.scale.expand_as(source.low[:1]))
             exact = norms is not None
             if norms is not None:
                 reach = ball.radius.view(-1, *[1] * (low.dim() - 1)) * norms
@@ -82,15 +82,15 @@ class _Affine(Operation):
         self, coefficients: Tensor, inputs: list[Range], unit: float
     ) -> tuple[list[Tensor], Tensor]:
         """Return the coefficients times L and times b, less what rounding makes of both."""
-        (given,) = inputs
+        (source,) = inputs
         n, s = coefficients.shape[:2]
-        flat = self.transpose(coefficients.flatten(0, 1), given.low.shape[1:])
+        flat = self.transpose(coefficients.flatten(0, 1), source.low.shape[1:])
         constant = coefficients.new_zeros(n, s, dtype=torch.float64)
         if self.offset is not None:
             offset = self.offset.expand(1, *coefficients.shape[2:])
             constant = constant + dot(coefficients, offset)
         if unit:
-            constant = constant - self._error(unit) * dot(coefficients.abs(), self._reach(given))
+            constant = constant - self._error(unit) * dot(coefficients.abs(), self._reach(source))
         return [flat.view(n, s, *flat.shape[1:])], constant
 
 
@@ -220,14 +220,14 @@ class Diagonal(_Affine):
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the range, in which free entries stay free."""
-        (given,) = inputs
-        found = super().range(inputs, unit)
-        ball = given.ball
+        (source,) = inputs
+        reached = super().range(inputs, unit)
+        ball = source.ball
         if ball is not None:
             scale = ball.scale * self._factor
             ball = ScaledBall(self._shifted(ball.centre), ball.radius, scale)
         return dataclasses.replace(
-            found, is_free=given.is_free, is_exact=given.is_exact or given.is_free, ball=ball
+            reached, is_free=source.is_free, is_exact=source.is_exact or source.is_free, ball=ball
         )
 
 
@@ -257,13 +257,13 @@ class Move(_Affine):
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return both ends moved."""
-        (given,) = inputs
-        ball = given.ball
+        (source,) = inputs
+        ball = source.ball
         if ball is not None:
-            scale = self._function(ball.scale.expand_as(given.low[:1]))
+            scale = self._function(ball.scale.expand_as(source.low[:1]))
             ball = ScaledBall(self._function(ball.centre), ball.radius, scale)
-        low, high = self._function(given.low), self._function(given.high)
-        return dataclasses.replace(given, low=low, high=high, ball=ball)
+        low, high = self._function(source.low), self._function(source.high)
+        return dataclasses.replace(source, low=low, high=high, ball=ball)
 
     def back(
         self, coefficients: Tensor, inputs: list[Range], unit: float
@@ -314,13 +314,13 @@ class Join(Operation):
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the ranges side by side."""
-        low = torch.cat([given.low for given in inputs], self._axis)
-        return Range(low, torch.cat([given.high for given in inputs], self._axis))
+        low = torch.cat([source.low for source in inputs], self._axis)
+        return Range(low, torch.cat([source.high for source in inputs], self._axis))
 
     def back(
         self, coefficients: Tensor, inputs: list[Range], unit: float
     ) -> tuple[list[Tensor], Tensor]:
         """Return each branch its own."""
-        widths = [given.low.shape[self._axis] for given in inputs]
+        widths = [source.low.shape[self._axis] for source in inputs]
         nothing = coefficients.new_zeros(coefficients.shape[:2], dtype=torch.float64)
         return list(torch.split(coefficients, widths, self._axis + 1)), nothing

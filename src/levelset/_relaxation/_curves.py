@@ -40,8 +40,8 @@ class Activation(Operation):
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the function at both ends."""
-        (given,) = inputs
-        low, high = self.values(given.low), self.values(given.high)
+        (source,) = inputs
+        low, high = self.values(source.low), self.values(source.high)
         slack = self.slack(torch.maximum(low.abs(), high.abs()), unit)
         return Range(low - slack, high + slack)
 
@@ -49,21 +49,21 @@ class Activation(Operation):
         self, coefficients: Tensor, inputs: list[Range], unit: float
     ) -> tuple[list[Tensor], Tensor]:
         """Return positive coefficients times the line below, negative ones times that above."""
-        (given,) = inputs
-        lines = self.lines(given.low, given.high)
+        (source,) = inputs
+        lines = self.lines(source.low, source.high)
         up, down = coefficients.clamp(min=0.0), coefficients.clamp(max=0.0)
         factors = up * lines.low_slope.unsqueeze(1) + down * lines.high_slope.unsqueeze(1)
         constant = dot(up, lines.low_offset) + dot(down, lines.high_offset)
         if unit:
-            constant = constant - dot(coefficients.abs(), self._rounding(given, lines, unit))
+            constant = constant - dot(coefficients.abs(), self._rounding(source, lines, unit))
         return [factors], constant
 
-    def _rounding(self, given: Range, lines: _Lines, unit: float) -> Tensor:
+    def _rounding(self, source: Range, lines: _Lines, unit: float) -> Tensor:
         """Return by how much a line, its products and the network's own value are off."""
         slope = torch.maximum(lines.low_slope.abs(), lines.high_slope.abs())
         offset = torch.maximum(lines.low_offset.abs(), lines.high_offset.abs())
-        value = torch.maximum(self.values(given.low).abs(), self.values(given.high).abs())
-        return 2.0 * self.slack(slope * given.size + offset + value, unit)
+        value = torch.maximum(self.values(source.low).abs(), self.values(source.high).abs())
+        return 2.0 * self.slack(slope * source.size + offset + value, unit)
 
 
 class Rectifier(Activation):
@@ -84,9 +84,9 @@ class Rectifier(Activation):
         """Return nothing for a ReLU, which computes nothing."""
         return super().slack(size, unit) if self._leak else torch.zeros_like(size)
 
-    def unsettled(self, given: Range) -> Tensor:
+    def unsettled(self, source: Range) -> Tensor:
         """Return those that may be on either side of the kink."""
-        return (given.low < 0) & (given.high > 0)
+        return (source.low < 0) & (source.high > 0)
 
     def lines(self, low: Tensor, high: Tensor) -> _Lines:
         """Return the line of the wider side through 0, and the chord above."""
@@ -102,9 +102,9 @@ class Rectifier(Activation):
         lift = torch.where(positive | negative, 0.0, lift)
         return _Lines(below, torch.zeros_like(low), chord, lift)
 
-    def _rounding(self, given: Range, lines: _Lines, unit: float) -> Tensor:
+    def _rounding(self, source: Range, lines: _Lines, unit: float) -> Tensor:
         slope = torch.maximum(lines.low_slope, lines.high_slope)
-        return SMALL * unit * (slope * given.size + lines.high_offset.abs())
+        return SMALL * unit * (slope * source.size + lines.high_offset.abs())
 
 
 class _Smooth(Activation):
@@ -179,8 +179,8 @@ class Largest(Operation):
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the largest of each end."""
-        (given,) = inputs
-        return Range(self._pool(given.low)[0], self._pool(given.high)[0])
+        (source,) = inputs
+        return Range(self._pool(source.low)[0], self._pool(source.high)[0])
 
     def back(
         self, coefficients: Tensor, inputs: list[Range], unit: float
@@ -191,20 +191,20 @@ class Largest(Operation):
         upper end $u_j$, and m the larger of the other upper ends and $l_j$, it is at most the chord
         of $\max(z_j, m)$ over $[l_j, u_j]$.
         """
-        (given,) = inputs
-        _, lowest = self._pool(given.low)
-        high, highest = self._pool(given.high)
-        base = torch.maximum(self._runner_up(given.high, highest), _at(given.low, highest))
-        width = high - _at(given.low, highest)
+        (source,) = inputs
+        _, lowest = self._pool(source.low)
+        high, highest = self._pool(source.high)
+        base = torch.maximum(self._runner_up(source.high, highest), _at(source.low, highest))
+        width = high - _at(source.low, highest)
         slope = torch.where(width > 0, (high - base) / torch.where(width > 0, width, 1.0), 1.0)
-        left = base - slope * _at(given.low, highest)
+        left = base - slope * _at(source.low, highest)
         lift = torch.maximum(left, high - slope * high)
         up, down = coefficients.clamp(min=0.0), coefficients.clamp(max=0.0)
-        shape = given.low.shape[1:]
+        shape = source.low.shape[1:]
         factors = _scatter(up, lowest, shape) + _scatter(down * slope.unsqueeze(1), highest, shape)
         constant = dot(down, lift)
         if unit:
-            size = slope * _at(given.size, highest) + lift.abs() + _at(given.size, lowest)
+            size = slope * _at(source.size, highest) + lift.abs() + _at(source.size, lowest)
             overlaps = self._overlaps() * SMALL * unit
             constant = constant - overlaps * dot(coefficients.abs(), size)
         return [factors], constant

@@ -110,9 +110,9 @@ class Operation(abc.ABC):
             Factors of each input, `(n, s, *shape)`, and what is added, `(n, s)` in float64.
         """
 
-    def unsettled(self, given: Range) -> Tensor:
+    def unsettled(self, source: Range) -> Tensor:
         """Return the entries of an input, as a mask, that a tighter range would do good."""
-        return torch.ones_like(given.low, dtype=torch.bool)
+        return torch.ones_like(source.low, dtype=torch.bool)
 
 
 def dot(coefficients: Tensor, values: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ class Program:
                     wanted = step.operation.unsettled(ranges[node])
                     ranges[node] = self._tightened(node, ranges, wanted, unit)
                     tight.add(node)
-            given = [ranges[node] for node in step.inputs]
-            ranges.append(step.operation.range(given, unit))
+            sources = [ranges[node] for node in step.inputs]
+            ranges.append(step.operation.range(sources, unit))
         return ranges
 
     def lower(
@@ -92,8 +92,8 @@ class Program:
             step = self.steps[index - 1]
             if to_first_bend and not step.operation.is_affine:
                 break
-            given = [ranges[i] for i in step.inputs]
-            factors, more = step.operation.back(ahead.pop(index), given, unit)
+            sources = [ranges[i] for i in step.inputs]
+            factors, more = step.operation.back(ahead.pop(index), sources, unit)
             constant = constant + more
             for i, factor in zip(step.inputs, factors, strict=True):
                 if i not in ahead:
@@ -129,10 +129,10 @@ class Program:
             bounds = self.lower(start, ranges, unit, node=node)
             # Rounded outwards into the dtype of the network.
             bounds = (bounds - SMALL * unit * bounds.abs()).to(low.dtype).view(len(low), 2, -1)
-            here = mask[:, part]
-            low[:, part] = torch.where(here, torch.fmax(low[:, part], bounds[:, 0]), low[:, part])
+            chosen = mask[:, part]
+            low[:, part] = torch.where(chosen, torch.fmax(low[:, part], bounds[:, 0]), low[:, part])
             high[:, part] = torch.where(
-                here, torch.fmin(high[:, part], -bounds[:, 1]), high[:, part]
+                chosen, torch.fmin(high[:, part], -bounds[:, 1]), high[:, part]
             )
         return Range(low.view_as(old.low), high.view_as(old.high))
 

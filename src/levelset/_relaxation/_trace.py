@@ -128,13 +128,13 @@ class _Reader:
         self.steps: list[tuple[Build, tuple[int, ...]]] = []
         self._sigmoids: dict[int, _Value] = {}
 
-    def module(self, module: Any, given: tuple[Any, ...], name: str) -> _Value:
+    def module(self, module: Any, arguments: tuple[Any, ...], name: str) -> _Value:
         """Return what a module makes of values."""
         if isinstance(module, AsLogits):
-            return self._classifier(module, given[0], name)
+            return self._classifier(module, arguments[0], name)
         if isinstance(module, nn.Module) and _Tracer().is_leaf_module(module, name):
-            return self._layer(module, given, name)
-        return self._code(module, given, name)
+            return self._layer(module, arguments, name)
+        return self._code(module, arguments, name)
 
     def _add(self, build: Build, inputs: tuple[_Value, ...], rows: Tensor, name: str) -> _Value:
         if any(value.is_head for value in inputs):
@@ -149,10 +149,10 @@ class _Reader:
         )
         return FieldError(message)
 
-    def _layer(self, layer: nn.Module, given: tuple[Any, ...], name: str) -> _Value:
+    def _layer(self, layer: nn.Module, arguments: tuple[Any, ...], name: str) -> _Value:
         """Return what a layer of torch makes of a value."""
         title = f"the layer `{name}` ({type(layer).__name__})"
-        (value,) = given if len(given) == 1 else (None,)
+        (value,) = arguments if len(arguments) == 1 else (None,)
         if not isinstance(value, _Value):
             raise self._unknown(title)
         rows = layer(value.rows.clone())
@@ -161,10 +161,10 @@ class _Reader:
         for kind, read in LAYERS.items():
             build = read(layer, value.rows, self.dtype) if isinstance(layer, kind) else None
             if build is not None:
-                found = self._add(build, (value,), rows, title)
+                result = self._add(build, (value,), rows, title)
                 if isinstance(layer, nn.Sigmoid):
-                    self._sigmoids[found.node] = value
-                return found
+                    self._sigmoids[result.node] = value
+                return result
         if isinstance(layer, nn.Identity | nn.modules.dropout._DropoutNd):
             return value
         raise self._unknown(title)
@@ -193,7 +193,7 @@ class _Reader:
         rows = functional.linear(end.rows, weight.to(end.rows))
         return self._add(lambda: Dense(weight, None), (end,), rows, name)
 
-    def _code(self, module: Any, given: tuple[Any, ...], name: str) -> _Value:
+    def _code(self, module: Any, arguments: tuple[Any, ...], name: str) -> _Value:
         """Return what a module of layers makes of values, by tracing its code."""
         tracer = _Tracer()
         try:
@@ -207,7 +207,7 @@ class _Reader:
             )
             raise FieldError(message) from error
         known: dict[fx.Node, Any] = {}
-        waiting = list(given)
+        waiting = list(arguments)
         for node in graph.nodes:
             args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n])
             if node.op == "placeholder":
@@ -315,14 +315,14 @@ def _rows_of(value: Any) -> Any:
 
 
 def _has_value(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    found: list[bool] = []
+    traced: list[bool] = []
 
     def look(value: Any) -> Any:
-        found.append(isinstance(value, _Value))
+        traced.append(isinstance(value, _Value))
         return value
 
     fx.node.map_aggregate((args, kwargs), look)
-    return any(found)
+    return any(traced)
 
 
 def _per_channel(value: Tensor | None, rows: Tensor) -> Tensor | None:

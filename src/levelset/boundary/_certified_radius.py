@@ -149,12 +149,12 @@ def certified_radius(
         search = _Search(program, norm, box, unit, tolerance, max_units)
         search.check(points[:1], logits[:1])
         rows = min(batch_size or search.rows(points[:1], logits.shape[1]), len(points))
-        found = logits.new_zeros(len(points))
+        radii = logits.new_zeros(len(points))
         for part in row_batches(len(points), rows):
-            found[part] = search.radii(points[part], labels[part], logits[part])
+            radii[part] = search.radii(points[part], labels[part], logits[part])
             if progress is not None:
                 progress(part.stop, len(points))
-    return found
+    return radii
 
 
 class _Search:

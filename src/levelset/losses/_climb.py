@@ -115,15 +115,15 @@ class Climb:
         side = torch.where(values > 0, 1, -1)
         sides = torch.stack([side, labels], dim=1)
         far, height = self.top(_Across(field), sides, self.start(), until_positive=True)
-        crossed, found = (height > 0) & (values != 0), self.points.clone()
+        crossed, crossings = (height > 0) & (values != 0), self.points.clone()
         rows = crossed.nonzero().flatten()
         with frozen(field):
             bracket = close_bracket(
                 Evaluator(self.function, field), self.points[rows], far[rows], labels[rows],
                 tol=tol, max_iter=max_iter, ends=(values[rows], (-side * height)[rows]),
             )  # fmt: skip
-        found[rows] = bracket.nearest(labels[rows], tol).points
-        return crossed, found
+        crossings[rows] = bracket.nearest(labels[rows], tol).points
+        return crossed, crossings
 
     def _back(self, points: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return points brought back into the ball, then into the box."""

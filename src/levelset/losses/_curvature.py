@@ -66,17 +66,17 @@ def curvature(
     if not weight >= 0:
         message = f"curvature: `weight` must be at least 0, got {weight}."
         raise ParameterError(message)
-    here = points.detach().clone().requires_grad_()
-    losses = _losses(model, here, labels)
+    leaf = points.detach().clone().requires_grad_()
+    losses = _losses(model, leaf, labels)
     if len(points) == 0:
         return losses.sum()
     plain = losses.mean()
     if weight == 0:
         return plain
-    gradient = _gradient(losses, here)
+    gradient = _gradient(losses, leaf)
     sign = gradient.detach().sign()
     length = sign.flatten(1).norm(dim=1).clamp_min(torch.finfo(sign.dtype).tiny)
-    ahead = here.detach() + h * sign / length.view(-1, *[1] * (sign.dim() - 1))
+    ahead = leaf.detach() + h * sign / length.view(-1, *[1] * (sign.dim() - 1))
     ahead.requires_grad_()
     change = _gradient(_losses(model, ahead, labels), ahead) - gradient
     return plain + weight * change.flatten(1).square().sum(1).mean()

@@ -95,12 +95,12 @@ def direct_margin(
         return logits.sum()
     field, values = margins("direct_margin", model, climb.points, labels, observed=True)
     right = values > 0
-    crossed, found = climb.crossings(field, labels, values, max_iter=_MAX_ITER, tol=_TOL)
+    crossed, on_boundary = climb.crossings(field, labels, values, max_iter=_MAX_ITER, tol=_TOL)
     at_inputs = functional.cross_entropy(logits, labels, reduction="none")
     terms = torch.where(right, 0.0, at_inputs)
     rows = (crossed & right).nonzero().flatten()
     if len(rows):
-        near = logits_of("direct_margin", model, found[rows], labels[rows])
+        near = logits_of("direct_margin", model, on_boundary[rows], labels[rows])
         terms = terms.index_add(
             0, rows, functional.cross_entropy(near, labels[rows], reduction="none")
         )

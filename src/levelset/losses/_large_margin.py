@@ -78,8 +78,8 @@ def large_margin(
     norm = check_norm("large_margin", norm, (math.inf, 2.0, 1.0))
     check_whole("large_margin", "rivals", rivals)
     check_points("large_margin", points)
-    here = points.detach().clone().requires_grad_()
-    logits = logits_of("large_margin", model, here, labels)
+    leaf = points.detach().clone().requires_grad_()
+    logits = logits_of("large_margin", model, leaf, labels)
     if len(points) == 0:
         return logits.sum()
     if not logits.requires_grad:
@@ -92,7 +92,7 @@ def large_margin(
     for j in range(count):
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(
-                gaps[:, j].sum(), here, retain_graph=True, create_graph=through_gradient,
+                gaps[:, j].sum(), leaf, retain_graph=True, create_graph=through_gradient,
                 materialize_grads=True,
             )  # fmt: skip
         lengths.append(norm_of(gradient, dual(norm)))

@@ -133,14 +133,14 @@ def robust_distance(
     )  # fmt: skip
     if len(points) == 0:
         return field(points, labels).sum()
-    found, rows = _sample(field, labels, values, climb, samples, max_iter, tol)
+    projection, rows = _sample(field, labels, values, climb, samples, max_iter, tol)
     other = radius if radius_wrong is None else radius_wrong
     right = values[rows] > 0
     reach, weights, side = (
         torch.where(right, values.new_tensor(one), values.new_tensor(two))
         for one, two in ((radius, other), (weight_right, weight_wrong), (1.0, -1.0))
     )
-    short = (reach - side * _rho(field, points[rows], found)).clamp(min=0.0)
+    short = (reach - side * _rho(field, points[rows], projection)).clamp(min=0.0)
     loss = (weights * short).sum() / len(points)
     if len(rows) == 0:  # nothing to move, but a gradient all the same
         with evaluating(field):
@@ -163,20 +163,22 @@ def _sample(
 ) -> tuple[Projection, Tensor]:
     """Return a point of the boundary for each of some inputs, and which these are."""
     points, right = climb.points, values > 0
-    crossed, found = torch.zeros_like(right), points.clone()
+    crossed, on_boundary = torch.zeros_like(right), points.clone()
     if samples != "project":
-        crossed, found = climb.crossings(field, labels, values, max_iter=max_iter, tol=tol)
+        crossed, on_boundary = climb.crossings(field, labels, values, max_iter=max_iter, tol=tol)
     wanted = ~(crossed | right) if samples == "intersect" else torch.ones_like(right)
     rows = wanted.nonzero().flatten()
     newton = Newton(max_iter)
     projected = project(field, points[rows], labels=labels[rows], method=newton, tol=tol).points
     if samples == "both":
-        one, other = (_rho(field, points, _at(p, labels), moving=False) for p in (found, projected))
+        one, other = (
+            _rho(field, points, _at(p, labels), moving=False) for p in (on_boundary, projected)
+        )
         nearer = (crossed & (one <= other)).view(-1, *[1] * (points.dim() - 1))
-        projected = torch.where(nearer, found, projected)
-    found[rows] = projected
-    kept = (crossed | wanted).nonzero().flatten()
-    return _at(found[kept], labels[kept]), kept
+        projected = torch.where(nearer, on_boundary, projected)
+    on_boundary[rows] = projected
+    sampled = (crossed | wanted).nonzero().flatten()
+    return _at(on_boundary[sampled], labels[sampled]), sampled
 
 
 def _at(points: Tensor, labels: Tensor) -> Projection:
@@ -185,16 +187,16 @@ def _at(points: Tensor, labels: Tensor) -> Projection:
     return Projection(points, points.new_zeros(len(points)), none == 0, none, labels)
 
 
-def _rho(field: Margin, points: Tensor, found: Projection, *, moving: bool = True) -> Tensor:
+def _rho(field: Margin, points: Tensor, projection: Projection, *, moving: bool = True) -> Tensor:
     """Return the distances along the axis of the largest derivative, `(n,)`."""
     if len(points) == 0:
         return points.new_zeros(0)
     with frozen(field):
         evaluator = Evaluator("robust_distance", field)
-        _, jacobian = evaluator.value_and_jacobian(found.points, found.labels)
+        _, jacobian = evaluator.value_and_jacobian(projection.points, projection.labels)
     axis = jacobian[:, 0].abs().argmax(1, keepdim=True)
-    there = follow(field, found).points if moving else found.points
-    return (points - there).flatten(1).gather(1, axis).squeeze(1).abs()
+    moved = follow(field, projection).points if moving else projection.points
+    return (points - moved).flatten(1).gather(1, axis).squeeze(1).abs()
 
 
 def _check(radius: float, radius_wrong: float | None, tol: float, max_iter: int) -> None:

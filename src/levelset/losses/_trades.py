@@ -89,8 +89,8 @@ def trades(
     with frozen(model), torch.no_grad():
         still = logits_of("trades", reader, climb.points, labels).log_softmax(1)
 
-    def divergence(here: Tensor, wanted: Tensor) -> Tensor:
-        return _divergence(wanted, reader.read("trades", here).log_softmax(1))
+    def divergence(near: Tensor, target: Tensor) -> Tensor:
+        return _divergence(target, reader.read("trades", near).log_softmax(1))
 
     with frozen(model):
         worst, _ = climb.top(divergence, still, climb.start())

@@ -63,10 +63,10 @@ def build_loss(spec: str) -> Loss:
 
 def loss_names() -> list[str]:
     """Return the names of the losses that classifiers are trained with."""
-    found = {"cross_entropy"}
+    names = {"cross_entropy"}
     for name in losses.__all__:
         function = getattr(losses, name)
         if inspect.isfunction(function):
             first = list(inspect.signature(function).parameters)[:3]
-            found |= {name} if first == ["model", "points", "labels"] else set()
-    return sorted(found)
+            names |= {name} if first == ["model", "points", "labels"] else set()
+    return sorted(names)

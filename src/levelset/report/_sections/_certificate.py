@@ -44,14 +44,14 @@ def _sections(audits: Sequence[Audit], pictures: Pictures | None) -> list[Sectio
 
 def _line(audit: Audit, certain: int, right: int) -> str:
     words = f"“{audit.name}”: {certain:,} of {right:,} inputs classified right have one above 0"
-    found = audit.columns.get("distance_inf")
-    if found is None:
+    nearest = audit.columns.get("distance_inf")
+    if nearest is None:
         return words + "."
     radius = audit.columns["certified_inf"]
-    both = audit.columns["correct"].bool() & found.isfinite() & (found > 0) & radius.isfinite()
+    both = audit.columns["correct"].bool() & nearest.isfinite() & (nearest > 0) & radius.isfinite()
     if not both.any():
         return words + "."
-    share = 100.0 * median((radius[both] / found[both]).double())
+    share = 100.0 * median((radius[both] / nearest[both]).double())
     return f"{words}; at the median it is {share:.0f}\u00a0% of the distance found."
 
 
