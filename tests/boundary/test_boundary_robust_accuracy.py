@@ -175,6 +175,19 @@ def test_summary_and_interval(noise: Callable[..., Tensor]) -> None:
     assert "accuracy=0.5" in repr(result)
 
 
+def test_a_tie_with_the_label_breaks_nothing(
+    settled: Callable[..., nn.Module], noise: Callable[..., Tensor]
+) -> None:
+    model = settled(nn.Linear(6, 20), dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in (model.weight, model.bias):
+            parameter[1:] = parameter[:1]  # all classes answer alike
+    points = noise(40, 6).sigmoid()
+    result = robust_accuracy(model, points, torch.zeros(40, dtype=torch.long), radius=0.1)
+    assert result.clean_accuracy == 1.0
+    assert result.robust.all()
+
+
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_no_inputs(effort: str) -> None:
     result = robust_accuracy(

@@ -1,4 +1,4 @@
-"""The result of an audit: a column a quantity, a row an input, and the witnesses."""
+"""The result of an audit: a table with one row for each input, and the witnesses."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar

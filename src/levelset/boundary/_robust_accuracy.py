@@ -202,10 +202,10 @@ class _Stage:
         attack: Called as `attack(model, points, labels, **options)`.
         steps: Its length, for the progress.
         options: Its own options.
-        near: It takes the inputs whose margin was brought down to this share of that at the input.
+        near: It takes inputs whose lowest margin is at most this share of the margin at the input.
         resumes: Whether it starts from the points of the lowest margins so far.
-        bounded: Whether it is told the radius; else its witnesses count if they are within it.
-        rival: It aims at the class with the so many'th largest logit at the input; 0 is the label.
+        bounded: Whether the radius is one of its arguments; if not, farther witnesses are dropped.
+        rival: The rank of the class it aims at, by the logits at the input; rank 0 is the label.
     """
 
     attack: Callable[..., Attack]
@@ -273,7 +273,9 @@ class _Cascade:
         _warn_if_random(logits, evaluator.values(points))
         self.margin = Evaluator("robust_accuracy", Margin(model), batch_size)
         self.correct = logits.argmax(1) == self.labels if self.classes else self.labels == 0
-        self.ranked = logits.argsort(1, descending=True)
+        # The label first, also where another class has the same logit.
+        own = self.labels.unsqueeze(1)
+        self.ranked = logits.scatter(1, own, math.inf).argsort(1, descending=True)
         self.stands = self.correct.clone()
         self.lowest_points = points.clone()
         self.at_inputs = self._margins(torch.arange(len(points), device=points.device), points)
