@@ -1,5 +1,6 @@
 """Affine steps: linear layers, convolutions, means, scaling, sums, and moving entries about."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 
@@ -27,9 +28,9 @@ class _Affine(Operation):
     def __init__(self, terms: int, offset: Tensor | None, offset_size: Tensor | None) -> None:
         self.terms, self.offset, self.offset_size = terms, offset, offset_size
 
+    @abc.abstractmethod
     def linear(self, values: Tensor) -> Tensor:
         """Return Lz."""
-        raise NotImplementedError
 
     def linear_abs(self, values: Tensor) -> Tensor:
         """Return |L|z for z of at least 0; that is Lz where L has no negative entry."""
