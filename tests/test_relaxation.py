@@ -28,6 +28,11 @@ def layers():
         "zeros": nn.ZeroPad2d((1, 0, 2, 1)),
         "relu": nn.ReLU(),
         "leaky": nn.LeakyReLU(0.3),
+        "hardtanh": nn.Hardtanh(-0.4, 0.7),
+        "relu6": nn.ReLU6(),
+        "reflected": nn.ReflectionPad2d((1, 2, 0, 1)),
+        "replicated": nn.ReplicationPad2d(2),
+        "wrapped": nn.CircularPad2d(1),
         "elu": nn.ELU(),
         "softplus": nn.Softplus(),
         "tanh": nn.Tanh(),
@@ -55,6 +60,18 @@ def step(request, settled, noise):
     draws += [points + widths * (2 * noise(*points.shape, seed=s).sigmoid() - 1) for s in range(60)]
     draws += [points + widths * noise(*points.shape, seed=s).sign() for s in range(60)]
     return layer, Range(points - widths, points + widths), program.steps[0].operation, draws
+
+
+@torch.no_grad()
+def test_a_step_does_what_its_layer_does(step):
+    layer, _, operation, draws = step
+    for draw in draws[:5]:
+        torch.testing.assert_close(operation.apply([draw]), layer(draw), rtol=1e-12, atol=1e-12)
+        if operation.is_affine:
+            change = operation.apply_linear([draw - draws[7]])
+            torch.testing.assert_close(change, layer(draw) - layer(draws[7]), rtol=0, atol=1e-12)
+            size = operation.magnitude([draw.abs()])
+            assert bool((size >= layer(draw).abs() - 1e-12).all())
 
 
 @torch.no_grad()

@@ -48,10 +48,21 @@ class _Affine(Operation):
             (moved,) = torch.autograd.grad(self.linear(start), start, coefficients)
         return moved
 
-    def _reach(self, source: Range) -> Tensor:
+    def apply(self, inputs: list[Tensor]) -> Tensor:
+        """Return Lz + b."""
+        return self._shifted(inputs[0])
+
+    def apply_linear(self, inputs: list[Tensor]) -> Tensor:
+        """Return Lz."""
+        return self.linear(inputs[0])
+
+    def magnitude(self, inputs: list[Tensor]) -> Tensor:
         """Return |L||z| + |b|, of which rounding is a share, `(n, *shape)`."""
-        reach = self.linear_abs(source.size)
+        reach = self.linear_abs(inputs[0])
         return reach if self.offset_size is None else reach + self.offset_size
+
+    def _reach(self, source: Range) -> Tensor:
+        return self.magnitude([source.size])
 
     def _error(self, unit: float) -> float:
         """Return that share: once for the network, once for the bound."""
@@ -279,6 +290,14 @@ class Sum(Operation):
     is_affine = True
     _sign = 1.0
 
+    def apply(self, inputs: list[Tensor]) -> Tensor:
+        """Return the sum."""
+        return torch.add(*inputs, alpha=self._sign)
+
+    def magnitude(self, inputs: list[Tensor]) -> Tensor:
+        """Return the sum of the sizes."""
+        return inputs[0] + inputs[1]
+
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the sum of the ends."""
         one, other = inputs
@@ -312,6 +331,10 @@ class Join(Operation):
 
     def __init__(self, axis: int) -> None:
         self._axis = axis
+
+    def apply(self, inputs: list[Tensor]) -> Tensor:
+        """Return the branches side by side."""
+        return torch.cat(inputs, self._axis)
 
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the ranges side by side."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from levelset._relaxation._operation import SMALL, Operation, Range, dot
 
-__all__ = ["Activation", "Convex", "Largest", "Rectifier", "Saturating"]
+__all__ = ["Activation", "Clamp", "Convex", "Largest", "Rectifier", "Saturating"]
 
 
 class _Lines(NamedTuple):
@@ -33,6 +33,10 @@ class Activation(Operation):
     @abc.abstractmethod
     def lines(self, low: Tensor, high: Tensor) -> _Lines:
         """Return lines below and above the function on the ranges, but for rounding."""
+
+    def apply(self, inputs: list[Tensor]) -> Tensor:
+        """Return the function of each entry."""
+        return self.values(inputs[0])
 
     def slack(self, size: Tensor, unit: float) -> Tensor:
         """Return by how much a computed value may be off; `size` is |f| at its largest."""
@@ -73,6 +77,8 @@ class Rectifier(Activation):
         leak: The share, 0 to 1.
     """
 
+    kinks = (0.0,)
+
     def __init__(self, leak: float = 0.0) -> None:
         self._leak = leak
 
@@ -105,6 +111,53 @@ class Rectifier(Activation):
     def _rounding(self, source: Range, lines: _Lines, unit: float) -> Tensor:
         slope = torch.maximum(lines.low_slope, lines.high_slope)
         return SMALL * unit * (slope * source.size + lines.high_offset.abs())
+
+
+class Clamp(Activation):
+    """The entry between two numbers, and the nearer of them beyond.
+
+    Args:
+        low: The smaller number.
+        high: The larger one.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+        self.kinks = (low, high)
+
+    def values(self, entries: Tensor) -> Tensor:
+        """Return the entries, clamped."""
+        return entries.clamp(self._low, self._high)
+
+    def slack(self, size: Tensor, unit: float) -> Tensor:
+        """Return nothing: nothing is computed."""
+        del unit
+        return torch.zeros_like(size)
+
+    def unsettled(self, source: Range) -> Tensor:
+        """Return those that may be on either side of a kink."""
+        low, high = source.low, source.high
+        return ((low < self._low) & (high > self._low)) | ((low < self._high) & (high > self._high))
+
+    def lines(self, low: Tensor, high: Tensor) -> _Lines:
+        """Return on either side the chord where it bounds, else the level of the nearer end."""
+        at_low, at_high = self.values(low), self.values(high)
+        width = torch.where(high > low, high - low, 1.0)
+        chord = torch.where(high > low, (at_high - at_low) / width, 0.0)
+        # From the last point of the lower level to the far end, and from the near end to the
+        # first point of the upper one.
+        rise = torch.where(high > self._low, high - low.clamp(min=self._low), 1.0)
+        below = torch.where(low < self._low, (at_high - at_low) / rise, chord)
+        reach = torch.where(low < self._high, high.clamp(max=self._high) - low, 1.0)
+        above = torch.where(high > self._high, (at_high - at_low) / reach, chord)
+        below = torch.where((low < self._low) & (high + low < 2 * self._low), 0.0, below)
+        above = torch.where((high > self._high) & (high + low > 2 * self._high), 0.0, above)
+        below, above = below.nan_to_num().clamp(0.0, 1.0), above.nan_to_num().clamp(0.0, 1.0)
+        ends = [low, high, low.clamp(min=self._low).minimum(high), high.clamp(max=self._high)]
+        ends[3] = ends[3].maximum(low)
+        least = torch.stack([self.values(z) - below * z for z in ends]).amin(0)
+        most = torch.stack([self.values(z) - above * z for z in ends]).amax(0)
+        return _Lines(below, least, above, most)
 
 
 class _Smooth(Activation):
@@ -169,6 +222,23 @@ class Largest(Operation):
     def __init__(self, layer: nn.MaxPool2d) -> None:
         self._layer = layer
 
+    def apply(self, inputs: list[Tensor]) -> Tensor:
+        """Return the largest entry of each window."""
+        return self._pool(inputs[0])[0]
+
+    def members(self, shape: torch.Size) -> Tensor:
+        """Return the places in a flat input of the entries of each window, `(windows, m)`.
+
+        Args:
+            shape: Of one input, `(c, h, w)`.
+
+        Returns:
+            Numbers from 0; -1 for what lies outside of the image.
+        """
+        numbers = torch.arange(shape.numel(), dtype=torch.float64).view(1, *shape)
+        _, highest = self._pool(numbers)
+        return self._windows(numbers, highest.shape[2:], -1.0).flatten(0, 3).long()
+
     def _pool(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the largest entry of each window, and its place in the image."""
         layer = self._layer
@@ -216,28 +286,28 @@ class Largest(Operation):
 
     def _runner_up(self, high: Tensor, highest: Tensor) -> Tensor:
         """Return the largest upper end of each window but that of the entry at `highest`."""
-        layer, (rows, columns) = self._layer, highest.shape[2:]
+        places = torch.arange(high[0, 0].numel(), device=high.device, dtype=torch.float64)
+        numbers = self._windows(places.view(1, 1, *high.shape[2:]), highest.shape[2:], -1.0)
+        others = numbers != highest.unsqueeze(4)
+        ends = self._windows(high, highest.shape[2:], -math.inf)
+        return torch.where(others, ends, -math.inf).amax(4)
+
+    def _windows(self, image: Tensor, counts: torch.Size, filling: float) -> Tensor:
+        """Return the entries of windows, `(n, c, rows, columns, m)`."""
+        layer, (rows, columns) = self._layer, counts
         kernel, stride = _pair(layer.kernel_size), _pair(layer.stride)
         padding, dilation = _pair(layer.padding), _pair(layer.dilation)
         spans = [
             (count - 1) * step + gap * (size - 1) + 1 - (length + pad)
             for count, step, gap, size, length, pad in zip(
-                (rows, columns), stride, dilation, kernel, high.shape[2:], padding, strict=True
+                counts, stride, dilation, kernel, image.shape[2:], padding, strict=True
             )
         ]
         sides = (padding[1], max(spans[1], 0), padding[0], max(spans[0], 0))
-        places = torch.arange(high[0, 0].numel(), device=high.device, dtype=torch.float64)
-        places = places.view(1, 1, *high.shape[2:])
-        padded = functional.pad(high, sides, value=-math.inf)
-        numbers = functional.pad(places, sides, value=-1.0)
-
-        def windows(image: Tensor) -> Tensor:
-            cut = image.unfold(2, dilation[0] * (kernel[0] - 1) + 1, stride[0])
-            cut = cut.unfold(3, dilation[1] * (kernel[1] - 1) + 1, stride[1])
-            return cut[:, :, :rows, :columns, :: dilation[0], :: dilation[1]].flatten(4)
-
-        others = windows(numbers) != highest.unsqueeze(4)
-        return torch.where(others, windows(padded), -math.inf).amax(4)
+        image = functional.pad(image, sides, value=filling)
+        cut = image.unfold(2, dilation[0] * (kernel[0] - 1) + 1, stride[0])
+        cut = cut.unfold(3, dilation[1] * (kernel[1] - 1) + 1, stride[1])
+        return cut[:, :, :rows, :columns, :: dilation[0], :: dilation[1]].flatten(4)
 
 
 def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from levelset._relaxation._affine import Convolution, Dense, Diagonal, Mean, Move
-from levelset._relaxation._curves import Convex, Largest, Rectifier, Saturating
+from levelset._relaxation._curves import Clamp, Convex, Largest, Rectifier, Saturating
 from levelset._relaxation._operation import Operation
 
 __all__ = ["LAYERS", "SUPPORTED", "Build", "Read", "constant", "reshaped", "scaled"]
@@ -19,9 +19,9 @@ Read: TypeAlias = Callable[[Any, Tensor, torch.dtype], Build | None]
 """Takes a layer, its input for some rows, and the dtype; returns `None` for what is not known."""
 
 SUPPORTED = (
-    "Linear, Conv2d, BatchNorm, ReLU, LeakyReLU, ELU, Softplus, Tanh, Sigmoid, MaxPool2d, "
-    "AvgPool2d, AdaptiveAvgPool2d, Flatten, Dropout, Identity and ZeroPad2d; branches that are "
-    "added or joined; a softmax or sigmoid at the end"
+    "Linear, Conv2d, BatchNorm, ReLU, LeakyReLU, Hardtanh, ReLU6, ELU, Softplus, Tanh, Sigmoid, "
+    "MaxPool2d, AvgPool2d, AdaptiveAvgPool2d, Flatten, Dropout, Identity, ZeroPad2d and the other "
+    "paddings of images; branches that are added or joined; a softmax or sigmoid at the end"
 )
 
 
@@ -96,6 +96,11 @@ def _pad(layer: nn.ZeroPad2d, rows: Tensor, dtype: torch.dtype) -> Build:
     )
 
 
+def _pad_by_copies(layer: Any, rows: Tensor, dtype: torch.dtype) -> Build:
+    """Return the step of a padding by entries of the image, each copied (p + 1)^2 times at most."""
+    return lambda: Mean(layer.forward, (1 + max(layer.padding)) ** 2)
+
+
 def _average(layer: nn.AvgPool2d, rows: Tensor, dtype: torch.dtype) -> Build | None:
     size = layer.kernel_size
     terms = size * size if isinstance(size, int) else math.prod(size)
@@ -134,6 +139,7 @@ LAYERS: dict[type[nn.Module], Read] = {
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: lambda layer, rows, dtype: Rectifier,
     nn.LeakyReLU: _leaky,
+    nn.Hardtanh: lambda layer, rows, dtype: lambda: Clamp(layer.min_val, layer.max_val),
     nn.ELU: _elu,
     nn.Softplus: _softplus,
     nn.Tanh: lambda layer, rows, dtype: lambda: Saturating(torch.tanh),
@@ -144,6 +150,9 @@ LAYERS: dict[type[nn.Module], Read] = {
         lambda: Mean(layer.forward, rows.shape[-1] * rows.shape[-2])
     ),
     nn.ZeroPad2d: _pad,
+    nn.ReflectionPad2d: _pad_by_copies,
+    nn.ReplicationPad2d: _pad_by_copies,
+    nn.CircularPad2d: _pad_by_copies,
     nn.Flatten: _flatten,
     nn.Unflatten: lambda layer, rows, dtype: reshaped(tuple(layer(rows).shape[1:])),
 }

@@ -90,6 +90,24 @@ class Operation(abc.ABC):
     """
 
     is_affine = False
+    kinks: tuple[float, ...] | None = None
+    """Where a function of each entry bends that is affine between; `None` for any other step."""
+
+    @abc.abstractmethod
+    def apply(self, inputs: list[Tensor]) -> Tensor:
+        """Return the result, `(n, *shape)`, of inputs `(n, *shape)` each."""
+
+    def apply_linear(self, inputs: list[Tensor]) -> Tensor:
+        """Return the same without what is added; only of affine steps."""
+        return self.apply(inputs)
+
+    def magnitude(self, inputs: list[Tensor]) -> Tensor:
+        """Return the sum of the sizes of what each entry of the result is summed from.
+
+        Args:
+            inputs: Largest absolute entries, `(1, *shape)` each; only of affine steps.
+        """
+        return self.apply(inputs)
 
     @abc.abstractmethod
     def range(self, inputs: list[Range], unit: float) -> Range:

@@ -21,10 +21,12 @@ class Node:
     Attributes:
         operation: What it does.
         inputs: Nodes: 0 is the input, i + 1 the result of step i.
+        name: What it is in the model, for messages.
     """
 
     operation: Operation
     inputs: tuple[int, ...]
+    name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,36 @@ class Program:
 
     steps: tuple[Node, ...]
     output: int
+
+    @property
+    def needed(self) -> set[int]:
+        """The nodes that the output depends on."""
+        nodes = {self.output}
+        for index in range(self.output, 0, -1):
+            if index in nodes:
+                nodes.update(self.steps[index - 1].inputs)
+        return nodes
+
+    def agrees(self, point: Tensor, logits: Tensor, unit: float) -> bool:
+        """Return whether the steps do what the model does, at one point.
+
+        Hooks, a `forward` of its own, and code that branches on values make the two differ.
+
+        Args:
+            point: The point, `(1, *d)`.
+            logits: What the model returns for it, `(1, k)`.
+            unit: The unit of rounding of the model.
+        """
+        end = self.ranges(Range(point, point), unit)[self.output]
+        # A softmax at the end is left out, which shifts all logits alike.
+        if logits.shape[1] == 1:
+            slack = 16.0 * unit * (logits.abs() + end.size)
+            return bool(((logits >= end.low - slack) & (logits <= end.high + slack)).all())
+        shift = logits[:, :1]
+        low, high = end.low - end.high[:, :1], end.high - end.low[:, :1]
+        slack = 16.0 * unit * (logits.abs() + shift.abs() + end.size)
+        change = logits - shift
+        return bool(((change >= low - slack) & (change <= high + slack)).all())
 
     def ranges(self, inputs: Range, unit: float, *, max_units: int = 0) -> list[Range]:
         """Return the range of every node.

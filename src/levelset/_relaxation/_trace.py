@@ -17,7 +17,7 @@ from levelset._tools.modes import frozen
 from levelset.errors import FieldError
 from levelset.fields import Classifier
 
-__all__ = ["trace"]
+__all__ = ["Purpose", "trace"]
 
 # Rows that go through the layers while they are read, to learn the shapes.
 _ROWS = 2
@@ -29,6 +29,8 @@ _AS_LAYERS: dict[Any, tuple[type[nn.Module], str]] = {
     "relu": (nn.ReLU, ""),
     "relu_": (nn.ReLU, ""),
     functional.leaky_relu: (nn.LeakyReLU, "negative_slope"),
+    functional.hardtanh: (nn.Hardtanh, "min_val max_val"),
+    functional.relu6: (nn.ReLU6, ""),
     functional.elu: (nn.ELU, "alpha"),
     functional.softplus: (nn.Softplus, "beta threshold"),
     torch.tanh: (nn.Tanh, ""),
@@ -79,7 +81,22 @@ class _Value:
     is_head: bool = False
 
 
-def trace(function: str, model: Any, points: Tensor) -> Program:
+@dataclass(frozen=True)
+class Purpose:
+    """What a model is read for, in the words of messages.
+
+    Attributes:
+        lacks: What is wrong with a layer that is not known.
+        supported: The layers that are.
+        remedy: What to do.
+    """
+
+    lacks: str = "whose bounds are not known"
+    supported: str = SUPPORTED
+    remedy: str = ""
+
+
+def trace(function: str, model: Any, points: Tensor, purpose: Purpose = Purpose()) -> Program:
     """Return the steps of a model, whose parameters keep their graph.
 
     Layers are read as they are in evaluation mode.
@@ -88,17 +105,19 @@ def trace(function: str, model: Any, points: Tensor) -> Program:
         function: Name of the public function at work, for messages.
         model: A classifier.
         points: Some inputs, `(n, *d)`, at least one.
+        purpose: What it is read for.
 
     Raises:
         FieldError: If the model is no module, if its code cannot be traced, or if it has a layer
             whose bounds are not known.
     """
-    reader = _Reader(function, points.dtype)
+    reader = _Reader(function, points.dtype, purpose)
     dtypes = [t.dtype for t in _tensors(model) if t.is_floating_point()]
     rows = points.detach()[:1].repeat_interleave(_ROWS, 0).to(dtypes[0] if dtypes else None)
     with frozen(model), torch.no_grad():
         end = reader.module(model, (_Value(0, rows),), "model")
-    return Program(tuple(Node(build(), inputs) for build, inputs in reader.steps), end.node)
+    nodes = tuple(Node(build(), inputs, title) for build, inputs, title in reader.steps)
+    return Program(nodes, end.node)
 
 
 def _tensors(model: Any) -> list[Tensor]:
@@ -119,13 +138,14 @@ class _Reader:
     Attributes:
         function: Name of the public function at work.
         dtype: Of the points: parameters are brought into it.
-        steps: How each is built, and the nodes that it takes. They are built in the end, when
-            parameters need gradients again.
+        purpose: What the model is read for.
+        steps: How each is built, the nodes that it takes, and its name. They are built in the end,
+            when parameters need gradients again.
     """
 
-    def __init__(self, function: str, dtype: torch.dtype) -> None:
-        self.function, self.dtype = function, dtype
-        self.steps: list[tuple[Build, tuple[int, ...]]] = []
+    def __init__(self, function: str, dtype: torch.dtype, purpose: Purpose) -> None:
+        self.function, self.dtype, self.purpose = function, dtype, purpose
+        self.steps: list[tuple[Build, tuple[int, ...], str]] = []
         self._sigmoids: dict[int, _Value] = {}
 
     def module(self, module: Any, arguments: tuple[Any, ...], name: str) -> _Value:
@@ -139,13 +159,14 @@ class _Reader:
     def _add(self, build: Build, inputs: tuple[_Value, ...], rows: Tensor, name: str) -> _Value:
         if any(value.is_head for value in inputs):
             raise self._unknown(f"{name} after a softmax")
-        self.steps.append((build, tuple(value.node for value in inputs)))
+        self.steps.append((build, tuple(value.node for value in inputs), name))
         return _Value(len(self.steps), rows)
 
     def _unknown(self, what: str) -> FieldError:
+        purpose = self.purpose
         message = (
-            f"{self.function}: `model` has {what}, whose bounds are not known. Supported: "
-            f"{SUPPORTED}."
+            f"{self.function}: `model` has {what}, {purpose.lacks}. Supported: "
+            f"{purpose.supported}.{purpose.remedy}"
         )
         return FieldError(message)
 
@@ -201,9 +222,10 @@ class _Reader:
         except Exception as error:
             what = type(module).__name__
             message = (
-                f"{self.function}: the code of `{name}` ({what}) cannot be traced, so its bounds "
+                f"{self.function}: the code of `{name}` ({what}) cannot be traced, so its layers "
                 f"are not known: {str(error).splitlines()[0] if str(error) else error!r}. Write it "
                 "as a torch.nn.Module whose forward does not depend on values, of layers of torch."
+                f"{self.purpose.remedy}"
             )
             raise FieldError(message) from error
         known: dict[fx.Node, Any] = {}
