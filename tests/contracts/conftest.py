@@ -1,5 +1,6 @@
 """Every public function that measures, as one table, and a model that is easily disturbed."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -161,6 +162,34 @@ def _cross_section(model, points, labels):
     return boundary.cross_section(_Shifted(field, level), start, end, resolution=5)
 
 
+@contextlib.contextmanager
+def _bent(model: nn.Module) -> Iterator[None]:
+    """Put ReLUs in the place of what is smooth, for a while."""
+    smooth = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Softplus | nn.Tanh)
+    ]
+    try:
+        for parent, name, _ in smooth:
+            parent._modules[name] = nn.ReLU()
+        yield
+    finally:
+        for parent, name, child in smooth:
+            parent._modules[name] = child
+
+
+def _plane(points):
+    origin = points[0] if len(points) else torch.zeros(1, 5, 5).to(points)
+    return origin, torch.ones_like(origin), torch.eye(5).to(origin).expand_as(origin)
+
+
+def _exact_section(model, points, labels):
+    with _bent(model):
+        return boundary.exact_section(model, *_plane(points), extent=0.5)
+
+
 def _class_curvatures(model, points, labels, **options):
     smoothing = boundary.GaussianSmoothing(sigma=0.1, draws=6)
     return boundary.class_curvatures(model, points, smoothing=smoothing, **options)
@@ -195,6 +224,7 @@ WRITTEN = {
     "levelset.boundary.normal_curvature": Case(_normal_curvature),
     "levelset.boundary.class_curvatures": Case(_class_curvatures, draws=True),
     "levelset.boundary.cross_section": Case(_cross_section, batches=False, empty=ShapeError),
+    "levelset.boundary.exact_section": Case(_exact_section, batches=False, rows=False),
     "levelset.attacks.distortion": Case(_distortion, batches=False, differentiable=True),
     "levelset.attacks.transfer": Case(_transfer, empty=ParameterError),
 }

@@ -41,11 +41,11 @@ MODULES = (
 
 # What the library builds and the caller reads; records without checks of their own.
 RESULTS = {
-    "Attack", "Audit", "Checkpoint", "CrossSection", "Curvature", "Curve", "Detection", "Detector",
-    "Distance", "DistanceLikeness", "FieldCheck", "History", "LossCurvature", "Metrics", "Nearest",
-    "PathPersistence", "Persistence", "Projection", "RandomDirections", "RobustAccuracy",
-    "RobustnessCurve", "Roc",
-    "Stability", "Step", "Surface", "Transfer", "Universal", "CurveField",
+    "Attack", "Audit", "Checkpoint", "CrossSection", "Curvature", "Curve", "CurveField",
+    "Detection", "Detector", "Distance", "DistanceLikeness", "ExactSection", "FieldCheck",
+    "History", "LossCurvature", "Metrics", "Nearest", "PathPersistence", "Persistence", "Polygons",
+    "Projection", "RandomDirections", "RobustAccuracy", "RobustnessCurve", "Roc", "Stability",
+    "Step", "Surface", "Transfer", "Universal",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
@@ -139,6 +139,18 @@ def section() -> Any:
     sides = torch.zeros(1, 3), torch.tensor([[1.5, 0.4, 0.1]])
     field = shapes.Ellipsoid((1.0, 0.7, 0.5))
     return boundary.cross_section(field, *sides, resolution=4)
+
+
+def bent() -> nn.Module:
+    """Return the model with ReLUs in the place of what is smooth."""
+    net = model()
+    return nn.Sequential(net[0], nn.ReLU(), *net[2:])
+
+
+def plane() -> dict[str, Any]:
+    """Return a plane of the inputs."""
+    origin, *axes = torch.eye(3)
+    return {"origin": origin, "u": axes[0], "v": axes[1], "extent": 1.0}
 
 
 def adam(net: nn.Module) -> torch.optim.Optimizer:
@@ -273,6 +285,12 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "boundary.distance": lambda: (
             boundary.distance,
             {"model": model(), "points": points(2), "labels": labels()[:2], "effort": "quick"},
+        ),
+        "boundary.exact_section": lambda: (
+            boundary.exact_section, {"model": bent(), **plane()}
+        ),
+        "boundary.ExactSection.raster": lambda: (
+            boundary.exact_section(bent(), **plane()).raster, {"resolution": 3}
         ),
         "boundary.loss_curvature": lambda: (
             boundary.loss_curvature, {"model": model(), "points": points(), "labels": labels()}

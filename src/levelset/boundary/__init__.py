@@ -18,6 +18,8 @@ from levelset.boundary._second_order._gaussian import GaussianSmoothing
 from levelset.boundary._second_order._loss_curvature import LossCurvature, loss_curvature
 from levelset.boundary._second_order._normal_curvature import normal_curvature
 from levelset.boundary._second_order._surrogate import SoftplusSurrogate
+from levelset.boundary._sections._exact_section import ExactSection, exact_section
+from levelset.boundary._sections._polygons import Polygons
 from levelset.boundary.detect._detector import Detection, Detector
 
 __all__ = [
@@ -30,12 +32,14 @@ __all__ = [
     "Distance",
     "Effort",
     "Exact",
+    "ExactSection",
     "ForwardDifference",
     "GaussianSmoothing",
     "Lanczos",
     "LossCurvature",
     "PathPersistence",
     "Persistence",
+    "Polygons",
     "RobustAccuracy",
     "SoftplusSurrogate",
     "Stability",
@@ -46,6 +50,7 @@ __all__ = [
     "curvature",
     "detect",
     "distance",
+    "exact_section",
     "loss_curvature",
     "normal_curvature",
     "persistence",

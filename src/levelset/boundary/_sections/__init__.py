@@ -1,0 +1,1 @@
+"""What a plane or a segment shows of a piecewise-linear network: exact, or by sampling."""
