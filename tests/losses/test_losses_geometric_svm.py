@@ -9,10 +9,10 @@ from sklearn import datasets, svm
 from torch import nn
 
 from levelset import Margin, Newton, project
+from levelset._tools.evaluation import Evaluator
 from levelset.errors import FieldError, ParameterError
-from levelset.losses import geometric_svm
-from levelset.losses._geometric_svm import _loss, _sample
-from levelset.losses._samples import margins
+from levelset.losses import geometric_svm, hinge
+from levelset.losses._geometric_svm import _Places, _places, _sample, _Samples, _terms
 
 LINEAR = {"alpha": -2.0, "norm": 2.0, "tol": 1e-11}
 
@@ -44,6 +44,35 @@ def test_of_affine_models_it_is_the_soft_margin_svm_value_and_gradient(noise):
         strict=True,
     ):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("ratio", ["distances", "output"])
+def test_one_newton_step_is_enough_for_affine_models(noise, ratio):
+    points, labels = noise(30, 4), (noise(30, seed=1) > 0).long()
+    layer = line([0.7, -1.2, 0.3, 0.4], 0.2)
+    value = geometric_svm(layer, points, labels, weight=0.3, ratio=ratio, max_iter=1, **LINEAR)
+    expected = soft_margin(layer, points, labels, 0.3)
+    torch.testing.assert_close(value, expected, rtol=1e-9, atol=0)
+    for one, other in zip(
+        torch.autograd.grad(value, layer.parameters()),
+        torch.autograd.grad(expected, layer.parameters()),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
+def test_a_share_of_the_calls_has_the_same_mean(settled, noise):
+    model = settled(nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 3)), 3, torch.float64)
+    points, labels = noise(9, 4), torch.tensor([0, 1, 2] * 3)
+    loss = partial(geometric_svm, model, points, labels, weight=0.2, norm=2, ratio="output")
+    generator = torch.Generator().manual_seed(0)
+    values = torch.stack([loss(share=0.25, generator=generator).detach() for _ in range(200)])
+    kinds, counts = values.unique(return_counts=True)
+    plain, sampled = kinds.tolist()
+    assert plain == pytest.approx(float(hinge(model, points, labels).detach()), rel=1e-12)
+    expected = float(loss().detach())
+    assert plain + 0.25 * (sampled - plain) == pytest.approx(expected, rel=1e-9)
+    assert abs(int(counts[1]) - 50) < 19  # three standard deviations
 
 
 def two_classes(name):
@@ -145,25 +174,38 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
     """A level-set point moves along its normal: the new projection starts where it is now."""
     model = settled(nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 3)), 3, torch.float64)
     points, labels = noise(9, 4), torch.tensor([0, 1, 2] * 3)
-    options = {"weight": 0.2, "alpha": -1.0, "norm": norm}
-    field, values = margins("test", model, points, labels)
-    samples = _sample(field, points, labels, Newton(50), 1e-12)
-    assert all(float(s.converged.double().mean()) > 0.5 for s in samples)
-    moved = [s.converged for s in samples]
-    keep = moved[0] & moved[1] & moved[2]
-    points, labels, values = points[keep], labels[keep], values[keep]
-    samples = tuple(s[keep] for s in samples)
+    field = Margin(model)
+    values, samples = _sample(field, points, labels, 50, 1e-12)
+    reached = (samples.sides.values.view(2, -1) - torch.tensor([[1.0], [-1.0]])).abs() < 1e-12
+    rows = ((samples.boundary.values.abs() < 1e-12) & reached.all(0)).nonzero().flatten()
+    assert len(rows) > 4
+    points, labels, values = points[rows], labels[rows], values[rows]
+    samples = _Samples(
+        samples.boundary.at(rows), samples.sides.at(torch.cat([rows, rows + len(reached[0])]))
+    )
+
+    def places(points, labels, level):
+        moved = project(
+            field, points, level=level, labels=labels, method=Newton(50), tol=1e-12
+        ).points
+        return _places(Evaluator("test", field), moved, labels)
+
+    def loss(samples):
+        distances, width = _terms(
+            field, points, labels, values, samples, alpha=-1.0, norm=norm, tol=1e-11
+        )
+        return ((1.0 - values.sign() * distances).clamp(min=0.0) + 0.2 * width).mean()
 
     def again():
-        fresh = tuple(
-            project(
-                Margin(model), s.points, level=level, labels=labels, method=Newton(50), tol=1e-12
-            )
-            for s, level in zip(samples, (0.0, 1.0, -1.0), strict=True)
+        boundary, sides = samples
+        two = (
+            places(part, labels, level)
+            for part, level in zip(sides.points.chunk(2), (1.0, -1.0), strict=True)
         )
-        return _loss(field, points, values, fresh, **options)
+        both = _Places(*(torch.cat(pair) for pair in zip(*two, strict=True)))
+        return loss(_Samples(places(boundary.points, labels, 0.0), both))
 
-    check_gradients(model, lambda: _loss(field, points, values, samples, **options), again)
+    check_gradients(model, lambda: loss(samples), again)
 
 
 def test_levels_that_are_out_of_reach_count_by_proportion(noise):
@@ -212,6 +254,11 @@ def test_arguments_are_left_alone_and_bad_ones_refused(settled, noise, left_as_f
         geometric_svm(net, points, labels, weight=-1.0)
     with pytest.raises(ParameterError, match="`alpha` must be negative, got 0"):
         geometric_svm(net, points, labels, alpha=0.0)
+    for share in (0.0, 1.5):
+        with pytest.raises(ParameterError, match=r"`share` must lie in \(0, 1\], got"):
+            geometric_svm(net, points, labels, ratio="output", share=share)
+    with pytest.raises(ParameterError, match="`share` must be 1 with `ratio='distances'`"):
+        geometric_svm(net, points, labels, share=0.5)
     with pytest.raises(ParameterError, match="`norm` must be one of"):
         geometric_svm(net, points, labels, norm=1.0)
     with pytest.raises(ParameterError, match="`max_iter` must be an integer of at least 1, got 0"):

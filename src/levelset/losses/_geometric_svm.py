@@ -1,20 +1,26 @@
 """The support vector machine of networks: a hinge in the space of the inputs."""
 
 import math
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from levelset._projection import Newton, Projection, project
 from levelset._tools.arguments import checked
-from levelset._tools.checks import check_positive, check_whole
+from levelset._tools.calling import Caller, tensor_of
+from levelset._tools.checks import check_finite, check_points, check_positive, check_whole
+from levelset._tools.evaluation import Evaluator
+from levelset._tools.least_norm import least_norm
+from levelset._tools.modes import evaluating, frozen
 from levelset._tools.norms import check_norm, norm_of
 from levelset._typing import Labels, Model, Norm, Points
 from levelset.errors import ParameterError
 from levelset.fields import Margin
-from levelset.losses._samples import follow, margins
+from levelset.losses._samples import check_margins, observe
 
 __all__ = ["geometric_svm"]
+
+Ratio = Literal["distances", "output"]
 
 # A level counts as a place to measure from if so large a share of the way to it was gone.
 _SHARE = 0.05
@@ -29,8 +35,11 @@ def geometric_svm(
     weight: float = 0.01,
     alpha: float = -1.0,
     norm: Norm = math.inf,
+    ratio: Ratio = "distances",
+    share: float = 1.0,
     max_iter: int = 20,
     tol: float = 1e-4,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Return the geometric SVM loss: each input is to be a margin of the level sets away.
 
@@ -50,11 +59,20 @@ def geometric_svm(
     never reaches 1, counts with the distance it went, extended in proportion to the levels asked
     for and reached. An input whose projections did not get off the place has no gradient.
 
+    Two options make it fit for training. `ratio="output"` takes the margin's own value for the
+    ratio of the first term, to which it is equal for affine models, so that only the second term
+    needs samples: from random weights the published ratio hardly learns, as most level sets are
+    outside the data, while this one begins as the plain hinge. Then the second term can be left to
+    a `share` of the calls, drawn at random, where it counts 1 / `share` times: the mean over calls
+    is the same. With `max_iter=1` the level sets are those of the linearised margin, as far as
+    the network is from them: the proportional extension makes up for the rest.
+
     The level sets are those of evaluation mode, for sample and gradient alike. BatchNorm sees the
     inputs once, in its own mode.
 
-    Cost: three projections an input (about 3 to 10 forward and backward passes each), three passes
-    that attach, and the backward pass through these.
+    Cost: three projections an input, begun each with the derivative that ended the one before
+    (3 forward and backward passes together with `max_iter=1`, else about 3 to 10 each), then a
+    forward and backward pass in the parameters of two samples an input.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`, or to one logit.
@@ -64,8 +82,12 @@ def geometric_svm(
             on MNIST.
         alpha: The exponent, negative; -1 in the paper's experiments.
         norm: Of the distances: infinity, as in the paper's experiments, or 2.
+        ratio: `distances`: d / Delta of the samples, as published; `output`: sign F times the
+            margin, and the output of the model in its own mode.
+        share: Part of the calls that sample the level sets; below 1 only with `ratio="output"`.
         max_iter: Most Newton steps of a projection.
         tol: Largest |F - t| that counts as on the level set.
+        generator: Draws which calls these are; `None` for torch's global generator.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -91,67 +113,200 @@ def geometric_svm(
           section 5.1 for how Delta is taken.
     """
     norm = check_norm("geometric_svm", norm)
+    _check(weight, alpha, ratio, share)
+    check_positive("geometric_svm", "tol", tol)
+    check_whole("geometric_svm", "max_iter", max_iter)
+    points = points.detach()
+    check_points("geometric_svm", points)
+    check_finite("geometric_svm", points)
+    field = Margin(model)
+    if ratio == "output" or len(points) == 0:
+        output = field(points, labels)
+        check_margins("geometric_svm", output.detach())
+        first = (1.0 - output).clamp(min=0.0)
+        if len(points) == 0 or not _drawn(share, generator):
+            return first.mean() if len(points) else first.sum()
+    else:
+        observe(model, points)
+    values, samples = _sample(field, points, labels, max_iter, tol)
+    distances, width = _terms(
+        field, points, labels, values, samples, alpha=alpha, norm=norm, tol=tol
+    )
+    if ratio == "distances":
+        first = (1.0 - values.sign() * distances).clamp(min=0.0)
+    return first.mean() + (weight / share) * width.mean()
+
+
+def _drawn(share: float, generator: torch.Generator | None) -> bool:
+    """Return whether this call is one of those that sample."""
+    device = "cpu" if generator is None else generator.device
+    return share == 1.0 or float(torch.rand((), generator=generator, device=device)) < share
+
+
+def _check(weight: float, alpha: float, ratio: str, share: float) -> None:
+    """Refuse numbers out of range, and a share of a first term that needs all samples."""
     if not (math.isfinite(weight) and weight >= 0):
         message = f"geometric_svm: `weight` must be 0 or positive, got {weight}."
         raise ParameterError(message)
     if not (math.isfinite(alpha) and alpha < 0):
         message = f"geometric_svm: `alpha` must be negative, got {alpha}."
         raise ParameterError(message)
-    check_positive("geometric_svm", "tol", tol)
-    check_whole("geometric_svm", "max_iter", max_iter)
-    points = points.detach()
-    field, values = margins("geometric_svm", model, points, labels)
-    if len(points) == 0:
-        return field(points, labels).sum()
-    samples = _sample(field, points, labels, Newton(max_iter), tol)
-    return _loss(field, points, values, samples, weight=weight, alpha=alpha, norm=norm)
+    if not 0.0 < share <= 1.0:
+        message = f"geometric_svm: `share` must lie in (0, 1], got {share}."
+        raise ParameterError(message)
+    if share < 1.0 and ratio == "distances":
+        message = (
+            f"geometric_svm: `share` must be 1 with `ratio='distances'`, whose first term needs "
+            f"the samples in every call, got {share}. Give `ratio='output'`."
+        )
+        raise ParameterError(message)
+
+
+class _Places(NamedTuple):
+    """Points, and what the field is at them.
+
+    Attributes:
+        points: `(n, *d)`.
+        values: `(n,)`.
+        gradient: `(n, e)`, e the size of a point.
+    """
+
+    points: Tensor
+    values: Tensor
+    gradient: Tensor
+
+    def at(self, rows: Tensor) -> "_Places":
+        """Return some of them."""
+        return _Places(*(part.index_select(0, rows) for part in self))
+
+
+class _Samples(NamedTuple):
+    """Where inputs meet the boundary, and where the boundary's points meet the levels 1 and -1.
+
+    Attributes:
+        boundary: `(n, *d)`.
+        sides: `(2 n, *d)`: those of level 1, then those of level -1.
+    """
+
+    boundary: _Places
+    sides: _Places
+
+
+def _places(evaluator: Evaluator, points: Tensor, labels: Tensor) -> _Places:
+    values, jacobian = evaluator.value_and_jacobian(points, labels)
+    return _Places(points, values[:, 0], jacobian[:, 0])
 
 
 def _sample(
-    field: Margin, points: Tensor, labels: Tensor, method: Newton, tol: float
-) -> tuple[Projection, Projection, Projection]:
-    """Return the inputs projected on the level 0, and from there on the levels 1 and -1."""
-    zero = project(field, points, labels=labels, method=method, tol=tol)
-    one, other = (
-        project(field, zero.points, level=level, labels=labels, method=method, tol=tol)
-        for level in (1.0, -1.0)
+    field: Margin, points: Tensor, labels: Tensor, max_iter: int, tol: float
+) -> tuple[Tensor, _Samples]:
+    """Return the field at inputs, and their samples of the three level sets.
+
+    Each search begins with the derivative that ended the one before.
+    """
+    evaluator = Evaluator("geometric_svm", field)
+    with frozen(field):
+        inputs = _places(evaluator, points, labels)
+        check_margins("geometric_svm", inputs.values)
+        none, one = torch.zeros_like(inputs.values), torch.ones_like(inputs.values)
+        boundary = _newton(evaluator, inputs, labels, none, max_iter, tol)
+        twice = _Places(*(torch.cat([part, part]) for part in boundary))
+        levels = torch.cat([one, -one])
+        sides = _newton(evaluator, twice, labels.repeat(2), levels, max_iter, tol)
+    return inputs.values, _Samples(boundary, sides)
+
+
+def _newton(
+    evaluator: Evaluator,
+    start: _Places,
+    labels: Tensor,
+    levels: Tensor,
+    max_iter: int,
+    tol: float,
+) -> _Places:
+    """Return the places nearest to a level each that Newton's iteration meets."""
+    best = _Places(*(part.clone() for part in start))
+    rows, moving = torch.arange(len(levels), device=levels.device), start
+    for _ in range(max_iter):
+        rest = levels[rows] - moving.values
+        step = least_norm(moving.gradient.unsqueeze(1), rest.unsqueeze(1))
+        length = torch.linalg.vector_norm(step, dim=1)
+        on = ((rest.abs() > tol) & (length > 0) & length.isfinite()).nonzero().flatten()
+        if len(on) == 0:
+            break
+        rows = rows[on]
+        points = moving.points.index_select(0, on) + step[on].view(-1, *start.points.shape[1:])
+        moving = _places(evaluator, points, labels[rows])
+        off = (moving.values - levels[rows]).abs()
+        # A NaN compares false, so it never replaces a finite best.
+        better = (off < (best.values[rows] - levels[rows]).abs()).nonzero().flatten()
+        for part, new in zip(best, moving.at(better), strict=True):
+            part.index_copy_(0, rows[better], new)
+    return best
+
+
+def _margin(
+    field: Margin, labels: Tensor, samples: _Samples, norm: float, tol: float
+) -> tuple[Tensor, Tensor]:
+    """Return the boundary's points and their distances to the nearer level, tied to the parameters.
+
+    The distances are infinite where neither level was approached.
+    """
+    boundary, sides = samples
+    n = len(labels)
+    levels = torch.ones_like(sides.values)
+    levels[n:] = -1.0
+    start = boundary.values.repeat(2)
+    both = (start.abs() <= tol) & ((sides.values - levels).abs() <= tol)
+    apart = norm_of(
+        sides.points - boundary.points.repeat(2, *[1] * (boundary.points.dim() - 1)), norm
     )
-    return zero, one, other
+    factor, usable = _extension(levels, sides.values - start, both)
+    gaps = torch.where(usable, apart * factor, math.inf).view(2, n)
+    rows = gaps.argmin(0) * n + torch.arange(n, device=gaps.device)
+    side = sides.at(rows)
+    moving = _follow(
+        field, _Places(*(torch.cat(pair) for pair in zip(boundary, side, strict=True))),
+        labels.repeat(2),
+    )  # fmt: skip
+    margin = norm_of(moving[:n] - moving[n:], norm) * factor[rows]
+    return moving[:n], torch.where(usable[rows], margin, math.inf)
 
 
-def _loss(
+def _follow(field: Margin, places: _Places, labels: Tensor) -> Tensor:
+    """Return places as they move with the parameters, as `attach` does, by known derivatives."""
+    with evaluating(field), torch.enable_grad():
+        caller = Caller("geometric_svm", field)
+        out = caller(caller.laid_out(places.points), labels, owned=True)
+        values = tensor_of("geometric_svm", "field", out, len(labels)).to(places.points.dtype)
+        change = torch.where(values.isfinite(), values - values.detach(), 0.0)
+        move = least_norm(places.gradient.unsqueeze(1), change.unsqueeze(1))
+    return places.points - move.view_as(places.points)
+
+
+def _terms(
     field: Margin,
     points: Tensor,
+    labels: Tensor,
     values: Tensor,
-    samples: tuple[Projection, Projection, Projection],
+    samples: _Samples,
     *,
-    weight: float,
     alpha: float,
     norm: float,
-) -> Tensor:
-    """Return the loss of samples that are tied to the parameters."""
-    zero = samples[0]
-    boundary = follow(field, zero)
-    gaps = []
-    for level, sample in zip((1.0, -1.0), samples[1:], strict=True):
-        side = follow(field, sample)
-        gap = norm_of(boundary.points - side.points, norm)
-        asked = torch.full_like(gap, level)
-        on_both = zero.converged & sample.converged
-        gaps.append(_extended(gap, asked, side.level - boundary.level, on_both))
-    margin = torch.minimum(*gaps)
-    way = norm_of(points - boundary.points, norm)
-    way = _extended(way, -values, boundary.level - values, zero.converged)
-    known = margin.isfinite() & way.isfinite() & (margin > 0)
-    ratio = torch.where(known, way, 0.0) / torch.where(known, margin, 1.0)
-    hinge = (1.0 - values.sign() * ratio).clamp(min=0.0)
-    width = torch.where(known, margin, 1.0) ** alpha
-    return (hinge + weight * torch.where(known, width, 0.0)).mean()
+    tol: float,
+) -> tuple[Tensor, Tensor]:
+    r"""Return $d / \Delta$ and $\Delta^lpha$ of each input, `(n,)`; 0 where it has no samples."""
+    boundary, margin = _margin(field, labels, samples, norm, tol)
+    reached = samples.boundary.values
+    factor, usable = _extension(-values, reached - values, reached.abs() <= tol)
+    way = norm_of(points - boundary, norm) * factor
+    known = margin.isfinite() & usable & (margin > 0)
+    width = torch.where(known, margin, 1.0)
+    return torch.where(known, way, 0.0) / width, torch.where(known, width**alpha, 0.0)
 
 
-def _extended(length: Tensor, asked: Tensor, reached: Tensor, converged: Tensor) -> Tensor:
-    """Return a length in proportion to the way from level to level; infinity if there was none."""
+def _extension(asked: Tensor, reached: Tensor, converged: Tensor) -> tuple[Tensor, Tensor]:
+    """Return by what a length grows in proportion to the way asked for, and if any was gone."""
     moved = reached / torch.where(asked == 0, 1.0, asked)
     usable = converged | (moved > _SHARE)
-    factor = torch.where(converged | ~usable, 1.0, 1.0 / moved)
-    return torch.where(usable, length * factor, math.inf)
+    return torch.where(converged | ~usable, 1.0, 1.0 / moved), usable

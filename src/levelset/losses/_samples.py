@@ -14,7 +14,7 @@ from levelset._typing import Model
 from levelset.errors import FieldError
 from levelset.fields import Margin
 
-__all__ = ["Moving", "follow", "margins"]
+__all__ = ["Moving", "check_margins", "follow", "margins", "observe"]
 
 
 class Moving(NamedTuple):
@@ -43,20 +43,31 @@ def margins(
     """
     check_points(function, points)
     check_finite(function, points)
-    if not observed and draws_or_couples(model) is not None and len(points):
-        with torch.no_grad():
-            model(points.clone())
+    if not observed:
+        observe(model, points)
     field = Margin(model)
     with frozen(field):
         values = Evaluator(function, field).values(points, labels).flatten()
+    check_margins(function, values)
+    return field, values
+
+
+def observe(model: Model, points: Tensor) -> None:
+    """Let layers that learn from batches, such as BatchNorm, see this one in their own mode."""
+    if draws_or_couples(model) is not None and len(points):
+        with torch.no_grad():
+            model(points.clone())
+
+
+def check_margins(function: str, values: Tensor) -> None:
+    """Refuse margins, `(n,)`, that are not finite."""
     broken = ~values.isfinite()
     if broken.any():
         message = (
             f"{function}: `model` must return finite logits, got NaN or infinity for "
-            f"{int(broken.sum())} of {len(points)} inputs."
+            f"{int(broken.sum())} of {len(values)} inputs."
         )
         raise FieldError(message)
-    return field, values
 
 
 def follow(field: Margin, projection: Projection) -> Moving:
