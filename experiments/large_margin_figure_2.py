@@ -1,9 +1,9 @@
 """Figure 2 of Atzmon et al. 2019: how well a network trained on few images does, by its loss.
 
 ConvNet-2b on a fraction of the training images of MNIST or Fashion-MNIST, by hinge, cross-entropy
-and the geometric SVM (`losses.geometric_svm`), as in section 5.1 and table A2 of the supplement: SGD
-with Nesterov momentum and the paper's decays of the learning rate, in proportion where there are
-fewer epochs. Each seed draws its own images, as many of one class as of another, and its own
+and the geometric SVM (`losses.geometric_svm`), as in section 5.1 and table A2 of the supplement:
+SGD with Nesterov momentum and the paper's decays of the learning rate, in proportion where there
+are fewer epochs. Each seed draws its own images, as many of one class as of another, and its own
 weights, which all losses share. Prints accuracies on all test images, mean and standard error over
 the seeds, and the difference seed by seed of the geometric SVM to the better one of the other two.
 The paper prints no numbers. Goal: at least one point better up to 1 %, and nowhere worse by more
