@@ -2,7 +2,7 @@
 
 import torch
 
-from levelset._tools.random import Streams, draw_seed
+from levelset._tools.random import Streams, content_names, draw_seed
 
 
 def streams(seed: int = 0, dtype: torch.dtype = torch.float64) -> Streams:
@@ -53,3 +53,19 @@ def test_one_draw_of_the_generator_makes_the_seed() -> None:
     drawn = draw_seed(None)
     torch.set_rng_state(state)
     assert draw_seed(None) == drawn
+
+
+def test_named_points_have_their_numbers_wherever_they_stand() -> None:
+    points = torch.rand(6, 2, 3, generator=torch.Generator().manual_seed(1))
+    names = content_names(points)
+    assert len(set(names.tolist())) == 6
+    assert torch.equal(content_names(points[[4, 1]]), names[[4, 1]])
+    assert torch.equal(content_names(points.transpose(1, 2).contiguous().transpose(1, 2)), names)
+    assert not torch.equal(content_names(points + 1e-6), names)
+    whole, part = (
+        Streams(torch.Generator().manual_seed(0), points[rows], names[rows])
+        for rows in (torch.arange(6), torch.tensor([4, 1]))
+    )
+    one, other = whole.uniform(torch.tensor([4, 1]), (5,)), part.uniform(torch.arange(2), (5,))
+    assert torch.equal(one, other)
+    assert len(content_names(points[:0])) == 0

@@ -1,5 +1,6 @@
 """Random numbers from one seed: a stream a point, and a stream for what draws globally."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Streams", "draw_seed", "mixed_seed", "private_stream"]
+__all__ = ["Streams", "content_names", "draw_seed", "mixed_seed", "private_stream"]
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
@@ -38,30 +39,54 @@ def private_stream(device: torch.device, seed: int, stream: int) -> Iterator[Non
         yield
 
 
+def content_names(points: Tensor) -> Tensor:
+    """Return a number for each point that its entries alone decide, `(n,)`.
+
+    As names of streams they give a point the same numbers wherever it stands among others.
+    """
+    rows = np.ascontiguousarray(points.detach().cpu().numpy())
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    names = [int.from_bytes(digest, "little") >> 1 for digest in digests]
+    return torch.tensor(names, dtype=torch.int64)
+
+
 class Streams:
     """Random numbers by the number of the point and the number of the draw.
 
     One draw of the generator makes the seed of all. Point `i` gets the same numbers in draw
     `index` whatever the batch, the other points, and the draws before; on every device too, as
     they are made by a counter-based generator (Philox) on the processor, and then moved.
+
+    Args:
+        generator: Draws the seed; `None` for torch's global one.
+        points: In whose dtype and on whose device the numbers are returned.
+        names: What tells the points from one another, `(n,)`; `None` for their places.
     """
 
-    def __init__(self, generator: torch.Generator | None, points: Tensor) -> None:
+    def __init__(
+        self, generator: torch.Generator | None, points: Tensor, names: Tensor | None = None
+    ) -> None:
         self.seed = draw_seed(generator)
         self.dtype, self.device = points.dtype, points.device
+        self.names = names
 
     def uniform(self, rows: Tensor, shape: tuple[int, ...], index: int = 0) -> Tensor:
         """Return uniform numbers from 0 to 1, `(m, *shape)`, for the points `rows`, `(m,)`."""
-        return self._filled([self._of(row, index).random(shape) for row in rows.tolist()], shape)
+        drawn = [self._of(name, index).random(shape) for name in self._named(rows)]
+        return self._filled(drawn, shape)
 
     def normal(self, rows: Tensor, shape: tuple[int, ...], index: int = 0) -> Tensor:
         """Return standard normal numbers, `(m, *shape)`, for the points `rows`, `(m,)`."""
-        drawn = [self._of(row, index).standard_normal(shape) for row in rows.tolist()]
+        drawn = [self._of(name, index).standard_normal(shape) for name in self._named(rows)]
         return self._filled(drawn, shape)
 
-    def _of(self, row: int, index: int) -> np.random.Generator:
+    def _named(self, rows: Tensor) -> list[int]:
+        names: list[int] = (rows if self.names is None else self.names[rows]).tolist()
+        return names
+
+    def _of(self, name: int, index: int) -> np.random.Generator:
         # The draw stands in the highest word of the counter, so that no two draws overlap.
-        key = np.array([self.seed, row], dtype=np.uint64)
+        key = np.array([self.seed, name], dtype=np.uint64)
         counter = np.array([0, 0, 0, index], dtype=np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
