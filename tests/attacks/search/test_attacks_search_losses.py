@@ -69,3 +69,11 @@ def test_a_ratio_is_blind_to_scale_and_shift() -> None:
     for targeted, labels in ((False, LABELS), (True, PAIRS)):
         ratio = loss("ratio", targeted=targeted)
         torch.testing.assert_close(ratio(7.0 * LOGITS - 3.0, labels), ratio(LOGITS, labels))
+
+
+def test_a_class_may_be_gone_to_where_any_but_the_label_counts() -> None:
+    towards = AttackLoss("test", lambda x: x, "ratio", targeted=True, classes=4, any_class=True)
+    torch.testing.assert_close(towards(LOGITS, PAIRS), loss("ratio", targeted=True)(LOGITS, PAIRS))
+    away = loss("ratio")
+    away(LOGITS, LABELS)
+    assert torch.equal(towards.take_margins()[0], away.take_margins()[0])

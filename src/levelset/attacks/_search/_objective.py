@@ -22,17 +22,31 @@ class Objective:
         problem: What is attacked.
         loss: What to raise.
         least: How far across a point must be to count, in the units of the logits.
+        rivals: Classes to go towards, `(n,)`, where any but the label counts all the same; `None`
+            for the targets of the problem, if it has any.
     """
 
-    def __init__(self, problem: Problem, loss: LossName, least: float = 0.0) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        loss: LossName,
+        least: float = 0.0,
+        rivals: Tensor | None = None,
+    ) -> None:
         self.problem, self.least = problem, least
-        targeted = problem.targets is not None
-        function, model, classes = problem.function, problem.model, problem.logits.shape[1]
-        self.loss = AttackLoss(function, model, loss, targeted=targeted, classes=classes)
-        self.field = Evaluator(function, self.loss, problem.batch_size)
+        towards = problem.targets if rivals is None else rivals
+        self.loss = AttackLoss(
+            problem.function,
+            problem.model,
+            loss,
+            targeted=towards is not None,
+            classes=problem.logits.shape[1],
+            any_class=rivals is not None,
+        )
+        self.field = Evaluator(problem.function, self.loss, problem.batch_size)
         self.labels = problem.labels
-        if problem.targets is not None:
-            self.labels = torch.stack([problem.labels, problem.targets], 1)
+        if towards is not None:
+            self.labels = torch.stack([problem.labels, towards], 1)
 
     def value(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and the margins, `(m,)` each."""
@@ -104,10 +118,18 @@ class AttackLoss(nn.Module):
         loss: Which of the three.
         targeted: Whether the labels are `(n, 2)`, label and target, rather than `(n,)`.
         classes: The number k of logits.
+        any_class: Whether the margins are those of the label, although there is a target.
     """
 
     def __init__(
-        self, function: str, model: Model, loss: LossName, *, targeted: bool, classes: int
+        self,
+        function: str,
+        model: Model,
+        loss: LossName,
+        *,
+        targeted: bool,
+        classes: int,
+        any_class: bool = False,
     ) -> None:
         super().__init__()
         if loss not in get_args(LossName):
@@ -122,6 +144,7 @@ class AttackLoss(nn.Module):
             )
             raise FieldError(message)
         self.model, self.loss, self.targeted = model, loss, targeted
+        self.any_class = any_class
         self._margins: list[Tensor] = []
         self._scales: list[Tensor] = []
 
@@ -131,7 +154,8 @@ class AttackLoss(nn.Module):
         own, target = (labels[:, 0], labels[:, 1]) if self.targeted else (labels, None)
         wanted = own if target is None else target
         lead = _lead(logits, wanted) if target is None else -_lead(logits, wanted)
-        self._margins.append(lead.detach())
+        margin = _lead(logits.detach(), own) if self.any_class else lead.detach()
+        self._margins.append(margin)
         self._scales.append(torch.ones_like(lead))
         if self.loss == "margin":
             return -lead

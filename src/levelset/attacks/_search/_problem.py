@@ -221,7 +221,7 @@ class Problem:
         if radius is None:
             tied = self.distance.isinf() & self.tie_distance.isfinite()
             self.best[tied], self.distance[tied] = self.ties[tied], self.tie_distance[tied]
-        reached, margin, finite = self._judge(torch.arange(len(self.points)), self.best)
+        reached, margin, finite = self.judge(torch.arange(len(self.points)), self.best)
         inside = (self.clip(self.best) == self.best).flatten(1).all(1)
         if radius is None:
             level = margin <= self.rounding
@@ -246,7 +246,7 @@ class Problem:
             inputs=self.points,
         )
 
-    def _judge(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def judge(self, rows: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return which points have reached the goal, their margins, and which logits are finite.
 
         The rows are evaluated from the last to the first, so in other batches than during the
@@ -285,7 +285,7 @@ class Problem:
                 return
             column = (1.0 + share).view(-1, *[1] * (delta.dim() - 1))
             there = self.clip(inputs + column * delta)
-            across = self._judge(rows, there)[1] < -depth
+            across = self.judge(rows, there)[1] < -depth
             self.best[rows[across]] = there[across]
             self.distance[rows[across]] = norm_of(there - inputs, self.norm)[across]
             left = ~across
