@@ -171,7 +171,7 @@ def test_summary_and_interval(noise: Callable[..., Tensor]) -> None:
     assert (summary["accuracy"], summary["clean_accuracy"]) == (0.5, 0.75)
     # Clopper-Pearson for 2 of 4, by the quantiles of beta distributions.
     assert result.interval == pytest.approx((0.06758599, 0.93241401), abs=1e-7)
-    assert summary["broken_1_pgd"] == 1
+    assert summary["broken_1_fgsm"] == 1
     assert "accuracy=0.5" in repr(result)
 
 
