@@ -141,9 +141,10 @@ def test_every_column_of_an_audit_is_told_and_no_other():
     text = (ROOT / "docs" / "formats.md").read_text()
     table = text.partition("## The columns of a row")[2].partition("\n## ")[0]
     model = torch.nn.Linear(2, 2)
-    found = levelset.audit(model, torch.rand(1, 2), torch.tensor([0]), measures=list(MEASURES))
+    points, labels = torch.rand(1, 2), torch.tensor([0])
+    found = levelset.audit(model, points, labels, measures=list(MEASURES), radius=0.3)
     first_cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
-    told = [column for cell in first_cells for column in re.findall(r"`(\w+)`", cell)]
+    told = [column for cell in first_cells for column in re.findall(r"`([\w.]+)`", cell)]
     assert sorted(told) == sorted(found.columns)
     for measure in MEASURES:
         assert f"`{measure}`" in table

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from levelset import audit, report
 from levelset.auditing import Audit
-from levelset.auditing._measure import Column, Measure, Measured, Part, Settings
+from levelset.auditing._measure import Column, Measure, Measured, Part, Radius, Settings
 from levelset.auditing._measures import MEASURES, declared
 from levelset.cli import _audit as command
 from levelset.report import Section
@@ -130,9 +130,10 @@ def test_an_audit_has_the_columns_that_its_measures_declare(tmp_path: Path) -> N
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
     labels = model(points).argmax(1)
     found = audit(
-        model, points, labels, measures=list(MEASURES), effort="quick", out=tmp_path / "run"
-    )
-    columns = declared(found.norms)
+        model, points, labels, measures=list(MEASURES), radius=0.1, effort="quick",
+        out=tmp_path / "run",
+    )  # fmt: skip
+    columns = declared(found.norms, found.radii)
     assert found.measures == tuple(MEASURES)
     assert set(found.columns) == set(columns)
     kinds = {
@@ -151,7 +152,7 @@ def test_an_audit_has_the_columns_that_its_measures_declare(tmp_path: Path) -> N
         assert written.get(b"unit", b"").decode() == columns[name].unit
     for norm, end in ((2.0, "_2"), (math.inf, "_inf")):
         assert {c.name for c in columns.values() if c.norm == norm} == {
-            name for name in columns if name.endswith(end)
+            name for name in columns if name.endswith(end) or f"{end}_" in name
         }
 
 
@@ -161,7 +162,8 @@ def test_the_documentation_lists_every_column_as_it_is_declared() -> None:
         (pages / "formats.md").read_text(encoding="utf-8").partition("## The columns of a row")[2]
     )
     rows = [line for line in told.partition("\n## ")[0].splitlines() if line.startswith("| `")]
-    by_name = {column.name: column for column in declared((2.0,)).values()}
+    columns = declared((2.0,), [Radius(math.inf, 0.3)]).values()
+    by_name = {column.name: column for column in columns}
     wanted = []
     for column in by_name.values():
         names = f"`{column.name}`"

@@ -21,7 +21,7 @@ def test_every_attack_is_a_method() -> None:
     functions = {name: getattr(attacks, name) for name in attacks.__all__ if name.islower()}
     returned = {name: get_type_hints(function)["return"] for name, function in functions.items()}
     expected = {name for name, kind in returned.items() if kind in (Attack, RandomDirections)}
-    assert set(get_args(Method)) == expected
+    assert set(get_args(Method)) == expected | {"ensemble"}
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,39 @@ def test_options_a_method_does_not_take_are_refused(
     assert main([*WORDS, "--method", "fgsm", "--out", out]) == 1
     assert "fgsm needs --radius" in capsys.readouterr().err
     assert not Path(out).exists()
+
+
+def test_the_ensemble_answers_as_an_audit_with_the_same_radius(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, run = tmp_path / "ensemble.npz", tmp_path / "run"
+    radius = ["--radius", "26/255", "--effort", "quick", "--seed", "5"]
+    assert main([*WORDS, "--method", "ensemble", *radius, "--out", str(out)]) == 0
+    attacked = json.loads(capsys.readouterr().out)
+    audited = ["audit", *WORDS[1:], "--measure", "robust_accuracy", *radius, "--out", str(run)]
+    assert main(audited) == 0
+    assert (
+        json.loads(capsys.readouterr().out)["robust_accuracy_inf_0.101961"]
+        == (attacked["accuracy"])
+    )
+    assert 0 < attacked["accuracy"] < 1
+    with np.load(out, allow_pickle=False) as held:
+        success, length = held["success"], np.abs(held["points"] - held["inputs"]).max((1, 2, 3))
+        assert success.mean() == pytest.approx(1 - attacked["accuracy"])
+        assert (length[success] <= 26 / 255).all()
+        assert (length[~success] == 0).all()
+        np.testing.assert_allclose(held["distance"][success], length[success])
+        assert np.isinf(held["distance"][~success]).all()
+    assert "Robust accuracy, L∞ 0.102" in (run / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("word", ["8/0", "0", "-0.1", "a lot", "nan", "1/2/3"])
+def test_a_radius_is_a_positive_number_or_fraction(
+    word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "--method", "pgd", f"--radius={word}", "--out", str(tmp_path / "a.npz")]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "--radius must be a positive number, such as 0.3 or 8/255" in said

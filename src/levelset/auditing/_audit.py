@@ -14,6 +14,7 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_finite,
     check_points,
+    check_positive,
 )
 from levelset._tools.cost import operations
 from levelset._tools.files import write_json
@@ -22,7 +23,7 @@ from levelset._tools.norms import check_norm, norm_name
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._search._problem import box_of
 from levelset.auditing._answers import answers, first_answers
-from levelset.auditing._measure import Measure, Measured, Part, Settings
+from levelset.auditing._measure import Measure, Measured, Part, Radius, Settings
 from levelset.auditing._measures import MEASURES, declared, measures_of
 from levelset.auditing._measures._curvature import SmoothingChoice
 from levelset.auditing._plan import Meter, cut, expected_seconds
@@ -43,6 +44,7 @@ def audit(
     *,
     measures: str | Sequence[str] = ("distance",),
     norms: Norms = (2.0, math.inf),
+    radius: float | Sequence[float] = (),
     bounds: Bounds | None = None,
     effort: Effort = "standard",
     smoothing: SmoothingChoice = "auto",
@@ -62,8 +64,10 @@ def audit(
     [`distance`][levelset.boundary.distance]). With `persistence` among the measures also how much
     noise its prediction survives (see [`persistence`][levelset.boundary.persistence]), and with
     both the same of an adversarial input of each of the first 100: the point 1.5 times as far as
-    the witness. With `curvature` also how the boundary with the runner-up bends (see
-    [`curvature`][levelset.boundary.curvature]). The documentation lists every column with its unit.
+    the witness. With a `radius`, or several, also which inputs withstand every attack within it
+    (see [`robust_accuracy`][levelset.boundary.robust_accuracy]). With `curvature` also how the
+    boundary with the runner-up bends (see [`curvature`][levelset.boundary.curvature]).
+    The documentation lists every column with its unit.
 
     With `out`, the rows are written as they are found: `manifest.json` (what was run),
     `measurements/part-*.parquet` (the rows), `witnesses/part-*.safetensors` (inputs and
@@ -75,9 +79,12 @@ def audit(
             `persistence` alone it may answer integer labels, `(n,)`: margins are NaN then.
         points: The inputs, `(n, *d)`, in the data's own units.
         labels: Their classes, `(n,)`.
-        measures: What to measure, in this order: `distance`, `certificate`,
+        measures: What to measure, in this order: `distance`, `robust_accuracy`, `certificate`,
             `persistence`, `curvature`.
-        norms: In which norms, 2 and infinity, or in which one; for `distance` alone.
+        norms: In which norms, 2 and infinity, or in which one; for `distance`, and for `radius`.
+        radius: Within which radius to attack, or which ones, in the units of the inputs: in
+            L-infinity if that is among the norms, else in L2. Adds `robust_accuracy` to the
+            measures.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         effort: How long to search: `quick`, `standard` or `thorough`.
         smoothing: What stands for the second derivative in `curvature`: `SoftplusSurrogate`,
@@ -113,6 +120,8 @@ def audit(
           boundary attack", ICML 2020: the projection of the input inside the box.
     """
     measures = (measures,) if isinstance(measures, str) else measures
+    radii = _radii(measures, radius, norms)
+    measures = list(dict.fromkeys([*measures, *(["robust_accuracy"] if radii else [])]))
     _check(points, measures, norms, smoothing)
     with frozen(model):
         box = box_of("audit", model, points, bounds)
@@ -124,9 +133,10 @@ def audit(
         names = _class_names(logits, labels, classes)
         measured = norms if "distance" in measures else ()
         checked_norms = tuple(check_norm("audit", norm) for norm in measured)
-        settings = Settings(checked_norms, box, effort, batch_size, seed, {"smoothing": smoothing})
+        asked = {"smoothing": smoothing, "radii": radii}
+        settings = Settings(checked_norms, box, effort, batch_size, seed, asked)
         chosen = measures_of(measures)
-        own: dict[str, Any] = {}
+        own: dict[str, Any] = {"radii": radii} if radii else {}
         for measure in chosen:
             own |= measure.options(model, points, settings)
             own |= {} if measure.limit is None else {measure.name: measure.limit}
@@ -136,7 +146,8 @@ def audit(
         if folder is not None:
             content = manifest(original, points, labels, _options(measures, settings, names))
             start_run(folder, content, resume=resume)
-            store = Parts(folder, identity(content), settings.norms, declared(settings.norms))
+            columns = declared(settings.norms, radii)
+            store = Parts(folder, identity(content), settings.norms, columns)
         work = Work(model, points, labels, logits, chosen, settings, progress)
         parts = work.run(store)
     result = _join(points, parts, settings, names, name)
@@ -193,6 +204,27 @@ def _check(
             f"{smoothing}. Add it, or leave `smoothing` out."
         )
         raise ParameterError(message)
+
+
+def _radii(
+    measures: Sequence[str], radius: float | Sequence[float], norms: Sequence[float]
+) -> tuple[Radius, ...]:
+    """Return the radii with their norm, each once."""
+    sizes = radius if isinstance(radius, Sequence) else [radius]
+    for size in sizes:
+        check_positive("audit", "radius", size)
+    if "robust_accuracy" in measures and not sizes:
+        message = (
+            "audit: `radius` must be given for the measure robust_accuracy, got none. Say within "
+            "which perturbations to attack, such as 0.3."
+        )
+        raise ParameterError(message)
+    if sizes and not norms:
+        message = "audit: `norms` must name one at least for `radius`, got none."
+        raise ParameterError(message)
+    known = [check_norm("audit", norm) for norm in norms]
+    norm = math.inf if math.inf in known else 2.0
+    return tuple(dict.fromkeys(Radius(norm, float(size)) for size in sizes))
 
 
 def _class_names(logits: Tensor, labels: Tensor, classes: Sequence[str] | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from levelset._typing import Bounds, Model, Progress, Summary
 from levelset.auditing._plan import Report
 from levelset.boundary import Effort
 
-__all__ = ["Column", "Kind", "Measure", "Measured", "Part", "Settings", "of_norm"]
+__all__ = ["Column", "Kind", "Measure", "Measured", "Part", "Radius", "Settings", "of_norm"]
 
 Kind: TypeAlias = Literal["integer", "number", "numbers", "class", "bool", "word"]
 
@@ -30,6 +30,23 @@ _TYPES: dict[Kind, str] = {
 def of_norm(name: str, norm: float) -> str:
     """Return the name of the column of one norm, such as `distance_2`."""
     return f"{name}_{norm_name(norm)}"
+
+
+@dataclass(frozen=True)
+class Radius:
+    """Within what perturbations the model is attacked.
+
+    Attributes:
+        norm: Their norm.
+        size: The largest, in the units of the inputs.
+    """
+
+    norm: float
+    size: float
+
+    def __repr__(self) -> str:
+        """Return norm and size as columns are named, such as `inf_0.3`."""
+        return f"{norm_name(self.norm)}_{self.size:g}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +80,10 @@ class Column:
     def of(self, norm: float) -> "Column":
         """Return the column of one norm."""
         return replace(self, name=of_norm(self.name, norm), norm=norm)
+
+    def within(self, radius: Radius) -> "Column":
+        """Return the column of one radius."""
+        return replace(self, name=f"{self.name}_{radius}", norm=radius.norm)
 
     def numbers(self, words: Sequence[str | None]) -> Tensor:
         """Return words as numbers, -1 for none.
@@ -159,6 +180,7 @@ class Measure:
             `norms`, and what `options` returned.
         options: Returns its own settings, decided once for all inputs.
         each_norm: Whether it has its columns once for each norm.
+        each_radius: Whether it has its columns once for each radius.
         further: What is measured too where all it `needs` is.
         needs: Names of the measures that come before.
         limit: How many of the first inputs are measured; `None` for all.
@@ -171,19 +193,25 @@ class Measure:
     summary: Callable[[Mapping[str, Tensor], Mapping[str, Any]], Summary] = _nothing
     options: Callable[[Model, Tensor, Settings], dict[str, Any]] = _nothing
     each_norm: bool = False
+    each_radius: bool = False
     further: tuple["Measure", ...] = ()
     needs: tuple[str, ...] = ()
     limit: int | None = None
 
-    def named(self, norms: Sequence[float]) -> list[Column]:
-        """Return the columns by the names they have in an audit of these norms."""
-        own = self.columns
-        columns = [c.of(norm) for norm in norms for c in own] if self.each_norm else list(own)
-        return columns + [column for other in self.further for column in other.named(norms)]
+    def named(self, norms: Sequence[float], radii: Sequence[Radius] = ()) -> list[Column]:
+        """Return the columns by the names they have in an audit of these norms and radii."""
+        columns = list(self.columns)
+        if self.each_norm:
+            columns = [column.of(norm) for norm in norms for column in self.columns]
+        if self.each_radius:
+            columns = [column.within(radius) for radius in radii for column in self.columns]
+        return columns + [column for one in self.further for column in one.named(norms, radii)]
 
-    def was_made(self, columns: Mapping[str, Tensor], norms: Sequence[float]) -> bool:
+    def was_made(
+        self, columns: Mapping[str, Tensor], norms: Sequence[float], radii: Sequence[Radius] = ()
+    ) -> bool:
         """Return whether an audit with these columns made it."""
-        named = self.named(norms)
+        named = self.named(norms, radii)
         return bool(named) and named[0].name in columns
 
     def rows(self, start: int, stop: int) -> int:

@@ -12,7 +12,7 @@ from levelset._tools.norms import norm_name
 from levelset._tools.proportions import clopper_pearson
 from levelset._tools.results import Result
 from levelset._typing import Norm, PerPoint, Points, Summary
-from levelset.auditing._measure import of_norm
+from levelset.auditing._measure import Radius, of_norm
 from levelset.auditing._measures import MEASURES
 from levelset.errors import ParameterError
 
@@ -69,7 +69,8 @@ class Audit(Result):
         name: A name for the model and its data, for the report.
         bounds: Smallest and largest value that an input may have.
         settings: What single measures were made with, the same for all rows: `smoothing` of
-            curvature, `adversarial`, how many inputs have an adversarial one.
+            curvature, `adversarial`, how many inputs have an adversarial one, `radii` of
+            robust accuracy.
     """
 
     _headline: ClassVar = (
@@ -93,8 +94,15 @@ class Audit(Result):
     def measures(self) -> tuple[str, ...]:
         """Names of the measures whose columns there are."""
         return tuple(
-            name for name, measure in MEASURES.items() if measure.was_made(self.columns, self.norms)
+            name
+            for name, measure in MEASURES.items()
+            if measure.was_made(self.columns, self.norms, self.radii)
         )
+
+    @property
+    def radii(self) -> tuple[Radius, ...]:
+        """Within which perturbations it was attacked: norm and size of each, in order."""
+        return tuple(self.settings.get("radii", ()))
 
     @checked
     def distance(self, norm: Norm) -> PerPoint:

@@ -13,13 +13,14 @@ from levelset._tools.files import make_folder, write_whole
 from levelset.cli._options import NORMS, Common, check_file, load_model, read_images, show
 from levelset.cli._progress import bar, log
 from levelset.cli._threads import choose_threads
-from levelset.cli._words import count
+from levelset.cli._words import count, number
 from levelset.errors import ParameterError
 
 __all__ = ["AttackCommand"]
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     Method: TypeAlias = str
 else:
@@ -27,7 +28,7 @@ else:
     _FILES = (Path(levelset.__file__).parent / "attacks").glob("_*.py")
     _DECLARED = re.compile(r"^@attack\(.*\)\ndef (\w+)\(", re.MULTILINE)
     _NAMES = [name for file in _FILES for name in _DECLARED.findall(file.read_text("utf-8"))]
-    Method = Literal[tuple(sorted(_NAMES))]
+    Method = Literal[tuple(sorted([*_NAMES, "ensemble"]))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,8 @@ class AttackCommand(Common):
     data: str
     """A folder, a zip, .npz, .parquet, module:callable, or a name, as for audit."""
     method: Method
-    """Which attack, by its name in levelset.attacks."""
+    """Which attack, by its name in levelset.attacks; ensemble makes one after another on the inputs
+    that still stand (levelset.boundary.robust_accuracy)."""
     out: Path
     """The .npz to write."""
     weights: Path | None = None
@@ -53,8 +55,9 @@ class AttackCommand(Common):
     """Which part of the data."""
     limit: int | None = count(None)
     """Most inputs, the first of them."""
-    radius: float | None = None
-    """Largest size of a perturbation, in the units of the inputs; those of least norm take none."""
+    radius: str | None = None
+    """Largest size of a perturbation, in the units of the inputs, such as 0.3 or 8/255; those of
+    least norm take none."""
     norm: Literal["0", "1", "2", "inf"] | None = None
     """In which norm."""
     target: int | None = None
@@ -67,12 +70,16 @@ class AttackCommand(Common):
     """What to climb: cross_entropy, margin or ratio."""
     restarts: int | None = count(None)
     """Number of random starts."""
+    effort: Literal["quick", "standard", "thorough"] | None = None
+    """How long the ensemble searches; standard by default."""
 
     def run(self) -> None:
         """Load, attack, write."""
         check_extras("attack", "plot")
         check_file(self.out)
-        method = getattr(levelset.attacks, self.method)
+        ensemble = self.method == "ensemble"
+        family = levelset.boundary if ensemble else levelset.attacks
+        method = getattr(family, "robust_accuracy" if ensemble else self.method)
         parameters = inspect.signature(method).parameters
         options = self._options(parameters)
         device = self.place()
@@ -86,22 +93,25 @@ class AttackCommand(Common):
             options["targets"] = labels.new_full((len(labels),), self.target)
         with bar(f"Attacking, {self.method}") as progress:
             options |= {"progress": progress} if "progress" in parameters else {}
-            result = method(model, points, labels, **options)
+            answer = method(model, points, labels, **options)
+        result = _as_attack(answer, points) if ensemble else answer
         make_folder(self.out.parent)
         arrays = {"inputs": points, "labels": labels, "points": result.points}
         arrays |= {"success": result.success, "distance": result.distance}
         written = {name: tensor.cpu().numpy() for name, tensor in arrays.items()}
         write_whole(self.out, lambda part: _save(part, written))
         pictures = {} if result.points.dim() < 3 else _draw(result, self.out.with_suffix(".png"))
-        show({**result.summary(), **pictures, "inputs": str(self.out)}, json=self.json)
+        show({**answer.summary(), **pictures, "inputs": str(self.out)}, json=self.json)
 
     def _options(self, parameters: Mapping[str, inspect.Parameter]) -> dict[str, object]:
         """Return the options given, or say which the method does not take."""
         options: dict[str, object] = {
             name: getattr(self, name)
-            for name in ("radius", "steps", "step_size", "loss", "restarts", "batch_size")
+            for name in ("steps", "step_size", "loss", "restarts", "effort", "batch_size")
             if getattr(self, name) is not None
         }
+        if self.radius is not None:
+            options["radius"] = number("--radius", self.radius)
         if self.norm is not None:
             options["norm"] = NORMS[self.norm]
         used = set(options) | ({"targets"} if self.target is not None else set())
@@ -115,6 +125,25 @@ class AttackCommand(Common):
             message = f"{self.method} needs --radius, the largest size of a perturbation."
             raise ParameterError(message)
         return options | ({"generator": self.generator()} if "generator" in parameters else {})
+
+
+def _as_attack(
+    answer: "levelset.boundary.RobustAccuracy", points: "torch.Tensor"
+) -> "levelset.attacks.Attack":
+    """Return witnesses and distances as an attack does; the input itself where it withstood."""
+    import torch
+
+    made = torch.where(answer.points.isnan(), points, answer.points)
+    length = torch.linalg.vector_norm((made - points).flatten(1), ord=answer.norm, dim=1)
+    return levelset.attacks.Attack(
+        points=made,
+        success=~answer.robust,
+        distance=torch.where(answer.robust, torch.inf, length),
+        evaluations=answer.evaluations,
+        gradients=answer.gradients,
+        norm=answer.norm,
+        inputs=points,
+    )
 
 
 def _save(path: Path, arrays: "dict[str, np.ndarray]") -> None:

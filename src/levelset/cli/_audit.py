@@ -9,7 +9,7 @@ from levelset._tools.extras import check_extras
 from levelset.cli._options import NORMS, Common, check_folder, load_model, now, read_images, show
 from levelset.cli._progress import bar, busy, log
 from levelset.cli._threads import choose_threads
-from levelset.cli._words import count
+from levelset.cli._words import count, number
 from levelset.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -52,10 +52,13 @@ class AuditCommand(Common):
     limit: int | None = count(None)
     """Most inputs, the first of them."""
     measure: tuple[Measure, ...] = ("distance",)
-    """What to measure: distance to the boundary, the noise that a prediction survives, how the
-    boundary bends."""
+    """What to measure: distance to the boundary, robust accuracy within --radius, certified radius,
+    the noise that a prediction survives, how the boundary bends."""
     norms: tuple[Literal["2", "inf"], ...] = ("2", "inf")
     """In which norms."""
+    radius: tuple[str, ...] = ()
+    """Within which radius to attack, such as 0.3 or 8/255, or several: L-infinity if that is among
+    the norms, else L2. Adds the measure robust_accuracy."""
     effort: Literal["quick", "standard", "thorough"] = "standard"
     """How long to search for each input."""
     smoothing: str = "auto"
@@ -76,6 +79,7 @@ class AuditCommand(Common):
         """Load, measure, write."""
         check_extras("audit", "report")
         check_folder(self.out)
+        radius = [number("--radius", word) for word in self.radius]
         device, smoothing = self.place(), _smoothing(self.smoothing)
         data = read_images(self.data, split=self.split, limit=self.limit)
         bad = [index for index in self.frequencies if not 0 <= index < len(data)]
@@ -100,6 +104,7 @@ class AuditCommand(Common):
                 data.labels.to(device),
                 measures=self.measure,
                 norms=[NORMS[norm] for norm in self.norms],
+                radius=radius,
                 effort=self.effort,
                 smoothing=smoothing,
                 name=name,
@@ -123,7 +128,7 @@ class AuditCommand(Common):
                 title=f"Decision boundary: {name}",
                 subtitle=levelset.report.subtitle(self.out),
             )
-        settings = {name: str(value) for name, value in audit.settings.items()}
+        settings = {k: str(v) for k, v in audit.settings.items() if k != "radii"}
         show({**audit.summary(), **settings, "report": str(page)}, json=self.json)
 
     def _pictures(

@@ -9,12 +9,13 @@ import math
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from levelset.errors import ParameterError
 
-__all__ = ["UsageError", "check_name", "check_words", "closest", "count"]
+__all__ = ["UsageError", "check_name", "check_words", "closest", "count", "number"]
 
 
 class UsageError(ParameterError):
@@ -31,6 +32,22 @@ def closest(word: str, known: Iterable[str]) -> str:
     by_key = {_key(one): one for one in known}
     near = difflib.get_close_matches(_key(word), by_key, n=1, cutoff=0.6)
     return f" Did you mean {by_key[near[0]]}?" if near else ""
+
+
+def number(flag: str, word: str) -> float:
+    """Return the number that a word writes, a fraction such as 8/255 among them.
+
+    Raises:
+        UsageError: If it writes none, or one that is not positive and finite.
+    """
+    try:
+        value = float(Fraction(word.strip())) if "/" in word else float(word)
+    except (ValueError, ZeroDivisionError):
+        value = math.nan
+    if not 0 < value < math.inf:
+        message = f"{flag} must be a positive number, such as 0.3 or 8/255, got {word!r}."
+        raise UsageError(message)
+    return value
 
 
 def check_name(flag: str, word: str, known: Sequence[str], also: str = "") -> None:

@@ -204,7 +204,7 @@ def _search_word(name: str) -> str:
 
 
 def _book(audit: Audit) -> dict[str, Any]:
-    known = declared(audit.norms)
+    known = declared(audit.norms, audit.radii)
     return {
         "name": audit.name,
         "norms": [norm_name(norm) for norm in audit.norms],

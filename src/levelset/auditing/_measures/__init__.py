@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from levelset.auditing._answers import ANSWERS
-from levelset.auditing._measure import Column, Measure
+from levelset.auditing._measure import Column, Measure, Radius
 from levelset.auditing._measures._certificate import CERTIFICATE
 from levelset.auditing._measures._curvature import CURVATURE
 from levelset.auditing._measures._distance import DISTANCE
 from levelset.auditing._measures._persistence import PERSISTENCE
+from levelset.auditing._measures._robust_accuracy import ROBUST_ACCURACY
 
 __all__ = ["MEASURES", "declared", "measures_of"]
 
-MEASURES = {measure.name: measure for measure in (DISTANCE, CERTIFICATE, PERSISTENCE, CURVATURE)}
+_ALL = (DISTANCE, ROBUST_ACCURACY, CERTIFICATE, PERSISTENCE, CURVATURE)
+MEASURES = {measure.name: measure for measure in _ALL}
 
 
 def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
@@ -21,7 +23,7 @@ def measures_of(names: Sequence[str]) -> tuple[Measure, ...]:
     return (*chosen, *(other for other in further if set(other.needs) <= set(names)))
 
 
-def declared(norms: Sequence[float]) -> dict[str, Column]:
-    """Return every column that an audit of these norms may have, by name."""
-    columns = [*ANSWERS, *(c for measure in MEASURES.values() for c in measure.named(norms))]
+def declared(norms: Sequence[float], radii: Sequence[Radius] = ()) -> dict[str, Column]:
+    """Return every column that an audit of these norms and radii may have, by name."""
+    columns = [*ANSWERS, *(c for measure in MEASURES.values() for c in measure.named(norms, radii))]
     return {column.name: column for column in columns}

@@ -4,8 +4,9 @@ from levelset.report._sections._certificate import CERTIFICATE
 from levelset.report._sections._curvature import CURVATURE, curvature
 from levelset.report._sections._distance import DISTANCE
 from levelset.report._sections._persistence import PERSISTENCE, persistence
+from levelset.report._sections._robust_accuracy import ROBUST_ACCURACY
 
 __all__ = ["SECTIONS", "curvature", "persistence"]
 
-SECTIONS = [DISTANCE, CERTIFICATE, PERSISTENCE, CURVATURE]
+SECTIONS = [DISTANCE, ROBUST_ACCURACY, CERTIFICATE, PERSISTENCE, CURVATURE]
 """In the order of the page."""
