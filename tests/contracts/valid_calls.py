@@ -42,13 +42,14 @@ MODULES = (
 # What the library builds and the caller reads; records without checks of their own.
 RESULTS = {
     "Attack", "Audit", "Checkpoint", "CrossSection", "Curvature", "Curve", "CurveField",
-    "Detection", "Detector", "Distance", "DistanceLikeness", "ExactSection", "FieldCheck",
+    "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness", "Epoch",
+    "ExactSection", "FieldCheck", "Health",
     "History", "LossCurvature", "Metrics", "Nearest", "PathPersistence", "Persistence", "Polygons",
     "Projection", "RandomDirections", "RobustAccuracy", "RobustnessCurve", "Roc", "Stability",
     "Step", "Surface", "Transfer", "Universal",
 }  # fmt: skip
 # Names of types, and functions that take anything.
-NOT_CALLED = {"Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
+NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
 # Methods of results that take tensors the library made.
 INTERNAL = {"Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read"}
 # What a smoothing answers when the package asks it, with arguments that it has checked.
@@ -176,8 +177,10 @@ def classifier_calls() -> Iterator[tuple[str, Callable[[], tuple[Any, dict[str, 
     for package in (attacks, losses):
         for name in package.__all__:
             function = getattr(package, name)
+            if not inspect.isfunction(function):
+                continue
             takes = list(inspect.signature(function).parameters)
-            if inspect.isfunction(function) and takes[:3] == ["model", "points", "labels"]:
+            if takes[:3] == ["model", "points", "labels"]:
                 more = {key: value for key, value in small.items() if key in takes}
 
                 def call(function: Any = function, more: dict[str, Any] = more) -> Any:
@@ -350,7 +353,7 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "training.Checkpoint.of": lambda: (
             training.Checkpoint.of,
             {"model": net, "optimizer": adam(net), "settings": {"epochs": 1}, "seed": 0,
-             "epochs": ((1.0, 0.5, None, 0.1),), "more": {"turn": torch.tensor(1)}},
+             "epochs": ({"loss": 1.0},), "more": {"turn": torch.tensor(1)}},
         ),
         "training.Checkpoint.restore": lambda: (
             checkpoint(net).restore, {"model": net, "optimizer": adam(net)}
@@ -372,7 +375,9 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             {"model": model(), "data": images(), "epochs": 1,
              "generator": torch.Generator().manual_seed(0)},
         ),
-        "training.History.of": lambda: (training.History.of, {"epochs": [(1.0, 0.5, None, 0.1)]}),
+        "training.History.of": lambda: (
+            training.History.of, {"epochs": [training.Epoch(loss=1.0, accuracy=0.5, seconds=0.1)]}
+        ),
     }  # fmt: skip
 
 
@@ -420,6 +425,31 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "datasets.PointCloud": lambda: (
             datasets.PointCloud, {"points": points(), "normals": None, "name": "x"}
         ),
+        "training.Objective": lambda: (training.Objective, {"terms": training.cross_entropy}),
+        "training.Objective.at": lambda: (
+            training.build_loss("ramp({0: 1, 5: 2}) * hinge").at, {"epoch": 1, "epochs": 5}
+        ),
+        "training.Objective.__call__": lambda: (
+            training.build_loss("hinge"),
+            {"model": model(), "points": points(), "labels": labels()},
+        ),
+        "training.Objective.of": lambda: (training.Objective.of, {"loss": losses.hinge}),
+        "training.Objective.scheduled": lambda: (
+            training.build_loss("ramp({0: 1, 5: 2}) * hinge").scheduled, {"epoch": 1, "epochs": 5}
+        ),
+        "training.Term.at": lambda: (
+            training.Term(losses.hinge, weight=training.Ramp({0: 1})).at, {"epoch": 1, "epochs": 5}
+        ),
+        "training.Ramp": lambda: (training.Ramp, {"knots": {0: 0.1, 5: 1.0}}),
+        "training.Steps": lambda: (training.Steps, {"knots": {5: 0.1}}),
+        "training.Term": lambda: (training.Term, {"loss": losses.hinge}),
+        "training.Recipe": lambda: (
+            training.Recipe,
+            {"name": "a", "source": "b", "network": "digits", "loss": "hinge",
+             "learning_rate": 0.1, "epochs": 1, "batch_size": 2},
+        ),
+        "training.recipe": lambda: (training.recipe, {"name": "mnist-madry"}),
+        "training.build_schedule": lambda: (training.build_schedule, {"spec": "cosine"}),
         "training.build_loss": lambda: (training.build_loss, {"spec": "hinge(margin=2.0)"}),
         "datasets.build_network": lambda: (datasets.build_network, {"spec": "fc_1"}),
         "datasets.load_model": lambda: (datasets.load_model, {"spec": "digits"}),

@@ -10,7 +10,7 @@ from levelset.errors import FieldError, ParameterError
 from levelset.losses import robust_distance
 from levelset.losses._climb import Climb
 from levelset.losses._robust_distance import _at, _rho, _sample
-from levelset.losses._samples import margins
+from levelset.losses._samples import follow, margins
 
 OPEN = (-10.0, 10.0)
 
@@ -83,7 +83,7 @@ def test_the_nearer_of_two_samples_counts(settled, noise):
         )  # fmt: skip
         found, rows = _sample(field, labels, values, climb, samples, 60, 1e-10)
         assert len(rows) == len(points)
-        rho[samples] = _rho(field, points, found)
+        rho[samples] = _rho(field, points, found, follow(field, found).points)
     assert bool((rho["both"] <= rho["project"] + 1e-9).all())
     assert bool((rho["both"] < rho["project"] - 1e-6).any())
 
@@ -129,7 +129,11 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
         )
         return value(fresh.points)
 
-    loss = (0.4 - side * _rho(field, points[rows], found)).clamp(min=0.0).mean()
+    loss = (
+        (0.4 - side * _rho(field, points[rows], found, follow(field, found).points))
+        .clamp(min=0.0)
+        .mean()
+    )
     torch.testing.assert_close(loss.detach(), value(found.points), rtol=1e-12, atol=0)
     gradients = torch.autograd.grad(loss, net.parameters())
     for parameter, gradient in zip(net.parameters(), gradients, strict=True):
@@ -214,5 +218,5 @@ def test_a_generator_decides_what_is_drawn(settled, noise):
 def test_points_on_a_level_stay_there(noise):
     layer, points = line([1.0, 2.0], 0.0), noise(3, 2)
     found = _at(points, torch.tensor([0, 1, 1]))
-    moved = _rho(Margin(layer), points, found)
+    moved = _rho(Margin(layer), points, found, found.points)
     assert not moved.detach().any()

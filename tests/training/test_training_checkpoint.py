@@ -106,7 +106,7 @@ def test_a_finished_run_resumes_to_itself(toy: Any, make: Make, tmp_path: Path) 
     assert_same(done, again)
     assert (tmp_path / "weights.safetensors").read_bytes() == weights
     assert torch.equal(first.seconds, second.seconds)
-    names = {"checkpoint.safetensors", "history.json", "weights.safetensors"}
+    names = {"checkpoint.safetensors", "history.json", "log.csv", "weights.safetensors"}
     assert {path.name for path in tmp_path.iterdir()} == names
     columns = json.loads((tmp_path / "history.json").read_text())
     assert columns["loss"] == first.loss.tolist()
@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(RunError, match=r"cannot write .*checkpoint.safetensors: No space left"):
             train(make(), toy, generator=seeded(), out=tmp_path, **options(toy))
-    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.safetensors", "log.csv"}
     history = train(resumed, toy, out=tmp_path, resume=True, **options(toy))
     assert len(history) == 4
     assert_same(resumed, unbroken)
@@ -273,7 +273,11 @@ def test_diverging_keeps_the_last_good_checkpoint(toy: Any, make: Make, tmp_path
         return value * float("nan") if len(calls) == 7 else value
 
     loss.__qualname__ = "loss"
-    with pytest.raises(NotConvergedError, match=r"the loss became nan in epoch 2 of 4\. Lower"):
+    with pytest.raises(
+        NotConvergedError,
+        match=r"the loss became nan in epoch 2 of 4: its term `loss` is nan\. Lower .* The last "
+        r"good checkpoint, after epoch 1, is .*checkpoint.safetensors",
+    ):
         train(make(), toy, loss=loss, out=tmp_path, **options(toy))
     kept = load_file(tmp_path / "checkpoint.safetensors")
     assert all(torch.isfinite(tensor.double()).all() for tensor in kept.values())
@@ -292,7 +296,7 @@ def test_a_checkpoint_is_copied_written_read_and_restored(tmp_path: Path) -> Non
         model(torch.eye(2)).square().sum().backward()
         optimizer.step()
     more = {"turn": torch.tensor(7)}
-    epochs = ((0.5, 0.25, None, 1.0),)
+    epochs = ({"loss": 0.5, "quality": None},)
     saved = Checkpoint.of(
         model, optimizer, settings={"steps": steps}, seed=5, epochs=epochs, more=more
     )

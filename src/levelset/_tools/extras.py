@@ -12,6 +12,7 @@ _PACKAGES = {
     "mesh": ("skimage", "trimesh"),
     "plot": ("matplotlib",),
     "report": ("jinja2", "plotly"),
+    "tensorboard": ("tensorboard",),
 }
 # The distributions whose names differ from the packages that are imported.
 _NAMES = {"skimage": "scikit-image"}

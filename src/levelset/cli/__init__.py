@@ -65,6 +65,10 @@ def _understand(words: list[str]) -> Any:
         raise UsageError(message)
     wait_passively()  # before torch is imported
     kind = command_class(name)
+    answer = kind.answer(words[1:]) if hasattr(kind, "answer") else None
+    if answer is not None:
+        print(answer)  # noqa: T201
+        return None
     return _parse(f"levelset {name}", kind, check_words(name, kind, words[1:]))
 
 

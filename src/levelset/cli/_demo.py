@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from levelset.datasets import Images
-    from levelset.training._loop import Loss
+    from levelset.training._objective import Loss
 
 __all__ = ["DemoCommand", "input_margin", "scan_of_a_knot"]
 

@@ -22,8 +22,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from levelset._typing import Progress as Hook
     from levelset.reconstruction import Step, Watch
+    from levelset.training import Health
+    from levelset.training import Watch as TrainingWatch
 
-__all__ = ["bar", "busy", "log", "watching"]
+__all__ = ["bar", "busy", "log", "training", "watching"]
 
 # Shares of the work below which the rate so far says little.
 _LEAST_SHARE = 0.002
@@ -97,6 +99,42 @@ def watching(name: str) -> "Iterator[Watch]":
             )
 
         yield watch
+
+
+@contextmanager
+def training(words: str) -> "Iterator[TrainingWatch]":
+    """Show a progress bar with the health of a training while the block runs."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=10),
+        _TimeLeft(),
+        TextColumn("{task.fields[health]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task(words, total=None, started=time.monotonic(), begun=0, health="")
+
+        def watch(health: "Health") -> None:
+            if shown.tasks[0].total is None:
+                shown.update(task, started=time.monotonic(), begun=health.step - 1)
+            shown.update(
+                task,
+                description=f"Epoch {health.epoch}",
+                completed=health.step,
+                total=health.steps,
+                health=_health_line(health),
+            )
+
+        yield watch
+
+
+def _health_line(health: "Health") -> str:
+    """Return the numbers of a step; those of samples where the loss has some."""
+    line = f"loss {health.loss:.4g}"
+    if health.converged == health.converged:
+        line += f", {health.converged:.1%} converged"
+    if health.distance == health.distance:
+        line += f", median distance {health.distance:.2g}"
+    return line
 
 
 def log(line: str) -> None:

@@ -1,82 +1,148 @@
 """`levelset train`: a classifier from labelled images."""
 
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import levelset
 from levelset.cli._options import Common, check_folder, read_images, show
-from levelset.cli._progress import bar, log
+from levelset.cli._progress import log, training
 from levelset.cli._threads import choose_threads
-from levelset.cli._words import check_name, count
+from levelset.cli._words import UsageError, check_name, count
+
+if TYPE_CHECKING:
+    from levelset.training import Recipe
 
 __all__ = ["TrainCommand"]
+
+_DEFAULTS: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "optimizer": "adamw",
+    "learning_rate": 3e-3,
+    "weight_decay": 1e-4,
+    "schedule": "cosine",
+    "epochs": 30,
+    "batch_size": 64,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCommand(Common):
     """Train a classifier on labelled images.
 
-    Writes to OUT: weights.safetensors, history.json, and a checkpoint after each epoch. Press
-    Ctrl-C at any time; --resume goes on, and ends with the same weights as an unbroken run.
+    Writes to OUT: weights.safetensors, history.json, log.csv, and a checkpoint after each epoch.
+    Press Ctrl-C at any time; --resume goes on, and ends with the same weights as an unbroken run.
+    `levelset train --recipe list` shows the recipes with all their numbers.
     """
 
     data: str
     """A folder (IDX files, or a folder of images a class), a zip of one, .npz, .parquet,
     module:callable, or a name: digits, or a folder of LEVELSET_DATA."""
-    network: str
-    """A network of levelset.networks, with its arguments if it takes any: digits, lenet,
-    convnet_4a, 'fc(784, 100, 10)', ..."""
     out: Path
-    """Folder for checkpoints and weights."""
-    loss: str = "cross_entropy"
+    """Folder for checkpoints, logs and weights."""
+    network: str | None = None
+    """A network of levelset.networks, with its arguments if it takes any: digits, lenet,
+    convnet_4a, 'fc(784, 100, 10)', ...; by default that of the recipe."""
+    recipe: str | None = None
+    """Loss, optimiser, schedules, epochs and batch size of a published experiment, such as
+    mnist-robust-distance; `list` shows all. Options beside it replace its numbers, but its loss."""
+    loss: str | None = None
     """What to minimise, with its options: cross_entropy, hinge, curvature, geometric_svm,
     'robust_distance(radius=0.3)', 'interval_bound(radius=0.1)', 'large_margin(radius=0.3)',
-    'adversarial(radius=0.3)', 'trades(radius=0.3)', 'direct_margin(radius=0.3)'."""
-    epochs: int = count(30)
-    """How often each input is seen."""
-    learning_rate: float = 3e-3
-    """Of AdamW, before the schedule."""
-    weight_decay: float = 1e-4
-    """Of AdamW."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """How the learning rate goes: a short rise and half a cosine to 0, or constant."""
-    batch_size: int | None = count(64)
-    """Inputs a step."""
+    'adversarial(radius=0.3)', 'trades(radius=0.3)', 'direct_margin(radius=0.3)'; or a sum, as
+    'interval_bound(radius=0.3) + 0.5 * robust_distance(radius=0.4)'. In place of a number,
+    'ramp({0: 0.1, 50: 0.4})' changes with the epochs. By default cross_entropy."""
+    epochs: int | None = count(None)
+    """How often each input is seen; by default 30, or as in the recipe."""
+    optimizer: Literal["adamw", "adam", "sgd", "momentum", "nesterov"] | None = None
+    """What takes the steps; momentum and nesterov are SGD with a momentum of 0.9. By default adamw,
+    or as in the recipe."""
+    learning_rate: float | None = None
+    """Before the schedule; by default 0.003, or as in the recipe."""
+    weight_decay: float | None = None
+    """On all parameters; by default 0.0001, or as in the recipe."""
+    schedule: str | None = None
+    """How the learning rate goes: cosine (a short rise and half a cosine to 0), constant,
+    'steps({50: 0.5, 100: 0.25})' or 'ramp({0: 0.1, 5: 1})'. By default cosine, or as in the
+    recipe."""
+    batch_size: int | None = count(None)
+    """Inputs a step; by default 64, or as in the recipe."""
     limit: int | None = count(None)
     """Most inputs to train on, the first of them."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard to OUT/tensorboard too."""
     resume: bool = False
     """Go on with the run that OUT holds."""
+
+    @staticmethod
+    def answer(words: list[str]) -> str | None:
+        """Return the recipes where the words ask for their list alone."""
+        if words not in (["--recipe", "list"], ["--recipe=list"]):
+            return None
+        return "\n\n".join(map(_described, levelset.training.RECIPES))
 
     def run(self) -> None:
         """Load, train, write."""
         check_folder(self.out)
+        if self.tensorboard:
+            levelset.training._logs.check_tensorboard()
+        recipe = self._recipe()
         device = self.place()
-        check_name("--network", self.network, levelset.datasets._names.network_names())
-        check_name("--loss", self.loss, levelset.training._losses.loss_names())
-        loss = levelset.training.build_loss(self.loss)
         data = read_images(self.data, split="train", limit=self.limit).to(device)
         held_out = read_images(self.data, split="test").to(device)
         generator = self.generator()
-        network = levelset.datasets.build_network(self.network)
+        network = levelset.datasets.build_network(recipe.network)
         network = levelset.training.initialise(network, generator=generator).to(device)
-        log(choose_threads(network, data.points[: self.batch_size], self.threads))
-        with bar("Training") as progress:
+        log(choose_threads(network, data.points[: recipe.batch_size], self.threads))
+        with training("Training") as watch:
             history = levelset.training.train(
                 network,
                 data,
-                loss=loss,
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                weight_decay=self.weight_decay,
-                schedule=self.schedule,
-                batch_size=self.batch_size or 64,
                 held_out=held_out,
                 out=self.out,
                 resume=self.resume,
+                tensorboard=self.tensorboard,
                 generator=generator,
-                progress=progress,
+                watch=watch,
+                **recipe.options(),
             )
         show(
             {**history.summary(), "weights": str(self.out / "weights.safetensors")}, json=self.json
         )
+
+    def _recipe(self) -> "Recipe":
+        """Return what is to be done: a recipe with the options beside it, or the options alone."""
+        written = {name: getattr(self, name) for name in ("network", *_DEFAULTS)}
+        options = {name: value for name, value in written.items() if value is not None}
+        if self.recipe is None:
+            if self.network is None:
+                raise UsageError("--network is needed, or a --recipe, which has one.")
+            options = {"name": "", "source": "", **_DEFAULTS, **options}
+            chosen = levelset.training.Recipe(**options)
+        else:
+            names = [one.name for one in levelset.training.RECIPES]
+            if self.recipe not in names:
+                check_name("--recipe", self.recipe, names)
+            chosen = levelset.training.recipe(self.recipe)
+            if self.loss is not None and self.loss != chosen.loss:
+                message = (
+                    f"--recipe and --loss contradict each other: {chosen.name} minimises "
+                    f"{chosen.loss!r}, and --loss says {self.loss!r}. Leave one of them out; "
+                    "`levelset train --recipe list` shows the numbers to go with a loss."
+                )
+                raise UsageError(message)
+            chosen = replace(chosen, **options)
+        check_name("--network", chosen.network, levelset.datasets._names.network_names())
+        check_name("--loss", chosen.loss, levelset.training._losses.loss_names())
+        return chosen
+
+
+def _described(recipe: "Recipe") -> str:
+    """Return a recipe as a paragraph: its name, its source, then its options as flags."""
+    flags = [
+        f"  --{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in recipe.summary().items()
+        if name not in ("name", "source")
+    ]
+    return "\n".join([recipe.name, f"  {recipe.source}", *flags])

@@ -2,6 +2,7 @@
 
 from levelset.losses._adversarial import adversarial
 from levelset.losses._curvature import curvature
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._direct_margin import direct_margin
 from levelset.losses._geometric_svm import geometric_svm
 from levelset.losses._hinge import hinge
@@ -12,6 +13,8 @@ from levelset.losses._robust_distance import robust_distance
 from levelset.losses._trades import trades
 
 __all__ = [
+    "Diagnostics",
+    "Watch",
     "adversarial",
     "curvature",
     "direct_margin",

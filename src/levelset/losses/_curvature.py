@@ -8,6 +8,7 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_points, check_positive
 from levelset._typing import Field, Labels, Points
 from levelset.errors import FieldError, ParameterError
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._outputs import logits_of
 
 __all__ = ["curvature"]
@@ -21,6 +22,7 @@ def curvature(
     *,
     weight: float = 4.0,
     h: float = 1.5,
+    watch: Watch | None = None,
 ) -> Tensor:
     r"""Return the cross-entropy with a penalty on its curvature along the gradient.
 
@@ -39,6 +41,7 @@ def curvature(
         labels: Their classes, `(n,)`.
         weight: The factor lambda of the penalty, at least 0.
         h: Length of the step along z, in the units of the points.
+        watch: Called with the [`Diagnostics`][levelset.losses.Diagnostics] of the evaluation.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -79,7 +82,10 @@ def curvature(
     ahead = leaf.detach() + h * sign / length.view(-1, *[1] * (sign.dim() - 1))
     ahead.requires_grad_()
     change = _gradient(_losses(model, ahead, labels), ahead) - gradient
-    return plain + weight * change.flatten(1).square().sum(1).mean()
+    penalty = weight * change.flatten(1).square().sum(1).mean()
+    if watch is not None:
+        watch(Diagnostics({"cross_entropy": plain, "penalty": penalty}))
+    return plain + penalty
 
 
 def _losses(model: Field, points: Tensor, labels: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from torch.nn import functional
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive
+from levelset._tools.norms import norm_of
 from levelset._typing import Bounds, Labels, Model, Norm, Points
 from levelset.errors import ParameterError
 from levelset.losses._climb import Climb
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._outputs import logits_of
 from levelset.losses._samples import margins
 
@@ -32,6 +34,7 @@ def direct_margin(
     step_size: float | None = None,
     bounds: Bounds | None = None,
     generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     r"""Return the cross-entropy on the boundary near inputs that are right, and at those wrong.
 
@@ -61,6 +64,7 @@ def direct_margin(
         step_size: Length of each; `None` for 2.5 times the radius over the steps.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         generator: Draws the starts; `None` for torch's global generator.
+        watch: Called with the [`Diagnostics`][levelset.losses.Diagnostics] of the evaluation.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -104,4 +108,9 @@ def direct_margin(
         terms = terms.index_add(
             0, rows, functional.cross_entropy(near, labels[rows], reduction="none")
         )
-    return (1.0 - plain) * terms.mean() + plain * at_inputs.mean()
+    boundary, at_all = (1.0 - plain) * terms.mean(), plain * at_inputs.mean()
+    if watch is not None:
+        length = norm_of(on_boundary[rows] - climb.points[rows], climb.norm)
+        parts = {"boundary": boundary, "cross_entropy": at_all}
+        watch(Diagnostics(parts, torch.ones_like(rows, dtype=torch.bool), length))
+    return boundary + at_all

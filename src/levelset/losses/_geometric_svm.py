@@ -16,6 +16,7 @@ from levelset._tools.norms import check_norm, norm_of
 from levelset._typing import Labels, Model, Norm, Points
 from levelset.errors import ParameterError
 from levelset.fields import Margin
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._samples import check_margins, observe
 
 __all__ = ["geometric_svm"]
@@ -40,6 +41,7 @@ def geometric_svm(
     max_iter: int = 20,
     tol: float = 1e-4,
     generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     r"""Return the geometric SVM loss: each input is to be a margin of the level sets away.
 
@@ -88,6 +90,7 @@ def geometric_svm(
         max_iter: Most Newton steps of a projection.
         tol: Largest |F - t| that counts as on the level set.
         generator: Draws which calls these are; `None` for torch's global generator.
+        watch: Called with the [`Diagnostics`][levelset.losses.Diagnostics] of the evaluation.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -125,7 +128,10 @@ def geometric_svm(
         check_margins("geometric_svm", output.detach())
         first = (1.0 - output).clamp(min=0.0)
         if len(points) == 0 or not _drawn(share, generator):
-            return first.mean() if len(points) else first.sum()
+            hinge = first.mean() if len(points) else first.sum()
+            if watch is not None:
+                watch(Diagnostics({"hinge": hinge}))
+            return hinge
     else:
         observe(model, points)
     values, samples = _sample(field, points, labels, max_iter, tol)
@@ -134,7 +140,13 @@ def geometric_svm(
     )
     if ratio == "distances":
         first = (1.0 - values.sign() * distances).clamp(min=0.0)
-    return first.mean() + (weight / share) * width.mean()
+    terms = {"hinge": first.mean(), "width": (weight / share) * width.mean()}
+    if watch is not None:
+        levels = torch.tensor([[0.0], [1.0], [-1.0]], device=values.device)
+        reached = torch.cat([samples.boundary.values, samples.sides.values]).view(3, -1)
+        converged = ((reached - levels).abs() <= tol).flatten()
+        watch(Diagnostics(terms, converged, norm_of(points - samples.boundary.points, norm)))
+    return terms["hinge"] + terms["width"]
 
 
 def _drawn(share: float, generator: torch.Generator | None) -> bool:

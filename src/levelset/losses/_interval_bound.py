@@ -16,6 +16,7 @@ from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Labels, Model, Points
 from levelset.errors import ParameterError
 from levelset.fields import bounds_of
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._outputs import logits_of
 
 __all__ = ["interval_bound"]
@@ -30,6 +31,7 @@ def interval_bound(
     radius: float,
     kappa: float = 0.5,
     bounds: Bounds | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     r"""Return the cross-entropy of the logits, mixed with that of the worst logits of a box.
 
@@ -58,6 +60,7 @@ def interval_bound(
         radius: The L-infinity radius, in the units of the points.
         kappa: Weight of the plain cross-entropy, 0 to 1.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
+        watch: Called with the [`Diagnostics`][levelset.losses.Diagnostics] of the evaluation.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -106,4 +109,10 @@ def interval_bound(
     margins = program.lower(coefficients, ranges, 0.0, to_first_bend=True).to(points.dtype)
     worst = torch.cat([margins.new_zeros(len(points), 1), -margins], dim=1)
     first = torch.zeros_like(labels)
-    return kappa * plain + (1.0 - kappa) * functional.cross_entropy(worst, first)
+    terms = {
+        "cross_entropy": kappa * plain,
+        "bound": (1.0 - kappa) * functional.cross_entropy(worst, first),
+    }
+    if watch is not None:
+        watch(Diagnostics(terms))
+    return terms["cross_entropy"] + terms["bound"]

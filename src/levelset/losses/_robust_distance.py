@@ -12,10 +12,12 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import evaluating, frozen
+from levelset._tools.norms import norm_of
 from levelset._typing import Bounds, Labels, Model, Points
 from levelset.errors import ParameterError
 from levelset.fields import Margin
 from levelset.losses._climb import Climb
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._outputs import logits_of
 from levelset.losses._samples import follow, margins
 
@@ -42,6 +44,7 @@ def robust_distance(
     max_iter: int = 20,
     tol: float = 1e-3,
     generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     r"""Return by how much the boundary is nearer to the inputs than a radius.
 
@@ -91,6 +94,7 @@ def robust_distance(
         max_iter: Most steps of false position, or of Newton.
         tol: Largest |F| that counts as on the boundary.
         generator: Draws the starts; `None` for torch's global generator.
+        watch: Called with the [`Diagnostics`][levelset.losses.Diagnostics] of the evaluation.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -140,12 +144,19 @@ def robust_distance(
         torch.where(right, values.new_tensor(one), values.new_tensor(two))
         for one, two in ((radius, other), (weight_right, weight_wrong), (1.0, -1.0))
     )
-    short = (reach - side * _rho(field, points[rows], projection)).clamp(min=0.0)
-    loss = (weights * short).sum() / len(points)
+    moving = follow(field, projection)
+    rho = _rho(field, points[rows], projection, moving.points)
+    loss = (weights * (reach - side * rho).clamp(min=0.0)).sum() / len(points)
     if len(rows) == 0:  # nothing to move, but a gradient all the same
         with evaluating(field):
             loss = 0.0 * field(points[:1], labels[:1]).sum()
-    return loss + cross_entropy * _plain(model, points, labels) if cross_entropy else loss
+    terms = {"samples": loss}
+    if cross_entropy:
+        terms["cross_entropy"] = cross_entropy * _plain(model, points, labels)
+    if watch is not None:
+        length = norm_of(projection.points - points[rows], math.inf)
+        watch(Diagnostics(terms, moving.level.abs() <= tol, length))
+    return loss + terms["cross_entropy"] if cross_entropy else loss
 
 
 def _plain(model: Model, points: Tensor, labels: Tensor) -> Tensor:
@@ -171,9 +182,7 @@ def _sample(
     newton = Newton(max_iter)
     projected = project(field, points[rows], labels=labels[rows], method=newton, tol=tol).points
     if samples == "both":
-        one, other = (
-            _rho(field, points, _at(p, labels), moving=False) for p in (on_boundary, projected)
-        )
+        one, other = (_rho(field, points, _at(p, labels), p) for p in (on_boundary, projected))
         nearer = (crossed & (one <= other)).view(-1, *[1] * (points.dim() - 1))
         projected = torch.where(nearer, on_boundary, projected)
     on_boundary[rows] = projected
@@ -187,16 +196,22 @@ def _at(points: Tensor, labels: Tensor) -> Projection:
     return Projection(points, points.new_zeros(len(points)), none == 0, none, labels)
 
 
-def _rho(field: Margin, points: Tensor, projection: Projection, *, moving: bool = True) -> Tensor:
-    """Return the distances along the axis of the largest derivative, `(n,)`."""
+def _rho(field: Margin, points: Tensor, projection: Projection, moving: Tensor) -> Tensor:
+    """Return the distances of samples along the axis of the largest derivative, `(n,)`.
+
+    Args:
+        field: The margin.
+        points: The inputs.
+        projection: The samples, where the derivatives are taken.
+        moving: The same samples, as they move with the parameters.
+    """
     if len(points) == 0:
         return points.new_zeros(0)
     with frozen(field):
         evaluator = Evaluator("robust_distance", field)
         _, jacobian = evaluator.value_and_jacobian(projection.points, projection.labels)
     axis = jacobian[:, 0].abs().argmax(1, keepdim=True)
-    moved = follow(field, projection).points if moving else projection.points
-    return (points - moved).flatten(1).gather(1, axis).squeeze(1).abs()
+    return (points - moving).flatten(1).gather(1, axis).squeeze(1).abs()
 
 
 def _check(radius: float, radius_wrong: float | None, tol: float, max_iter: int) -> None:

@@ -12,6 +12,7 @@ from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Labels, Model, Norm, Points
 from levelset.errors import ParameterError
 from levelset.losses._climb import Climb
+from levelset.losses._diagnostics import Diagnostics, Watch
 from levelset.losses._outputs import logits_of
 
 __all__ = ["trades"]
@@ -30,6 +31,7 @@ def trades(
     step_size: float | None = None,
     bounds: Bounds | None = None,
     generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> Tensor:
     r"""Return the cross-entropy plus the divergence between the answers at an input and near it.
 
@@ -54,6 +56,7 @@ def trades(
         step_size: Length of each; `None` for 2.5 times the radius over the steps.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         generator: Draws the starts; `None` for torch's global generator.
+        watch: Called with the [`Diagnostics`][levelset.losses.Diagnostics] of the evaluation.
 
     Returns:
         A scalar with its gradient in the parameters.
@@ -96,7 +99,10 @@ def trades(
         worst, _ = climb.top(divergence, still, climb.start())
     moved = logits_of("trades", reader, worst, labels)
     plain = functional.cross_entropy(logits, labels)
-    return plain + beta * _divergence(logits.log_softmax(1), moved.log_softmax(1)).mean()
+    apart = beta * _divergence(logits.log_softmax(1), moved.log_softmax(1)).mean()
+    if watch is not None:
+        watch(Diagnostics({"cross_entropy": plain, "divergence": apart}))
+    return plain + apart
 
 
 def _divergence(one: Tensor, other: Tensor) -> Tensor:

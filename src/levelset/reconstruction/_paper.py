@@ -224,7 +224,11 @@ class _Trainer:
         """Write the checkpoint."""
         checkpoint = Checkpoint.of(
             self.network, self.optimizer,
-            settings=self._identity(), seed=self.seed, epochs=self.epochs,
+            settings=self._identity(), seed=self.seed,
+            epochs=tuple(
+                {"loss": loss, "quality": quality, "residual": residual, "seconds": seconds}
+                for loss, quality, residual, seconds in self.epochs
+            ),
             more={"samples.zero": self.zero, "samples.turn": torch.tensor(self.turn)},
         )  # fmt: skip
         checkpoint.write(file)
@@ -252,7 +256,10 @@ class _Trainer:
         self.zero = checkpoint.tensors["samples.zero"].to(self.points)
         self.turn = int(checkpoint.tensors["samples.turn"])
         checkpoint.restore(self.network, self.optimizer)
-        self.seed, self.epochs = checkpoint.seed, checkpoint.epochs
+        self.seed = checkpoint.seed
+        self.epochs = tuple(
+            (e["loss"], e["quality"], e["residual"], e["seconds"]) for e in checkpoint.epochs
+        )
 
     def _identity(self) -> dict[str, int | float | str | None]:
         options = {k: str(v) for k, v in asdict(self.settings).items() if k != "seconds"}

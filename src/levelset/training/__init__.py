@@ -1,20 +1,34 @@
-"""Training: the loop, its history, its checkpoints, and losses by their names."""
+"""Training: the loop, its history, its checkpoints, recipes, and losses by their names."""
 
 from levelset.training._checkpoint import Checkpoint
+from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples
-from levelset.training._history import History
+from levelset.training._history import Epoch, Health, History, Watch
 from levelset.training._initialise import initialise
-from levelset.training._losses import build_loss
-from levelset.training._schedule import Schedule
-from levelset.training._train import cross_entropy, train
+from levelset.training._losses import build_loss, build_schedule
+from levelset.training._objective import Objective, Term
+from levelset.training._recipes import RECIPES, Recipe, recipe
+from levelset.training._schedule import Ramp, Schedule, Steps
+from levelset.training._train import train
 
 __all__ = [
+    "RECIPES",
     "Checkpoint",
+    "Epoch",
     "Examples",
+    "Health",
     "History",
+    "Objective",
+    "Ramp",
+    "Recipe",
     "Schedule",
+    "Steps",
+    "Term",
+    "Watch",
     "build_loss",
+    "build_schedule",
     "cross_entropy",
     "initialise",
+    "recipe",
     "train",
 ]

@@ -1,6 +1,8 @@
 """A training on disk: one checkpoint an epoch, written whole and verified when it is read."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,17 +19,15 @@ from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
 from levelset._typing import Summary
 from levelset.errors import ParameterError, RunError
-from levelset.training._history import History
+from levelset.training._history import Epoch, History, read_epoch
+from levelset.training._logs import EventFiles, write_csv
 
-__all__ = ["Checkpoint", "Epoch", "Options", "Store"]
-
-Epoch: TypeAlias = tuple[float, float, float | None, float]
-"""Loss, accuracy on the batches, accuracy on held-out points or none, seconds."""
+__all__ = ["Checkpoint", "Options", "Store"]
 
 Options: TypeAlias = dict[str, int | float | str | None]
 """Options of a training, by the names of the arguments."""
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,14 +37,14 @@ class Checkpoint(Result):
     Attributes:
         settings: Options of the training, and fingerprints of data and model: the same on resuming.
         seed: Of all random numbers of the run; an epoch's own follow from it and its index.
-        epochs: The epochs done.
+        epochs: The numbers of each epoch done, ready for JSON.
         tensors: State of the model (`model.*`), moments of the optimiser (`optimizer.*`), and
             further tensors of a training, by other names.
     """
 
     settings: Options
     seed: int
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[dict[str, Any], ...]
     tensors: dict[str, Tensor]
 
     def summary(self) -> Summary:
@@ -61,7 +61,7 @@ class Checkpoint(Result):
         *,
         settings: Options,
         seed: int,
-        epochs: tuple[Epoch, ...] = (),
+        epochs: tuple[dict[str, Any], ...] = (),
         more: dict[str, Tensor] | None = None,
     ) -> "Checkpoint":
         """Return copies of the state of a model and its optimiser, and of other tensors."""
@@ -90,8 +90,7 @@ class Checkpoint(Result):
         head = json.loads(text)
         if head.pop("format") != _FORMAT:
             raise _damaged(path, "it was written by another version of levelset")
-        epochs = tuple(tuple(epoch) for epoch in head["epochs"])
-        return cls(head["settings"], head["seed"], epochs, tensors)
+        return cls(head["settings"], head["seed"], tuple(head["epochs"]), tensors)
 
     @checked
     def write(self, path: str | Path) -> None:
@@ -131,19 +130,21 @@ class Checkpoint(Result):
 
 @dataclass(frozen=True)
 class Store:
-    """A folder with the checkpoint, and at the end the weights, of one training.
+    """A folder with the checkpoint and logs, and at the end the weights, of one training.
 
     Attributes:
         folder: Made if it is not there.
         settings: Options of the training; a run is resumed with the same only.
         model: What is trained.
         optimizer: What trains it.
+        tensorboard: Whether to write event files for TensorBoard.
     """
 
     folder: Path
     settings: Options
     model: nn.Module
     optimizer: optim.Optimizer
+    tensorboard: bool = False
 
     @property
     def _checkpoint(self) -> Path:
@@ -175,14 +176,43 @@ class Store:
         checkpoint = Checkpoint.read(self._checkpoint)
         self._refuse_others(checkpoint, None if generator is None else draw_seed(generator))
         checkpoint.restore(self.model, self.optimizer)
-        return checkpoint.seed, checkpoint.epochs
+        return checkpoint.seed, tuple(map(read_epoch, checkpoint.epochs))
 
     def keep(self, seed: int, epochs: tuple[Epoch, ...]) -> None:
         """Write the checkpoint after these epochs."""
+        numbers = tuple(epoch.to_json() for epoch in epochs)
         state = Checkpoint.of(
-            self.model, self.optimizer, settings=self.settings, seed=seed, epochs=epochs
+            self.model, self.optimizer, settings=self.settings, seed=seed, epochs=numbers
         )
         state.write(self._checkpoint)
+
+    def discard(self) -> None:
+        """Remove the checkpoint of a run that took no step."""
+        self._checkpoint.unlink(missing_ok=True)
+
+    @contextmanager
+    def logging(self, epochs: tuple[Epoch, ...]) -> Iterator[Callable[[tuple[Epoch, ...]], None]]:
+        """Yield what writes the logs after an epoch; those of the epochs done are written first."""
+        events = None
+        if self.tensorboard:
+            events = EventFiles(self.folder / "tensorboard", History.of(epochs))
+
+        def write(epochs: tuple[Epoch, ...]) -> None:
+            history = History.of(epochs)
+            write_csv(self.folder / "log.csv", history)
+            if events is not None:
+                events.add(history)
+
+        try:
+            yield write
+        finally:
+            if events is not None:
+                events.close()
+
+    def last_good(self, epochs: int) -> str:
+        """Return where the state after so many epochs is, as a sentence."""
+        when = f"after epoch {epochs}" if epochs else "before the first epoch"
+        return f"The last good checkpoint, {when}, is {self._checkpoint}."
 
     def finish(self, history: History) -> None:
         """Write the weights, and the history as JSON."""

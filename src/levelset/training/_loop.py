@@ -1,9 +1,10 @@
-"""One epoch: shuffled batches, a step of AdamW each, mean loss and accuracy."""
+"""One epoch: shuffled batches, a step of the optimiser each, and the means of what they report."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn, optim
@@ -12,13 +13,26 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._typing import Progress
 from levelset.errors import FieldError, NotConvergedError, ParameterError
+from levelset.losses import Diagnostics
 from levelset.training._data import Examples
-from levelset.training._schedule import Schedule, rate_factor
+from levelset.training._history import Epoch, Health, Watch
+from levelset.training._objective import Objective
+from levelset.training._schedule import LearningRate, middle, rate_factor
 
-__all__ = ["Loop", "Loss", "in_training", "share_right"]
+__all__ = ["OPTIMIZERS", "Loop", "Optimizer", "in_training", "share_right"]
 
-Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""What training lowers: `(model, points (n, *d), labels (n,))` to one number with a gradient."""
+Optimizer: TypeAlias = Literal["adamw", "adam", "sgd", "momentum", "nesterov"]
+"""Names of optimisers; `momentum` and `nesterov` are SGD with a momentum of 0.9."""
+
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
+    "adamw": optim.AdamW,
+    "adam": optim.Adam,
+    "sgd": optim.SGD,
+    "momentum": lambda parameters, **options: optim.SGD(parameters, momentum=0.9, **options),
+    "nesterov": lambda parameters, **options: optim.SGD(
+        parameters, momentum=0.9, nesterov=True, **options
+    ),
+}
 
 
 @contextmanager
@@ -64,13 +78,44 @@ class _FirstAnswer:
 
 
 @dataclass(eq=False)
+class _Totals:
+    """Sums over the steps of one epoch."""
+
+    points: int = 0
+    loss: float = 0.0
+    right: int = 0
+    terms: dict[str, float] = field(default_factory=dict)
+    converged: int = 0
+    samples: int = 0
+    distances: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: float, right: int, count: int, diagnostics: Diagnostics) -> None:
+        """Add one step's numbers."""
+        self.points += count
+        self.loss += loss * count
+        self.right += right
+        for name, term in diagnostics.terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + float(term.detach()) * count
+        if diagnostics.converged is not None:
+            self.converged += int(diagnostics.converged.sum())
+            self.samples += len(diagnostics.converged)
+        if diagnostics.distance is not None:
+            self.distances.append(diagnostics.distance.detach().cpu())
+
+    @property
+    def share_converged(self) -> float:
+        """Share of the samples on their level set; NaN where there were none."""
+        return self.converged / self.samples if self.samples else math.nan
+
+
+@dataclass(eq=False)
 class Loop:
     """Trains one model on one set of points, epoch by epoch.
 
     Attributes:
         model: Changed in place.
         data: What it learns.
-        loss: What is lowered.
+        objective: What is lowered.
         optimizer: Takes the steps.
         learning_rate: Before the schedule.
         schedule: See `rate_factor`.
@@ -78,88 +123,151 @@ class Loop:
             point or two, from which BatchNorm learns nothing.
         epochs: How many there will be.
         progress: Told the steps done and the steps of all epochs, after each.
+        watch: Told the health after each step.
+        steps_done: Steps that this call took.
     """
 
     model: nn.Module
     data: Examples
-    loss: Loss
+    objective: Objective
     optimizer: optim.Optimizer
     learning_rate: float
-    schedule: Schedule
+    schedule: LearningRate
     batch_size: int
     epochs: int
     progress: Progress | None
-    _watch: _FirstAnswer = field(default_factory=_FirstAnswer, init=False)
+    watch: Watch | None
+    steps_done: int = field(default=0, init=False)
+    _first: _FirstAnswer = field(default_factory=_FirstAnswer, init=False)
 
     @property
     def steps(self) -> int:
         """Number of steps in an epoch."""
         return -(-len(self.data.points) // self.batch_size)
 
-    def epoch(self, index: int) -> tuple[float, float]:
-        """Train for epoch `index`, from 0; return mean loss and share right on its batches."""
+    def epoch(self, index: int) -> Epoch:
+        """Train for epoch `index`, from 0; return its numbers, all but time and held-out points."""
         points, labels = self.data.points, self.data.labels
         order = torch.randperm(len(points)).to(points.device)
-        total, right = 0.0, torch.zeros((), dtype=torch.int64, device=labels.device)
-        hook = self.model.register_forward_hook(self._watch)
+        totals = _Totals()
+        hook = self.model.register_forward_hook(self._first)
         try:
             for number, rows in enumerate(order.tensor_split(self.steps)):
-                step = index * self.steps + number
-                loss, answer = self._step(step, points[rows], labels[rows])
-                total += loss * len(rows)
-                right += (answer.argmax(1) == labels[rows]).sum()
-                if self.progress is not None:
-                    self.progress(step + 1, self.epochs * self.steps)
+                self._step(index * self.steps + number, points[rows], labels[rows], totals)
         finally:
             hook.remove()
-        self._refuse_poison(index)
-        return total / len(points), int(right) / len(points)
+        self._refuse_broken(index)
+        count = len(points)
+        terms = {name: total / count for name, total in totals.terms.items()}
+        done = middle((index + 1) * self.steps - 1, self.epochs * self.steps, self.epochs)
+        return Epoch(
+            loss=totals.loss / count,
+            accuracy=totals.right / count,
+            seconds=math.nan,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            converged=totals.share_converged,
+            distance=float(torch.cat(totals.distances).median()) if totals.samples else math.nan,
+            details=terms | self.objective.scheduled(done, self.epochs),
+        )
 
-    def _step(self, step: int, points: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-        """Take one step; return the loss and the logits before it."""
-        self._watch.batch, self._watch.answer = points, None
-        with torch.enable_grad():
-            value = self.loss(self.model, points, labels)
-        number = self._checked(value, step)
+    def _step(self, step: int, points: Tensor, labels: Tensor, totals: _Totals) -> None:
+        """Take one step, and add its numbers to the totals."""
+        steps = self.epochs * self.steps
+        objective = self.objective.at(middle(step, steps, self.epochs), self.epochs)
         parameters = self.optimizer.param_groups[0]["params"]
-        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-        answer = self._watch.answer
+        self._first.batch, self._first.answer = points, None
+        state = torch.get_rng_state()
+        loss, diagnostics = self._evaluated(step, objective, points, labels)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        answer = self._first.answer
+        if not _all_finite(gradients):
+            torch.set_rng_state(state)
+            self._stop(step, self._broken_gradient(objective, points, labels))
         if answer is None:  # the loss moves the points before it asks
             with frozen(self.model):
                 answer = Evaluator("train", self.model).outputs(points)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        factor = rate_factor(self.schedule, step, self.epochs * self.steps)
+        factor = rate_factor(self.schedule, step, steps, self.epochs)
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * factor
         self.optimizer.step()
-        return number, answer
+        self.steps_done += 1
+        right = int((answer.argmax(1) == labels).sum())
+        totals.add(float(loss.detach()), right, len(points), diagnostics)
+        self._tell(step, totals)
 
-    def _checked(self, value: Any, step: int) -> float:
-        if not isinstance(value, Tensor) or value.dim() != 0:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            message = f"train: `loss` must return a tensor with one number, shape (), got {got}."
-            raise FieldError(message)
-        if not value.requires_grad:
+    def _tell(self, step: int, totals: _Totals) -> None:
+        steps = self.epochs * self.steps
+        if self.watch is not None:
+            near = totals.distances[-1] if totals.distances else torch.empty(0)
+            self.watch(
+                Health(
+                    step=step + 1,
+                    steps=steps,
+                    epoch=step // self.steps + 1,
+                    loss=totals.loss / totals.points,
+                    converged=totals.share_converged,
+                    distance=float(near.median()) if len(near) else math.nan,
+                )
+            )
+        if self.progress is not None:
+            self.progress(step + 1, steps)
+
+    def _evaluated(
+        self, step: int, objective: Objective, points: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Diagnostics]:
+        """Return the loss, which is finite and has a gradient, and what it says of itself."""
+        reports: list[Diagnostics] = []
+        try:
+            with torch.enable_grad():
+                loss = objective(self.model, points, labels, watch=reports.append)
+        except FieldError:
+            self._refuse_broken(step // self.steps)  # logits are NaN because a parameter is
+            raise
+        if not loss.requires_grad:
             message = (
                 "train: `loss` must depend on the parameters of the model, but what it returned "
                 "carries no gradient. Does it detach the model's output?"
             )
             raise FieldError(message)
-        number = float(value.detach())
-        if not torch.isfinite(value):
-            self._stop(step // self.steps, f"the loss became {number}")
-        return number
+        if not torch.isfinite(loss):
+            self._refuse_broken(step // self.steps)
+            values = {name: float(term.detach()) for name, term in reports[-1].terms.items()}
+            broken = [f"its term `{n}` is {v}" for n, v in values.items() if not math.isfinite(v)]
+            whole = [f"`{n}` is {v:.4g}" for n, v in values.items() if math.isfinite(v)]
+            what = f"the loss became {float(loss.detach())}"
+            self._stop(step, what, f": {', '.join(broken + whole)}")
+        return loss, reports[-1]
 
-    def _refuse_poison(self, index: int) -> None:
-        """Refuse parameters that a gradient has spoilt, before they reach a checkpoint."""
+    def _broken_gradient(self, objective: Objective, points: Tensor, labels: Tensor) -> str:
+        """Return which term's gradient is not finite, by evaluating the step once more."""
+        reports: list[Diagnostics] = []
+        parameters = self.optimizer.param_groups[0]["params"]
+        with torch.enable_grad():
+            objective(self.model, points, labels, watch=reports.append)
+        for name, term in reports[-1].terms.items():
+            if term.requires_grad and not _all_finite(
+                torch.autograd.grad(term, parameters, allow_unused=True, retain_graph=True)
+            ):
+                return f"the gradient of the term `{name}` became NaN or infinite"
+        return f"the gradient of {objective} became NaN or infinite"
+
+    def _refuse_broken(self, index: int) -> None:
+        """Refuse parameters that are no longer finite, before they reach a checkpoint."""
         for name, parameter in self.model.named_parameters():
             if not torch.isfinite(parameter).all():
-                self._stop(index, f"the parameter `{name}` became NaN or infinite")
+                self._stop(index * self.steps, f"the parameter `{name}` became NaN or infinite")
 
-    def _stop(self, index: int, what: str) -> None:
+    def _stop(self, step: int, what: str, detail: str = "") -> None:
         message = (
-            f"train: {what} in epoch {index + 1} of {self.epochs}. Lower `learning_rate` "
-            f"({self.learning_rate:g}), or look for a 0 in a logarithm, root or quotient of `loss`."
-            " Checkpoints of earlier epochs are whole."
+            f"train: {what} in epoch {step // self.steps + 1} of {self.epochs}{detail}. Lower "
+            f"`learning_rate` ({self.learning_rate:g}), or look for a 0 in a logarithm, root or "
+            "quotient of that term."
         )
         raise NotConvergedError(message)
+
+
+def _all_finite(tensors: Any) -> bool:
+    """Return whether every entry is finite; a missing gradient is."""
+    largest = nn.utils.get_total_norm([t for t in tensors if t is not None], math.inf)
+    return bool(largest.isfinite())

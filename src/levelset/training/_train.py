@@ -1,49 +1,31 @@
 """Training a classifier: what a user calls."""
 
-import functools
 import hashlib
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn, optim
-from torch.nn import functional
+from torch import nn
 
 from levelset._tools.arguments import checked
-from levelset._tools.checks import (
-    check_at_least_one,
-    check_batch_size,
-    check_labels,
-    check_positive,
-)
+from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.random import draw_seed, private_stream
-from levelset._typing import Labels, Model, Points, Progress
-from levelset.errors import ParameterError
-from levelset.training._checkpoint import Epoch, Options, Store
+from levelset._typing import Progress
+from levelset.errors import LevelSetError, NotConvergedError, ParameterError
+from levelset.training._checkpoint import Options, Store
+from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples, check_examples, fingerprint
-from levelset.training._history import History
-from levelset.training._loop import Loop, Loss, in_training, share_right
-from levelset.training._schedule import Schedule, check_schedule
+from levelset.training._history import Epoch, History, Watch
+from levelset.training._logs import check_tensorboard
+from levelset.training._loop import OPTIMIZERS, Loop, Optimizer, in_training, share_right
+from levelset.training._objective import Loss, Objective
+from levelset.training._schedule import LearningRate
 
-__all__ = ["cross_entropy", "train"]
-
-
-@checked
-def cross_entropy(model: Model, points: Points, labels: Labels) -> Tensor:
-    """Return the mean cross-entropy of the model's logits, a scalar.
-
-    Args:
-        model: Maps `(n, *d)` to logits `(n, k)`.
-        points: The inputs, `(n, *d)`.
-        labels: The class of each, `(n,)`.
-    """
-    logits = model(points)
-    try:
-        return functional.cross_entropy(logits, labels)
-    except IndexError:
-        check_labels("cross_entropy", labels, points, logits.shape[1])
-        raise
+__all__ = ["train"]
 
 
 @checked
@@ -53,17 +35,20 @@ def train(
     *,
     loss: Loss = cross_entropy,
     epochs: int,
+    optimizer: Optimizer = "adamw",
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
-    schedule: Schedule = "cosine",
+    schedule: LearningRate = "cosine",
     batch_size: int = 128,
     held_out: Examples | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    tensorboard: bool = False,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> History:
-    r"""Train a classifier in place, by AdamW on shuffled batches.
+    r"""Train a classifier in place, on shuffled batches.
 
     The one function that changes the model it is given: parameters that require a gradient, and
     buffers such as BatchNorm's. Training flags, `requires_grad` and `.grad` come back as they were
@@ -75,8 +60,12 @@ def train(
     that was stopped anywhere and resumed.
 
     With `out`, a folder, `checkpoint.safetensors` is written before the first epoch and after
-    each, whole or not at all; at the end `weights.safetensors`, the state of the model, and
-    `history.json`. A run in progress is not overwritten: it is resumed, or refused.
+    each, whole or not at all, and `log.csv` with a row an epoch; at the end `weights.safetensors`,
+    the state of the model, and `history.json`. A run in progress is not overwritten: it is
+    resumed, or refused, by the name of what differs: loss, schedules, optimiser, model or data.
+
+    Training stops as soon as the loss, a gradient or a parameter is no longer finite: the message
+    names the term of the loss that broke, and the last good checkpoint.
 
     Cost: one forward and backward pass of `loss` a step, and a forward pass of the model where
     `loss` never asks it about the batch as it is. Each checkpoint writes three times the model.
@@ -84,22 +73,29 @@ def train(
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.
         data: Points `(n, *d)` and labels `(n,)`, on the device of the model.
-        loss: Maps `(model, points, labels)` of one batch to a scalar with a gradient.
+        loss: Maps `(model, points, labels)` of one batch to a scalar with a gradient; or an
+            [`Objective`][levelset.training.Objective], a sum of losses whose numbers may follow
+            schedules, such as [`build_loss`][levelset.training.build_loss] returns.
         epochs: How often each point is seen.
-        learning_rate: Of AdamW, before the schedule.
-        weight_decay: Of AdamW, on all parameters.
-        schedule: `"cosine"`: a linear rise over a 20th of the steps, then half a cosine to 0; or
-            `"constant"`.
+        optimizer: `"adamw"`, `"adam"`, `"sgd"`; `"momentum"` or `"nesterov"`: SGD with that kind
+            of momentum, 0.9.
+        learning_rate: Before the schedule.
+        weight_decay: On all parameters: AdamW's own, of the others a term of the gradient.
+        schedule: `"cosine"`: a linear rise over a 20th of the steps, then half a cosine to 0;
+            `"constant"`; or factors by the epoch, as [`Steps`][levelset.training.Steps] or
+            [`Ramp`][levelset.training.Ramp].
         batch_size: Most points a step.
         held_out: Classified after each epoch; never trained on.
         out: Folder for checkpoints and weights; `None` keeps all in memory.
         resume: Go on from the checkpoint in `out`; from the start if there is none. A generator
             that is given must be seeded as before; `None` takes the run's own seed.
+        tensorboard: Write event files for TensorBoard to `out/tensorboard` too.
         generator: Draws one number, the seed of all; `None` for torch's global generator.
         progress: Called as `progress(steps, all_steps)` after each step.
+        watch: Called with the [`Health`][levelset.training.Health] after each step.
 
     Returns:
-        Loss, accuracies and time of every epoch, those before a resume included.
+        Loss, accuracies, terms, samples and time of every epoch, those before a resume included.
 
     Raises:
         DataError: If the data are empty, or hold NaN or infinity.
@@ -107,10 +103,11 @@ def train(
         ParameterError: If an option is out of range, or a label outside the model's classes.
         FieldError: If the model returns something else than `(n, k)`, or `loss` than a scalar with
             a gradient.
-        NotConvergedError: If the loss or a parameter is no longer finite. The model keeps what
-            the steps so far made of it, the last checkpoint stays.
+        NotConvergedError: If the loss, a gradient or a parameter is no longer finite. The model
+            keeps what the steps so far made of it, the last checkpoint stays.
         RunError: If `out` cannot be written, holds a run already, or one of other settings, or a
             damaged checkpoint.
+        MissingExtraError: If `tensorboard` is wanted and not installed.
 
     Example:
         >>> import torch
@@ -130,24 +127,31 @@ def train(
     """
     options: Options = {
         "epochs": epochs,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
-        "schedule": schedule,
+        "schedule": str(schedule),
         "batch_size": batch_size,
     }
-    _check_options(epochs, learning_rate, weight_decay, schedule, batch_size)
-    if resume and out is None:
-        message = "train: `resume` needs the folder of the run, got out=None. Give `out`."
+    check_at_least_one("train", "epochs", epochs)
+    check_positive("train", "learning_rate", learning_rate)
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        message = f"train: `weight_decay` must be 0 or positive, got {weight_decay}."
         raise ParameterError(message)
-    parameters = _trainable(model)
+    _check_folder(out, resume=resume, tensorboard=tensorboard)
+    objective, parameters = Objective.of(loss), _trainable(model)
     for name, examples in (("data", data), ("held_out", held_out)):
         if examples is not None:
             check_examples(model, examples, name)
-    optimizer = optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
-    loop = Loop(model, data, loss, optimizer, learning_rate, schedule, batch_size, epochs, progress)
+    stepper = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
+    loop = Loop(
+        model, data, objective, stepper, learning_rate, schedule, batch_size, epochs, progress,
+        watch,
+    )  # fmt: skip
     if out is None:
         return _run(loop, held_out, None, draw_seed(generator), ())
-    store = Store(Path(out), options | _identity(model, loss, data, held_out), model, optimizer)
+    identity = options | _identity(model, objective, data, held_out)
+    store = Store(Path(out), identity, model, stepper, tensorboard)
     history = _run(loop, held_out, store, *store.begin(generator, resume=resume))
     store.finish(history)
     return history
@@ -162,16 +166,35 @@ def _run(
 ) -> History:
     """Go on after the `epochs` done, to the last, keeping each in the store."""
     device = loop.data.points.device
-    with in_training(loop.model):
+    logging = nullcontext(lambda epochs: None) if store is None else store.logging(epochs)
+    with in_training(loop.model), logging as log:
         for index in range(len(epochs), loop.epochs):
             start = time.perf_counter()
-            with private_stream(device, seed, index):
-                loss, accuracy = loop.epoch(index)
-            score = None if held_out is None else share_right(loop.model, held_out)
-            epochs = (*epochs, (loss, accuracy, score, time.perf_counter() - start))
+            with private_stream(device, seed, index), _failures(loop, store, index):
+                epoch = loop.epoch(index)
+            score = math.nan if held_out is None else share_right(loop.model, held_out)
+            seconds = time.perf_counter() - start
+            epochs = (*epochs, replace(epoch, held_out=score, seconds=seconds))
             if store is not None:
                 store.keep(seed, epochs)
+            log(epochs)
     return History.of(epochs)
+
+
+@contextmanager
+def _failures(loop: Loop, store: Store | None, done: int) -> Iterator[None]:
+    """Name the last good checkpoint when numbers break; leave no run whose first step failed."""
+    try:
+        yield
+    except NotConvergedError as error:
+        if store is None:
+            raise
+        message = f"{error} {store.last_good(done)}"
+        raise NotConvergedError(message) from error
+    except LevelSetError:
+        if store is not None and not loop.steps_done:
+            store.discard()
+        raise
 
 
 def _trainable(model: nn.Module) -> list[nn.Parameter]:
@@ -185,26 +208,25 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return parameters
 
 
-def _identity(model: nn.Module, loss: Loss, data: Examples, held_out: Examples | None) -> Options:
+def _identity(
+    model: nn.Module, objective: Objective, data: Examples, held_out: Examples | None
+) -> Options:
     """Return what tells one training from another, beside its options."""
     return {
-        "loss": _describe_loss(loss),
+        "loss": str(objective),
         "model": _describe_model(model),
         "data": fingerprint(data),
         "held_out": None if held_out is None else fingerprint(held_out),
     }
 
 
-def _check_options(
-    epochs: int, learning_rate: float, weight_decay: float, schedule: str, batch_size: int
-) -> None:
-    check_at_least_one("train", "epochs", epochs)
-    check_positive("train", "learning_rate", learning_rate)
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        message = f"train: `weight_decay` must be 0 or positive, got {weight_decay}."
-        raise ParameterError(message)
-    check_schedule(schedule)
-    check_batch_size("train", batch_size)
+def _check_folder(out: str | Path | None, *, resume: bool, tensorboard: bool) -> None:
+    for name, wanted in (("resume", resume), ("tensorboard", tensorboard)):
+        if wanted and out is None:
+            message = f"train: `{name}` needs the folder of the run, got out=None. Give `out`."
+            raise ParameterError(message)
+    if tensorboard:
+        check_tensorboard()
 
 
 def _describe_model(model: nn.Module) -> str:
@@ -214,11 +236,3 @@ def _describe_model(model: nn.Module) -> str:
     digest = hashlib.sha256(repr((state, trained)).encode()).hexdigest()[:8]
     size = sum(p.numel() for p in model.parameters())
     return f"{type(model).__name__} with {size} parameters, layout {digest}"
-
-
-def _describe_loss(loss: Loss) -> str:
-    """Return the name of a loss, with its options where it is a `functools.partial`."""
-    if isinstance(loss, functools.partial):
-        options = [repr(a) for a in loss.args] + [f"{k}={v!r}" for k, v in loss.keywords.items()]
-        return f"{_describe_loss(loss.func)}({', '.join(options)})"
-    return getattr(loss, "__qualname__", type(loss).__qualname__)

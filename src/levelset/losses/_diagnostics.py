@@ -1,0 +1,31 @@
+"""What a loss says of itself while it is evaluated: its terms, and how its samples fared."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Diagnostics", "Watch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """The parts of one evaluation of a loss.
+
+    Attributes:
+        terms: Summands of the loss by name, scalars with their graph, weights applied; they add up
+            to what the loss returned. A loss of one term has none.
+        converged: Whether each sample lies on its level set, `(m,)`; `None` of losses without
+            samples.
+        distance: How far each sample is from its input, `(m,)`, in the norm of the loss and the
+            units of the points; `None` of losses without samples.
+    """
+
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    converged: Tensor | None = None
+    distance: Tensor | None = None
+
+
+Watch: TypeAlias = Callable[[Diagnostics], None]
+"""Called by a loss once an evaluation, before it returns."""
