@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from levelset import datasets as datasets
     from levelset import errors as errors
     from levelset import fields as fields
+    from levelset import kernels as kernels
     from levelset import losses as losses
     from levelset import networks as networks
     from levelset import plots as plots
@@ -68,8 +69,8 @@ _HOMES = {
     "suggest_batch_size": "_probes",
 }
 _MODULES = (
-    "attacks", "auditing", "boundary", "datasets", "errors", "fields", "losses", "networks",
-    "plots", "reconstruction", "report", "shapes", "training",
+    "attacks", "auditing", "boundary", "datasets", "errors", "fields", "kernels", "losses",
+    "networks", "plots", "reconstruction", "report", "shapes", "training",
 )  # fmt: skip
 
 

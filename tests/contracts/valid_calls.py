@@ -20,6 +20,7 @@ from levelset import (
     attacks,
     boundary,
     datasets,
+    kernels,
     losses,
     networks,
     plots,
@@ -34,26 +35,30 @@ from levelset.boundary._second_order._smoothing import smoothings
 
 MODULES = (
     "levelset", "levelset.attacks", "levelset.auditing", "levelset.boundary",
-    "levelset.boundary.detect", "levelset.datasets", "levelset.fields", "levelset.losses",
+    "levelset.boundary.detect", "levelset.datasets", "levelset.fields", "levelset.kernels",
+    "levelset.losses",
     "levelset.networks", "levelset.plots", "levelset.reconstruction", "levelset.report",
     "levelset.shapes", "levelset.training",
 )  # fmt: skip
 
 # What the library builds and the caller reads; records without checks of their own.
 RESULTS = {
-    "Attack", "Audit", "Checkpoint", "CrossSection", "Curvature", "Curve", "CurveField",
-    "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness", "Epoch",
-    "ExactSection", "FieldCheck", "Health",
-    "History", "LossCurvature", "Metrics", "Nearest", "PathPersistence", "Persistence", "Polygons",
-    "Projection", "RandomDirections", "RobustAccuracy", "RobustnessCurve", "Roc", "Stability",
-    "Step", "Surface", "Transfer", "Universal",
+    "Attack", "Audit", "Checkpoint", "Contributions", "CrossSection", "Curvature", "Curve",
+    "CurveField", "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness", "Epoch",
+    "ExactSection", "FieldCheck", "Health", "History", "LossCurvature", "Metrics", "Nearest",
+    "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction", "Projection",
+    "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc", "Signs",
+    "Stability", "Step", "Surface", "Transfer", "Universal",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
 # Methods of results that take tensors the library made.
-INTERNAL = {"Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read"}
+INTERNAL = {
+    "Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read", "Recording.named",
+    "Recording.shards",
+}  # fmt: skip
 # What a smoothing answers when the package asks it, with arguments that it has checked.
-HOOKS = {"operator", "second_derivatives", "numbers", "refuse", "solve"}
+HOOKS = {"parts", "operator", "second_derivatives", "numbers", "refuse", "solve"}
 
 
 def model() -> nn.Module:
@@ -152,6 +157,20 @@ def plane() -> dict[str, Any]:
     """Return a plane of the inputs."""
     origin, *axes = torch.eye(3)
     return {"origin": origin, "u": axes[0], "v": axes[1], "extent": 1.0}
+
+
+@cache
+def recorded() -> training.Recording:
+    """Return a short recording."""
+    return training.record(
+        model(), points(), labels(), steps=2, learning_rate=0.1, folder=scratch("recording")
+    )
+
+
+@cache
+def path_kernel() -> kernels.PathKernel:
+    """Return the path kernel of a short recording."""
+    return kernels.PathKernel(recorded(), points(), labels())
 
 
 def adam(net: nn.Module) -> torch.optim.Optimizer:
@@ -341,6 +360,21 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "boundary.detect.load": lambda: (
             detect.load, {"folder": saved_detector(), "model": model()}
         ),
+        "kernels.GaussLegendre": lambda: (kernels.GaussLegendre, {"nodes": 2}),
+        "kernels.Midpoint": lambda: (kernels.Midpoint, {"nodes": 2}),
+        "kernels.PathKernel": lambda: (
+            kernels.PathKernel,
+            {"recording": recorded(), "points": points(), "labels": labels()},
+        ),
+        "kernels.PathKernel.asymmetry": lambda: (path_kernel().asymmetry, {"points": points()}),
+        "kernels.PathKernel.contributions": lambda: (
+            path_kernel().contributions, {"points": points()}
+        ),
+        "kernels.PathKernel.gram": lambda: (path_kernel().gram, {"a": points()}),
+        "kernels.PathKernel.neighbours": lambda: (
+            path_kernel().neighbours, {"points": points(), "k": 2}
+        ),
+        "kernels.PathKernel.predict": lambda: (path_kernel().predict, {"points": points()}),
         "losses.reconstruction": lambda: (
             losses.reconstruction,
             {"field": shapes.Sphere(), "attached": points(), "levels": torch.zeros(4),
@@ -369,6 +403,14 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         ),
         "training.initialise": lambda: (
             training.initialise, {"model": model(), "generator": torch.Generator()}
+        ),
+        "training.Recording.read": lambda: (
+            training.Recording.read, {"folder": recorded().folder, "model": model()}
+        ),
+        "training.record": lambda: (
+            training.record,
+            {"model": model(), "points": points(), "labels": labels(), "steps": 1,
+             "learning_rate": 0.1, "folder": scratch("recording")},
         ),
         "training.train": lambda: (
             training.train,

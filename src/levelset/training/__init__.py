@@ -1,5 +1,6 @@
 """Training: the loop, its history, its checkpoints, recipes, and losses by their names."""
 
+from levelset._recording._recording import Recording
 from levelset.training._checkpoint import Checkpoint
 from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples
@@ -8,6 +9,7 @@ from levelset.training._initialise import initialise
 from levelset.training._losses import build_loss, build_schedule
 from levelset.training._objective import Objective, Term
 from levelset.training._recipes import RECIPES, Recipe, recipe
+from levelset.training._record import record
 from levelset.training._schedule import Ramp, Schedule, Steps
 from levelset.training._train import train
 
@@ -21,6 +23,7 @@ __all__ = [
     "Objective",
     "Ramp",
     "Recipe",
+    "Recording",
     "Schedule",
     "Steps",
     "Term",
@@ -30,5 +33,6 @@ __all__ = [
     "cross_entropy",
     "initialise",
     "recipe",
+    "record",
     "train",
 ]

@@ -1,0 +1,420 @@
+"""A recorded training, read from its folder one stretch of steps at a time."""
+
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn import functional
+
+from levelset._recording._rule import Rule
+from levelset._tools.arguments import checked
+from levelset._tools.digests import checksum
+from levelset._tools.files import write_whole
+from levelset._tools.results import Result
+from levelset._typing import Summary
+from levelset.errors import DataError, FieldError, ParameterError
+
+__all__ = [
+    "FORMAT", "LOSSES", "MANIFEST", "Loss", "Plan", "Recording", "Shard", "fingerprint", "identify",
+    "layout_of", "logits_matrix", "packed", "read_manifest", "read_tensors", "unpacked",
+    "write_shard", "write_tensors",
+]  # fmt: skip
+
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""What is lowered: `(logits (n, k), labels (n,))` to one number with a gradient."""
+
+
+def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return half the squared distance to the label's unit vector; of one output, to the label."""
+    wanted = labels.to(logits).unsqueeze(1) if logits.shape[1] == 1 else _one_hot(logits, labels)
+    return 0.5 * (logits - wanted).square().sum(1).mean()
+
+
+def _one_hot(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.one_hot(labels, logits.shape[1]).to(logits)
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits))
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": functional.cross_entropy,
+    "binary_cross_entropy": _binary_cross_entropy,
+    "squared_error": _squared_error,
+}
+"""The losses that a recording knows by name."""
+
+# How safetensors names the types of numbers.
+_KINDS = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
+    torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8",
+}  # fmt: skip
+
+FORMAT = 1
+MANIFEST = "recording.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training does, and what is kept of it: equal for two runs that end alike.
+
+    Attributes:
+        steps: How many.
+        learning_rate: Of each step.
+        rule: The optimiser's rule.
+        batch_size: Points a step; `None` for all.
+        loss: Name of the loss.
+        every: A state is kept after each `every` steps.
+        half: Whether differences are kept in half precision.
+        seed: Of the order of the points.
+        model: Names, shapes and dtype of the weights, as a hash.
+        data: Hash of points and labels.
+        points: How many training points.
+    """
+
+    steps: int
+    learning_rate: float
+    rule: Rule
+    batch_size: int | None
+    loss: str
+    every: int
+    half: bool
+    seed: int
+    model: str
+    data: str
+    points: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Plan":
+        """Return the plan that was written."""
+        rule = content["rule"] | {"betas": tuple(content["rule"]["betas"])}
+        return cls(**(content | {"rule": Rule(**rule)}))
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A stretch of steps.
+
+    Attributes:
+        first: Number of its first step.
+        numbers: The steps before which the states are kept, `(t + 1,)`.
+        weights: The states, `(t + 1, p)`: a row a kept state, the end of the stretch among them.
+        rows: The training points of each step, `(steps, b)`, -1 where a batch is smaller; `None`
+            where every step has all.
+    """
+
+    first: int
+    numbers: list[int]
+    weights: Tensor
+    rows: Tensor | None
+
+    def state(self, step: int) -> Tensor:
+        """Return the weights before a step, `(p,)`: on the segment between the kept states."""
+        for index, number in enumerate(self.numbers):
+            if number == step:
+                return self.weights[index]
+            if number > step:
+                low = self.numbers[index - 1]
+                share = (step - low) / (number - low)
+                return torch.lerp(self.weights[index - 1], self.weights[index], share)
+        raise AssertionError("a shard is asked for its own steps")
+
+    def batch(self, step: int) -> Tensor | None:
+        """Return the training points of a step, `(b,)`; `None` for all."""
+        if self.rows is None:
+            return None
+        rows = self.rows[step - self.first].long()
+        return rows[rows >= 0]
+
+
+def layout_of(model: nn.Module) -> dict[str, torch.Size]:
+    """Return the names and shapes of the weights that are trained, in the order of the path."""
+    return {name: p.shape for name, p in model.named_parameters() if p.requires_grad}
+
+
+def identify(model: nn.Module) -> str:
+    """Return what tells a model's weights from another's: kind, size, and a hash of the layout."""
+    layout = {name: tuple(shape) for name, shape in layout_of(model).items()}
+    dtypes = sorted({str(p.dtype) for p in model.parameters()})
+    size = sum(p.numel() for p in model.parameters())
+    return f"{size} parameters, layout {checksum(repr((layout, dtypes)), {})[:8]}"
+
+
+def fingerprint(points: Tensor, labels: Tensor) -> str:
+    """Return 16 hexadecimal digits that change with any point or label, or with their order."""
+    return checksum("", {"points": points, "labels": labels})[:16]
+
+
+def logits_matrix(out: Any) -> Tensor:
+    """Return what a model returned as `(n, k)`; one output a point becomes a column.
+
+    Raises:
+        FieldError: If it is something else.
+    """
+    if isinstance(out, Tensor) and out.is_floating_point() and out.dim() in (1, 2):
+        return out if out.dim() == 2 else out.unsqueeze(1)
+    got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+    message = f"record: `model` must map (n, *d) to logits (n, k), got {got}."
+    raise FieldError(message)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Recording(Result):
+    """A training with the path of its weights, in a folder.
+
+    It comes from [`record`][levelset.training.record], or from a folder by `Recording.read`.
+
+    Attributes:
+        folder: Where it is: `recording.json`, `shard-*.safetensors` and `state.safetensors`.
+        model: The network, with the weights at the end of the path.
+        loss: What was lowered, of logits and labels.
+        plan: What the training did.
+        rounding: Largest difference between a weight and what is kept of it, over the path, as a
+            share of the way from start to end; what is lost by keeping a part.
+        layout: Names and shapes of the weights that were trained, in the order of the path.
+    """
+
+    folder: Path
+    model: nn.Module
+    loss: Loss
+    plan: Plan
+    rounding: float
+    layout: dict[str, torch.Size]
+
+    _headline = ("steps", "parameters", "points", "shards", "rounding")
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return self.plan.steps
+
+    def summary(self) -> Summary:
+        """Return the size of the recording, and how exact it is, ready for JSON."""
+        files = self._shards()
+        return {
+            "steps": self.plan.steps,
+            "points": self.plan.points,
+            "parameters": sum(shape.numel() for shape in self.layout.values()),
+            "shards": len(files),
+            "bytes": sum(path.stat().st_size for path in files),
+            "every": self.plan.every,
+            "rounding": self.rounding,
+        }
+
+    @classmethod
+    @checked
+    def read(
+        cls, folder: str | Path, model: nn.Module, *, loss: Callable[..., Tensor] | None = None
+    ) -> "Recording":
+        """Return the recording in a folder, and put the model into the state at its end.
+
+        Args:
+            folder: What `record` wrote.
+            model: A network of the same kind; its weights and buffers are replaced.
+            loss: The loss of the recording, if it was a function of the caller's.
+
+        Raises:
+            DataError: If steps are missing or damaged, named, or the training was stopped.
+            ParameterError: If the model is of another kind, or the loss must be given.
+        """
+        folder = Path(folder)
+        content = read_manifest(folder)
+        plan = Plan.from_json(content["plan"])
+        if identify(model) != plan.model:
+            message = (
+                f"Recording.read: `model` must be the network of the recording ({plan.model}), got "
+                f"{identify(model)}."
+            )
+            raise ParameterError(message)
+        known = LOSSES.get(plan.loss) if loss is None else loss
+        if known is None:
+            message = (
+                f"Recording.read: `loss` must be given, as the recording's ({plan.loss}) is a "
+                f"function of its own. Known by name: {', '.join(LOSSES)}."
+            )
+            raise ParameterError(message)
+        if "rounding" not in content:
+            message = (
+                f"Recording.read: the training in {folder} was stopped before its end. Go on with "
+                "`record(..., resume=True)`."
+            )
+            raise DataError(message)
+        recording = cls(folder, model, known, plan, content["rounding"], layout_of(model))
+        recording._check_shards()
+        state = read_tensors(folder / "state.safetensors")[1]
+        model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        return recording
+
+    def shards(self, *, backwards: bool = False) -> Iterator[Shard]:
+        """Yield the stretches of steps, in order, or from the last to the first.
+
+        Raises:
+            DataError: If one is missing or damaged.
+        """
+        self._check_shards()
+        files = self._shards()
+        for path in reversed(files) if backwards else files:
+            yield self._shard(path)
+
+    def start(self) -> Tensor:
+        """Return the weights before the first step, `(p,)`."""
+        return next(self.shards()).weights[0]
+
+    def end(self) -> Tensor:
+        """Return the weights after the last step, `(p,)`, as they are kept."""
+        return next(self.shards(backwards=True)).weights[-1]
+
+    def named(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return the weights of a state by their names, each in its shape; views."""
+        parts = torch.split(weights, [shape.numel() for shape in self.layout.values()])
+        return {
+            name: part.view(shape)
+            for (name, shape), part in zip(self.layout.items(), parts, strict=True)
+        }
+
+    def _shards(self) -> list[Path]:
+        return sorted(self.folder.glob("shard-*.safetensors"))
+
+    def _check_shards(self) -> None:
+        """Refuse a recording whose steps are not all there, by the names of the files."""
+        step = 0
+        for path in self._shards():
+            first, last = (int(part) for part in path.stem.split("-")[1:])
+            if first != step:
+                break
+            step = last
+        if step != self.plan.steps:
+            message = (
+                f"Recording: steps {step} to {self.plan.steps - 1} are missing in {self.folder}: "
+                f"there is no file shard-{step:07d}-*.safetensors. Record again, or resume."
+            )
+            raise DataError(message)
+
+    def _shard(self, path: Path) -> Shard:
+        metadata, tensors = read_tensors(path)
+        numbers = json.loads(metadata["numbers"])
+        start, differences = tensors["start"], tensors["differences"]
+        weights = start.new_empty(len(numbers), len(start))
+        weights[0] = start
+        sizes = [shape.numel() for shape in self.layout.values()]
+        scales = tensors.get("scales")
+        for index, difference in enumerate(differences):
+            weights[index + 1] = weights[index] + unpacked(difference, scales, index, sizes, start)
+        device = next(self.model.parameters()).device
+        rows = tensors.get("rows")
+        return Shard(
+            numbers[0], numbers, weights.to(device),
+            None if rows is None else rows.to(device),
+        )  # fmt: skip
+
+
+def packed(difference: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    """Return a difference in half precision, with the scale of each weight tensor."""
+    parts = torch.split(difference, sizes)
+    scales = torch.stack([part.abs().max() for part in parts])
+    scales = torch.where(scales > 0, scales, 1.0)
+    return torch.cat([p / s for p, s in zip(parts, scales, strict=True)]).half(), scales
+
+
+def unpacked(
+    difference: Tensor, scales: Tensor | None, index: int, sizes: list[int], like: Tensor
+) -> Tensor:
+    """Return a difference of a shard in the precision of the weights."""
+    if scales is None:
+        return difference
+    parts = torch.split(difference.to(like), sizes)
+    return torch.cat([p * s for p, s in zip(parts, scales[index], strict=True)])
+
+
+def write_shard(folder: Path, numbers: list[int], tensors: dict[str, Tensor]) -> None:
+    """Write a stretch of steps, whole or not at all."""
+    path = folder / f"shard-{numbers[0]:07d}-{numbers[-1]:07d}.safetensors"
+    write_tensors(path, tensors, {"numbers": json.dumps(numbers)})
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as a safetensors file with a checksum over all, whole or not at all.
+
+    The format is a header in JSON and then the bytes: written here from the tensors' own memory, as
+    the library's writers copy them first, which took more time than the steps of a small network.
+    """
+    views = {name: _bytes_of(tensor) for name, tensor in sorted(tensors.items())}
+    header: dict[str, Any] = {"__metadata__": metadata | {"crc32": _checksum(metadata, views)}}
+    end = 0
+    for name, view in views.items():
+        begin, end = end, end + len(view)
+        kind, shape = _KINDS[tensors[name].dtype], list(tensors[name].shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(partial: Path) -> None:
+        with partial.open("wb") as file:
+            for part in (len(text).to_bytes(8, "little"), text, *views.values()):
+                file.write(part)
+
+    write_whole(path, write)
+
+
+def _bytes_of(tensor: Tensor) -> Any:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+def _checksum(metadata: dict[str, str], views: dict[str, Any]) -> str:
+    check = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(views):
+        check = zlib.crc32(views[name], zlib.crc32(name.encode(), check))
+    return f"{check:08x}"
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the metadata and tensors of a file that `write_tensors` wrote.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
+    check = metadata.pop("crc32", "")
+    if check != _checksum(metadata, {name: _bytes_of(t) for name, t in tensors.items()}):
+        raise _damaged(path, "its content does not match its own checksum")
+    return metadata, tensors
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what `recording.json` of a folder says."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except FileNotFoundError as error:
+        message = f"Recording: {folder} has no recording: {MANIFEST} is missing."
+        raise DataError(message) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, str(error)) from error
+    if version != FORMAT:
+        raise _damaged(path, "it was written by another version of levelset")
+    return content
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    words = path.stem.split("-")
+    steps = f" (steps {int(words[1])} to {int(words[2]) - 1})" if len(words) == 3 else ""
+    message = f"Recording: {path.name}{steps} in {path.parent} is damaged: {reason}. Record again."
+    return DataError(message)

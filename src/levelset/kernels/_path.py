@@ -1,0 +1,131 @@
+"""The path of a recording, step by step, with what each training point pulled at."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from levelset._recording._recording import Recording, Shard, logits_matrix
+from levelset._tools.batches import row_batches, swift_batch
+from levelset.kernels._integrals import Gradients, Integral, Part, Weights
+
+__all__ = ["Path", "Step"]
+
+# Bytes of logits' gradients that are kept from one walk along the path to the next.
+_MOST_PULLS = 2**27
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step.
+
+    Attributes:
+        number: From 0.
+        before: The weights before it, `(p,)`.
+        after: The weights after it.
+        rows: Its training points, `(b,)`.
+        is_full: Whether they are all of them, in their order.
+    """
+
+    number: int
+    before: Tensor
+    after: Tensor
+    rows: Tensor
+    is_full: bool
+
+
+class Path:
+    """A recording with its training points.
+
+    Attributes:
+        recording: The path of the weights.
+        points: The training points, `(n, *d)`, in the precision of the weights.
+        labels: Theirs, `(n,)`.
+        gradients: Takes gradients of the model.
+        integral: Averages those of test points over a step.
+    """
+
+    def __init__(
+        self, recording: Recording, points: Tensor, labels: Tensor, gradients: Gradients,
+        integral: Integral,
+    ) -> None:  # fmt: skip
+        self.recording, self.points, self.labels = recording, points, labels
+        self.gradients, self.integral = gradients, integral
+        self._pulls: dict[int, Tensor] = {}
+        self._every = torch.arange(len(points), device=points.device)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate."""
+        return self.recording.plan.learning_rate
+
+    def named(self, weights: Tensor) -> Weights:
+        """Return a state by the names of the weights."""
+        return self.recording.named(weights)
+
+    def steps(self, *, stride: int = 1) -> Iterator[Step]:
+        """Yield the steps in order, each `stride`-th of them."""
+        for shard in self.recording.shards():
+            for number in range(shard.numbers[0], shard.numbers[-1]):
+                if number % stride == 0:
+                    yield self.step(shard, number)
+
+    def step(self, shard: Shard, number: int) -> Step:
+        """Return a step of a shard."""
+        rows = shard.batch(number)
+        before, after = shard.state(number), shard.state(number + 1)
+        return Step(number, before, after, self._every if rows is None else rows, rows is None)
+
+    def parts(self, step: Step, points: Tensor) -> list[Part]:
+        """Return the gradients of the outputs of points, averaged over a step."""
+        before, after = self.named(step.before), self.named(step.after)
+        return self.integral.parts(self.gradients, before, after, points)
+
+    def outputs(self, weights: Tensor, points: Tensor) -> Tensor:
+        """Return the outputs of points at a state, `(n, k)`."""
+        state, size = self.named(weights), swift_batch(self.gradients.model, points, gradient=False)
+        with torch.no_grad():
+            parts = [
+                self.gradients.outputs(state, points[rows])
+                for rows in row_batches(len(points), size)
+            ]
+        return torch.cat(parts)
+
+    def now(self, points: Tensor) -> Tensor:
+        """Return the outputs of the network as it is, `(n, k)`."""
+        model = self.gradients.model
+        size = swift_batch(model, points, gradient=False)
+        with torch.no_grad():
+            parts = [logits_matrix(model(points[rows])) for rows in row_batches(len(points), size)]
+        return torch.cat(parts)
+
+    def pulls(self, step: Step) -> Tensor:
+        """Return the gradient of the loss in the outputs of the step's points, `(b, k)`.
+
+        Times the negative learning rate these are Bell's coefficients, Eq. 12.
+        """
+        known = self._pulls.get(step.number)
+        if known is not None:
+            return known
+        outputs = self.outputs(step.before, self.points[step.rows]).requires_grad_()
+        with torch.enable_grad():
+            value = self.recording.loss(outputs, self.labels[step.rows])
+        (pulls,) = torch.autograd.grad(value, outputs)
+        kept = sum(each.numel() * each.element_size() for each in self._pulls.values())
+        if kept + pulls.numel() * pulls.element_size() <= _MOST_PULLS:
+            self._pulls[step.number] = pulls
+        return pulls
+
+    def gradient(self, step: Step) -> Tensor:
+        """Return the gradient of the step's loss in the weights, `(p,)`."""
+        pulls, points = self.pulls(step), self.points[step.rows]
+        leaf = step.before.detach().requires_grad_()
+        total = torch.zeros_like(step.before)
+        state = self.named(leaf)
+        for rows in row_batches(len(points), swift_batch(self.gradients.model, points)):
+            with torch.enable_grad():
+                outputs = self.gradients.outputs(state, points[rows])
+            (part,) = torch.autograd.grad(outputs, leaf, pulls[rows], retain_graph=True)
+            total += part
+        return total

@@ -1,0 +1,280 @@
+"""The share of every training point in every output: the path walked with both sides of it."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from levelset._recording._recording import Shard
+from levelset._recording._rule import Rule
+from levelset._tools.batches import row_batches
+from levelset.kernels._blocks import Block, Dense, Outer, matrix_of
+from levelset.kernels._path import Path, Step
+
+__all__ = ["Sums", "shares_at_once", "shares_backwards", "sizes"]
+
+
+class Sums:
+    """Sums of products of gradients: of n training points, folded, with those of k outputs of m.
+
+    Where the input of a layer is the same at every step, as the first one's is, the outer products
+    are summed over the steps before they meet it.
+    """
+
+    def __init__(self, n: int, m: int, k: int, like: Tensor) -> None:
+        self.sums = like.new_zeros(n, m, k)
+        self._fixed: dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def add(
+        self, train: list[Block], test: list[Block], factor: float, rows: Tensor | None
+    ) -> None:
+        """Add the products of the gradients of some rows, all for `None`."""
+        for one, other in zip(train, test, strict=True):
+            if isinstance(one, Outer) and isinstance(other, Outer):
+                self._outer(one, other, factor, rows)
+            else:
+                values = other.dense().values.flatten(0, 1)
+                self._product(self.sums.flatten(1), one.dense().values, values, factor, rows)
+
+    def result(self) -> Tensor:
+        """Return the sums, `(n, m, k)`."""
+        for sums, inner, other in self._fixed.values():
+            self.sums.addcmul_(sums.view_as(self.sums), (inner @ other.T).unsqueeze(2))
+        self._fixed.clear()
+        return self.sums
+
+    def _outer(self, one: Outer, other: Outer, factor: float, rows: Tensor | None) -> None:
+        if other.is_fixed and not other.is_unit:
+            sums = self._fixed_sums(one, other, rows)
+            self._product(sums, one.output, other.output.flatten(0, 1), factor, rows)
+            return
+        inner = (one.input @ other.input.T).unsqueeze(2)
+        if other.is_unit:
+            outer = one.output.unsqueeze(1)
+        else:
+            outer = (one.output @ other.output.flatten(0, 1).T).view(*inner.shape[:2], -1)
+        if rows is None:
+            self.sums.addcmul_(inner, outer, value=factor)
+        else:
+            self.sums.index_add_(0, rows, inner * outer, alpha=factor)
+
+    def _fixed_sums(self, one: Outer, other: Outer, rows: Tensor | None) -> Tensor:
+        if other.names not in self._fixed:
+            inner = one.input.new_zeros(len(self.sums), one.input.shape[1])
+            sums = torch.zeros_like(self.sums).flatten(1)
+            self._fixed[other.names] = sums, inner, other.input
+        sums, inner, _ = self._fixed[other.names]
+        if rows is not None:
+            inner[rows] = one.input
+        elif inner is not one.input:
+            inner.copy_(one.input)
+        return sums
+
+    def _product(
+        self, sums: Tensor, one: Tensor, other: Tensor, factor: float, rows: Tensor | None
+    ) -> None:
+        if rows is None:
+            sums.addmm_(one, other.T, alpha=factor)
+        else:
+            sums.index_add_(0, rows, one @ other.T, alpha=factor)
+
+
+def sizes(path: Path, points: Tensor) -> tuple[int, int, int]:
+    """Return how many numbers the gradients of a training point, a test point and their state take.
+
+    Args:
+        path: The path.
+        points: Test points, at least one.
+
+    Returns:
+        Numbers of one training point and of one test point at one step, and of what is carried
+        along for one test point where the optimiser has a memory.
+    """
+    step = next(path.steps())
+    test = path.parts(step, points[:1])
+    k = next(_outputs(block) for block in test[0][1])
+    train = path.gradients.folded(path.named(step.before), path.points[:1], points.new_zeros(1, k))
+    carried = sum(_carried(block, path.recording.plan.rule) for block in test[0][1])
+    one = sum(each.numbers() for each in train if isinstance(each, Dense))
+    one += sum(
+        each.input.shape[1] + each.output.shape[1] for each in train if isinstance(each, Outer)
+    )
+    other = sum(_numbers(each) for each in test[0][1]) * len(test)
+    return one, other, carried
+
+
+def _outputs(block: Block) -> int:
+    return (block.output if isinstance(block, Outer) else block.values).shape[1]
+
+
+def _numbers(block: Block) -> int:
+    if isinstance(block, Outer):
+        return block.input.shape[1] + block.output[0].numel()
+    return block.numbers()
+
+
+def _carried(block: Block, rule: Rule) -> int:
+    is_short = isinstance(block, Outer) and (block.is_fixed or block.is_unit)
+    return _numbers(block) if is_short and not rule.is_adaptive else block.numbers()
+
+
+def shares_at_once(
+    path: Path, points: Tensor, k: int, block: int, piece: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the shares of blocks of training points, `(b, m, k)`, for a rule without memory.
+
+    Args:
+        path: The path.
+        points: The test points, `(m, *d)`.
+        k: Number of outputs.
+        block: Training points a block: for each, the path is walked once.
+        piece: Training points whose gradients are taken at once.
+    """
+    for rows in row_batches(len(path.points), block):
+        sums = Sums(rows.stop - rows.start, len(points), k, points)
+        for step in path.steps():
+            chosen = _within(step, rows)
+            if len(chosen[0]) == 0:
+                continue
+            parts = path.parts(step, points)
+            for at, places, train in _folded(path, step, chosen, piece):
+                for weight, test in parts:
+                    sums.add(train, test, -path.rate * weight, None if at else places)
+        yield rows, sums.result()
+
+
+def _within(step: Step, rows: slice) -> tuple[Tensor, Tensor]:
+    """Return the positions in a batch of the points of a block, and theirs in the block."""
+    inside = ((step.rows >= rows.start) & (step.rows < rows.stop)).nonzero().flatten()
+    return inside, step.rows[inside] - rows.start
+
+
+def _folded(
+    path: Path, step: Step, chosen: tuple[Tensor, Tensor], piece: int
+) -> Iterator[tuple[bool, Tensor, list[Block]]]:
+    """Yield the gradients of a step's points, some at a time, with their places in the block."""
+    inside, places = chosen
+    pulls, state = path.pulls(step), path.named(step.before)
+    for part in row_batches(len(inside), piece):
+        is_whole = step.is_full and len(inside) <= piece
+        rows = inside[part]
+        train = path.gradients.folded(state, path.points[step.rows[rows]], pulls[rows])
+        yield is_whole, places[part], train
+
+
+def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Tensor, Tensor]:
+    """Return shares for any rule: what a gradient does to all later steps is carried backwards.
+
+    With the memory m of the rule, the product of the test gradients with all steps is linear in the
+    training gradients; its coefficients follow from the last step to the first.
+
+    Args:
+        path: The path.
+        points: The test points, `(m, *d)`.
+        k: Number of outputs.
+        piece: Training points whose gradients are taken at once.
+
+    Returns:
+        Shares of the training points, `(n, m, k)`, and of the weight decay, `(m, k)`.
+    """
+    rule, rate = path.recording.plan.rule, path.rate
+    sums = Sums(len(path.points), len(points), k, points)
+    decay = points.new_zeros(len(points), k)
+    squares = _Squares(path) if rule.is_adaptive else None
+    carried: list[Block] | None = None
+    for shard in path.recording.shards(backwards=True):
+        scales = None if squares is None else squares.scales(shard)
+        for number in reversed(range(shard.numbers[0], shard.numbers[-1])):
+            step = path.step(shard, number)
+            parts = path.parts(step, points)
+            direct, through = rule.weights_of(number)
+            scale = None if scales is None else path.named(scales[number - shard.numbers[0]])
+            carried = _blended(carried, rule.keep, parts, -rate * through, scale)
+            reach = carried
+            if direct:
+                reach = _blended(carried, rule.take, parts, -rate * direct, scale)
+            factor = 1.0 if direct else rule.take
+            everything = (torch.arange(len(step.rows), device=points.device), step.rows)
+            for whole, places, train in _folded(path, step, everything, piece):
+                sums.add(train, reach, factor, None if whole else places)
+            decay += _decayed(path, step, rule, parts, reach, factor)
+    return sums.result(), decay
+
+
+def _decayed(
+    path: Path, step: Step, rule: Rule, parts: list[tuple[float, list[Block]]],
+    reach: list[Block], factor: float,
+) -> Tensor | float:  # fmt: skip
+    """Return what the weight decay of one step does, `(m, k)`."""
+    if rule.weight_decay == 0.0:
+        return 0.0
+    weights = path.named(step.before)
+    if not rule.decays_apart:
+        return rule.weight_decay * factor * _times(reach, weights)
+    whole = sum(share * _times(blocks, weights) for share, blocks in parts)
+    return -path.rate * rule.weight_decay * whole
+
+
+def _times(blocks: list[Block], weights: dict[str, Tensor]) -> Tensor:
+    first, *others = [block.times(weights) for block in blocks]
+    return sum(others, start=first)
+
+
+def _blended(
+    carried: list[Block] | None, keep: float, parts: list[tuple[float, list[Block]]],
+    factor: float, scale: dict[str, Tensor] | None,
+) -> list[Block]:  # fmt: skip
+    """Return what is carried times `keep`, plus the gradients times `factor` and their scale."""
+    for share, blocks in parts:
+        old = [None] * len(blocks) if carried is None else carried
+        carried = [
+            _blend(o, keep, b, factor * share, scale) for o, b in zip(old, blocks, strict=True)
+        ]
+        keep = 1.0
+    assert carried is not None, "an integral has a part at least"
+    return carried
+
+
+def _blend(
+    old: Block | None, keep: float, new: Block, factor: float, scale: dict[str, Tensor] | None
+) -> Block:
+    if scale is None and isinstance(new, Outer) and not isinstance(old, Dense):
+        if new.is_fixed:
+            output = factor * new.output + (0.0 if old is None else keep * old.output)
+            return Outer(new.names, new.input, output, is_fixed=True)
+        if new.is_unit:
+            inner = factor * new.input + (0.0 if old is None else keep * old.input)
+            return Outer(new.names, inner, new.output)
+    values = factor * new.dense().values
+    if scale is not None:
+        values *= matrix_of(new.names, scale).reshape(-1)
+    if old is not None:
+        values += keep * old.dense().values
+    return Dense(new.names, values)
+
+
+class _Squares:
+    """The moving means of Adam's squared gradients, shard by shard, from the last to the first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._rule = path, path.recording.plan.rule
+        self._starts: dict[int, Tensor | None] = {}
+        squares: Tensor | None = None
+        for shard in path.recording.shards():
+            self._starts[shard.first] = squares
+            for number in range(shard.numbers[0], shard.numbers[-1]):
+                squares = self._next(squares, path.step(shard, number))
+
+    def scales(self, shard: Shard) -> list[Tensor]:
+        """Return what each step of a shard is multiplied by, `(p,)` each."""
+        squares, scales = self._starts[shard.first], []
+        for number in range(shard.numbers[0], shard.numbers[-1]):
+            squares = self._next(squares, self._path.step(shard, number))
+            scales.append(self._rule.scale(number, squares))
+        return scales
+
+    def _next(self, squares: Tensor | None, step: Step) -> Tensor:
+        gradient = self._path.gradient(step)
+        if not self._rule.decays_apart:
+            gradient = gradient + self._rule.weight_decay * step.before
+        return self._rule.squares(squares, gradient)

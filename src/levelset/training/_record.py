@@ -1,0 +1,432 @@
+"""Training that keeps the path of the weights, for the kernel that the path makes."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn, optim
+
+from levelset._recording._recording import (
+    FORMAT,
+    LOSSES,
+    MANIFEST,
+    Loss,
+    Plan,
+    Recording,
+    fingerprint,
+    identify,
+    layout_of,
+    logits_matrix,
+    packed,
+    read_manifest,
+    read_tensors,
+    unpacked,
+    write_shard,
+    write_tensors,
+)  # fmt: skip
+from levelset._recording._rule import Optimizer, Rule
+from levelset._tools.arguments import checked
+from levelset._tools.checks import (
+    check_at_least_one,
+    check_finite,
+    check_labels,
+    check_positive,
+    check_same_rows,
+)  # fmt: skip
+from levelset._tools.files import make_folder, remove_leftovers, write_json
+from levelset._tools.modes import evaluating
+from levelset._tools.random import draw_seed, mixed_seed
+from levelset._typing import Labels, Points, Progress
+from levelset.errors import DataError, FieldError, NotConvergedError, ParameterError, RunError
+from levelset.training._checkpoint import Checkpoint
+
+__all__ = ["record"]
+
+# Bytes of differences in one file: a training that is killed goes on from the last whole one.
+_SHARD = 2**26
+
+
+@checked
+def record(
+    model: nn.Module,
+    points: Points,
+    labels: Labels,
+    *,
+    steps: int,
+    learning_rate: float,
+    folder: str | Path,
+    loss: str | Callable[..., Tensor] = "cross_entropy",
+    optimizer: Optimizer = "sgd",
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    batch_size: int | None = None,
+    every: int = 1,
+    precision: Literal["full", "half"] = "full",
+    resume: bool = False,
+    generator: torch.Generator | None = None,
+    progress: Progress | None = None,
+) -> Recording:
+    r"""Train a network in place, and keep the path that its weights take.
+
+    From the path follows, without approximation, which training point moved which prediction how
+    far: see [`PathKernel`][levelset.kernels.PathKernel].
+
+    Unlike [`train`][levelset.training.train] it trains in evaluation mode: dropout is off,
+    BatchNorm uses its running statistics as they are, so that each point's output depends on that
+    point alone. Each step lowers the `loss` of one batch: all points, or `batch_size` of them
+    in an order drawn anew each epoch.
+
+    In `folder` are `recording.json`, shards of at most 64 MiB with the differences of the weights
+    from step to step, each whole or not at all, and `state.safetensors`, from which a run that was
+    stopped goes on (`resume=True`) to the same weights bit for bit.
+
+    Size: one number a weight and step. `every=k` keeps each k-th state, and takes those between to
+    lie on the segment; `precision="half"` keeps differences in 16 bits, scaled tensor by tensor,
+    where an error is made up for in the next difference. Both cost exactness: `rounding` of the
+    result says how much of the path, `PathKernel.predict` what it does to the outputs.
+
+    Cost: that of the training, and a few percent.
+
+    Args:
+        model: Maps `(n, *d)` to logits `(n, k)`, or to one output a point. Weights that require a
+            gradient are trained.
+        points: The training points, `(n, *d)`.
+        labels: The class of each, `(n,)`.
+        steps: How many steps.
+        learning_rate: Of each step.
+        folder: Where to write.
+        loss: `"cross_entropy"`, `"squared_error"` (to the label's unit vector, halved), or
+            `"binary_cross_entropy"` (of one output); or a function of
+            `(logits (n, k), labels (n,))` that returns one number. All are means over the batch.
+        optimizer: `"sgd"`, `"adam"` or `"adamw"`.
+        momentum: Of SGD.
+        nesterov: Whether SGD's momentum is Nesterov's.
+        weight_decay: Pull of the weights to 0; by AdamW apart from the gradient.
+        batch_size: Points a step; `None` for all.
+        every: Keep the state after each `every` steps.
+        precision: `"full"` or `"half"`.
+        resume: Go on with the recording in `folder`; from the start if there is none.
+        generator: Draws the seed of the order of the points; `None` for torch's global generator,
+            or on resuming for the run's own seed.
+        progress: Called as `progress(step, steps)` after each step.
+
+    Returns:
+        The recording; the model has the weights at its end.
+
+    Raises:
+        DataError: If there are no points, or they hold NaN or infinity.
+        ShapeError: If points and labels do not fit together.
+        ParameterError: If an option is out of range.
+        FieldError: If the model is random in evaluation mode, returns something else than `(n, k)`,
+            or the loss cannot be differentiated in the logits.
+        NotConvergedError: If the loss is no longer finite.
+        RunError: If `folder` cannot be written, or holds another recording.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from levelset.networks import fc
+        >>> from levelset.training import initialise, record
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> points = torch.rand(20, 2, generator=generator)
+        >>> network = initialise(fc(2, 8, 2), generator=generator)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     record(
+        ...         network,
+        ...         points,
+        ...         (points[:, 0] > 0.5).long(),
+        ...         steps=10,
+        ...         learning_rate=0.1,
+        ...         folder=folder,
+        ...     )
+        Recording(steps=10, parameters=42, points=20, shards=1, rounding=0.0)
+
+    References:
+        - B. Bell, "Neighborhoods of Adversarial Examples", dissertation draft 2023: Definition 14.3
+          and section 15.2, where the state is saved after every step.
+    """
+    check_at_least_one("record", "steps", steps)
+    check_at_least_one("record", "every", every)
+    check_positive("record", "learning_rate", learning_rate)
+    _check_examples(model, points, labels)
+    rule = Rule(optimizer, momentum, nesterov, weight_decay)
+    function, name = _loss_of(loss)
+    if batch_size is not None and batch_size >= len(points):
+        batch_size = None
+    folder = Path(folder)
+    with evaluating(model), _gradients_kept(model):
+        _check_model(model, points, labels, function)
+        seed, done = _begin(folder, generator, resume=resume)
+        plan = Plan(
+            steps, learning_rate, rule, batch_size, name, every, precision == "half",
+            seed, identify(model), fingerprint(points, labels), len(points),
+        )  # fmt: skip
+        trainer = _Trainer(folder, model, points, labels, function, plan)
+        trainer.begin(done)
+        seconds = trainer.run(progress)
+    content = {"format": FORMAT, "plan": plan.to_json(), "rounding": trainer.rounding}
+    write_json(folder / MANIFEST, content | {"seconds": seconds})
+    return Recording(folder, model, function, plan, trainer.rounding, layout_of(model))
+
+
+@dataclass
+class _Trainer:
+    """Takes the steps of a plan, and writes what is kept of them.
+
+    Attributes:
+        rounding: Largest distance so far between the weights and what is kept of them, as a share
+            of the way from the start; at the end of the training that of its whole way.
+    """
+
+    folder: Path
+    model: nn.Module
+    points: Tensor
+    labels: Tensor
+    loss: Loss
+    plan: Plan
+
+    def __post_init__(self) -> None:
+        """Build the optimiser, and see how much one file holds."""
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer: optim.Optimizer = self.plan.rule.build(
+            self.parameters, self.plan.learning_rate
+        )
+        self.sizes = [shape.numel() for shape in layout_of(self.model).values()]
+        self.step, self.lost = 0, 0.0
+        self.kept = self.weights()
+        self.start = self.kept.clone()
+        self.between: list[Tensor] = []
+        each = self.kept.numel() * (2 if self.plan.half else self.kept.element_size())
+        states = -(-self.plan.steps // self.plan.every)
+        self.most = min(max(_SHARD // max(each, 1), 1), states)
+        kind = torch.float16 if self.plan.half else self.kept.dtype
+        self.buffer = torch.empty(self.most, self.kept.numel(), dtype=kind, device=self.kept.device)
+
+    @property
+    def rounding(self) -> float:
+        """What is lost of the path by keeping a part of it, as a share of the whole way."""
+        way = float((self.weights() - self.start).norm())
+        return self.lost / way if way > 0.0 else 0.0
+
+    def weights(self) -> Tensor:
+        """Return the weights as they are, `(p,)`."""
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+
+    def begin(self, plan: dict[str, Any] | None) -> None:
+        """Write the plan, or go on where the run in the folder stopped."""
+        path = self.folder / "state.safetensors"
+        if plan is not None:
+            _refuse_others(self.folder, plan, self.plan)
+        if plan is None or not path.exists():
+            for shard in self.folder.glob("shard-*.safetensors"):
+                shard.unlink()
+            content = {"format": FORMAT, "plan": self.plan.to_json()}
+            write_json(self.folder / MANIFEST, content)
+            self._write_state()
+            return
+        metadata, tensors = read_tensors(path)
+        self.step, self.lost = int(metadata["step"]), float(metadata["lost"])
+        self.kept, self.start = tensors.pop("kept"), tensors.pop("start")
+        self.kept, self.start = self.kept.to(self.points.device), self.start.to(self.points.device)
+        Checkpoint({}, self.plan.seed, (), tensors).restore(self.model, self.optimizer)
+        for shard in self.folder.glob("shard-*.safetensors"):
+            if int(shard.stem.split("-")[1]) >= self.step:
+                shard.unlink()
+
+    def run(self, progress: Progress | None) -> float:
+        """Take the steps that are left; return the seconds that they took."""
+        begin = time.perf_counter()
+        batches = _batches(self.plan, self.step)
+        while self.step < self.plan.steps:
+            self._shard(batches, progress)
+        return time.perf_counter() - begin
+
+    def _shard(self, batches: Iterator[Tensor | None], progress: Progress | None) -> None:
+        """Take and write one stretch of steps."""
+        plan, numbers, start = self.plan, [self.step], self.kept.clone()
+        scales, rows = [], []
+        while self.step < plan.steps and len(numbers) <= self.most:
+            batch = next(batches)
+            self._take(batch)
+            if batch is not None:
+                rows.append(batch.int())
+            if progress is not None:
+                progress(self.step, plan.steps)
+            if self.step % plan.every and self.step < plan.steps:
+                self.between.append(self.weights())
+                continue
+            scales.append(self._keep(self.buffer[len(numbers) - 1]))
+            numbers.append(self.step)
+        tensors = {"start": start, "differences": self.buffer[: len(numbers) - 1]}
+        if plan.half:
+            tensors["scales"] = torch.stack(scales)
+        if rows:
+            tensors["rows"] = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+        write_shard(self.folder, numbers, tensors)
+        self._write_state()
+
+    def _take(self, batch: Tensor | None) -> None:
+        """Take one step."""
+        points, labels = self.points, self.labels
+        if batch is not None:
+            points, labels = points[batch.to(points.device)], labels[batch.to(labels.device)]
+        with torch.enable_grad():
+            value = self.loss(logits_matrix(self.model(points)), labels)
+        if not torch.isfinite(value):
+            message = (
+                f"record: the loss became {float(value.detach())} at step {self.step}. Lower "
+                f"`learning_rate` ({self.plan.learning_rate:g})."
+            )
+            raise NotConvergedError(message)
+        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            # A weight that the loss does not reach decays all the same, as in `Shares`.
+            parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
+        self.optimizer.step()
+        self.step += 1
+
+    def _keep(self, row: Tensor) -> Tensor:
+        """Write the difference to the state kept last into a row; return its scales."""
+        weights, before = self.weights(), self.kept
+        scales = weights.new_ones(0)
+        if self.plan.half:
+            small, scales = packed(weights - before, self.sizes)
+            row.copy_(small)
+            whole = unpacked(row, scales.unsqueeze(0), 0, self.sizes, weights)
+            self.kept = before + whole
+            self.lost = max(self.lost, float((self.kept - weights).norm()))
+        else:
+            torch.sub(weights, before, out=row)
+            self.kept = torch.add(before, row, out=weights)
+        for index, between in enumerate(self.between):
+            share = (index + 1) / (len(self.between) + 1)
+            off = between - torch.lerp(before, self.kept, share)
+            self.lost = max(self.lost, float(off.norm()))
+        self.between.clear()
+        return scales
+
+    def _write_state(self) -> None:
+        state = Checkpoint.of(self.model, self.optimizer, settings={}, seed=self.plan.seed)
+        metadata = {"step": str(self.step), "lost": repr(self.lost)}
+        tensors = state.tensors | {"kept": self.kept, "start": self.start}
+        write_tensors(self.folder / "state.safetensors", tensors, metadata)
+
+
+def _batches(plan: Plan, step: int) -> Iterator[Tensor | None]:
+    """Yield the points of each step from `step` on; `None` for all of them."""
+    while plan.batch_size is None:
+        yield None
+    parts = -(-plan.points // plan.batch_size)
+    epoch, first = divmod(step, parts)
+    while True:
+        generator = torch.Generator().manual_seed(mixed_seed(plan.seed, epoch))
+        order = torch.randperm(plan.points, generator=generator)
+        yield from order.tensor_split(parts)[first:]
+        epoch, first = epoch + 1, 0
+
+
+def _begin(
+    folder: Path, generator: torch.Generator | None, *, resume: bool
+) -> tuple[int, dict[str, Any] | None]:
+    """Return the seed, and the plan of the run in the folder, if it goes on."""
+    make_folder(folder)
+    remove_leftovers(folder)
+    if not (folder / MANIFEST).exists():
+        return draw_seed(generator), None
+    if not resume:
+        message = (
+            f"record: {folder} holds a recording already. Give `resume=True` to go on with it, or "
+            "choose another `folder`."
+        )
+        raise RunError(message)
+    plan = read_manifest(folder)["plan"]
+    return plan["seed"] if generator is None else draw_seed(generator), plan
+
+
+def _refuse_others(folder: Path, old: dict[str, Any], new: Plan) -> None:
+    now = dataclasses.asdict(Plan.from_json(new.to_json()))
+    before = dataclasses.asdict(Plan.from_json(old))
+    differing = [f"`{k}` was {before[k]} and is now {v}" for k, v in now.items() if before[k] != v]
+    if differing:
+        message = (
+            f"record: the recording in {folder} cannot be resumed: {'; '.join(differing)}. Give "
+            "what was given before, or choose another `folder`."
+        )
+        raise RunError(message)
+
+
+def _loss_of(loss: str | Callable[..., Tensor]) -> tuple[Loss, str]:
+    if not isinstance(loss, str):
+        return loss, f"function {getattr(loss, '__qualname__', type(loss).__qualname__)}"
+    if loss not in LOSSES:
+        message = (
+            f"record: `loss` must be one of {', '.join(LOSSES)}, or a function of logits and "
+            f"labels, got {loss!r}."
+        )
+        raise ParameterError(message)
+    return LOSSES[loss], loss
+
+
+def _check_examples(model: nn.Module, points: Tensor, labels: Tensor) -> None:
+    check_same_rows("record", points, labels, "labels")
+    if len(points) == 0:
+        message = "record: `points` must hold at least one training point, got none."
+        raise DataError(message)
+    check_finite("record", points)
+    if not layout_of(model):
+        message = (
+            "record: `model` must have a parameter that requires a gradient, got none. Thaw it "
+            "with `model.requires_grad_()`."
+        )
+        raise ParameterError(message)
+
+
+def _check_model(model: nn.Module, points: Tensor, labels: Tensor, loss: Loss) -> None:
+    """Refuse a model that is random, and a loss that has no gradient in the logits."""
+    first = points[:2]
+    with torch.no_grad():
+        logits, again = logits_matrix(model(first)), logits_matrix(model(first))
+    if not torch.equal(logits, again):
+        message = (
+            "record: `model` must return the same for the same points, but two evaluations differ. "
+            "It draws random numbers in evaluation mode: take that out."
+        )
+        raise FieldError(message)
+    if logits.shape[1] > 1:
+        check_labels("record", labels, points, logits.shape[1])
+    with torch.enable_grad():
+        leaf = logits.clone().requires_grad_()
+        try:
+            value = loss(leaf, labels[:2])
+        except (RuntimeError, IndexError, ValueError) as error:
+            message = (
+                f"record: `loss` failed on logits {tuple(logits.shape)} and labels "
+                f"{labels[:2].tolist()}: {str(error).splitlines()[0]}"
+            )
+            raise FieldError(message) from error
+    if not isinstance(value, Tensor) or value.dim() != 0:
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        message = f"record: `loss` must return a tensor with one number, shape (), got {got}."
+        raise FieldError(message)
+    if not value.requires_grad:
+        message = (
+            "record: `loss` must be differentiable in the logits, but what it returned carries no "
+            "gradient. Does it take argmax, round or detach?"
+        )
+        raise FieldError(message)
+
+
+@contextmanager
+def _gradients_kept(model: nn.Module) -> Iterator[None]:
+    """Give each parameter its `.grad` back at the end."""
+    gradients = [(p, p.grad) for p in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
