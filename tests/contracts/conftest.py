@@ -190,6 +190,16 @@ def _exact_section(model, points, labels):
         return boundary.exact_section(model, *_plane(points), extent=0.5)
 
 
+def _section(model, points, labels, **options):
+    return boundary.section(model, *_plane(points), extent=0.5, resolution=5, **options)
+
+
+def _exact_crossings(model, points, labels, **options):
+    start = _plane(points)[0]
+    with _bent(model):
+        return boundary.exact_crossings(model, start, start.flip(1) + 0.3)
+
+
 def _class_curvatures(model, points, labels, **options):
     smoothing = boundary.GaussianSmoothing(sigma=0.1, draws=6)
     return boundary.class_curvatures(model, points, smoothing=smoothing, **options)
@@ -225,6 +235,8 @@ WRITTEN = {
     "levelset.boundary.class_curvatures": Case(_class_curvatures, draws=True),
     "levelset.boundary.cross_section": Case(_cross_section, batches=False, empty=ShapeError),
     "levelset.boundary.exact_section": Case(_exact_section, batches=False, rows=False),
+    "levelset.boundary.exact_crossings": Case(_exact_crossings, batches=False, rows=False),
+    "levelset.boundary.section": Case(_section, rows=False),
     "levelset.attacks.distortion": Case(_distortion, batches=False, differentiable=True),
     "levelset.attacks.transfer": Case(_transfer, empty=ParameterError),
 }

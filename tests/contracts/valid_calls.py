@@ -43,12 +43,12 @@ MODULES = (
 
 # What the library builds and the caller reads; records without checks of their own.
 RESULTS = {
-    "Attack", "Audit", "Checkpoint", "Contributions", "CrossSection", "Curvature", "Curve",
-    "CurveField", "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness", "Epoch",
-    "ExactSection", "FieldCheck", "Health", "History", "LossCurvature", "Metrics", "Nearest",
-    "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction", "Projection",
-    "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc", "Signs",
-    "Stability", "Step", "Surface", "Transfer", "Universal",
+    "Attack", "Audit", "Checkpoint", "Contributions", "CrossSection", "Crossings", "Curvature",
+    "Curve", "CurveField", "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness",
+    "Epoch", "ExactSection", "FieldCheck", "Health", "History", "LossCurvature", "Metrics",
+    "Nearest", "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction",
+    "Projection", "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc",
+    "Section", "Signs", "Stability", "Step", "Surface", "Transfer", "Universal",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
@@ -307,6 +307,13 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "boundary.distance": lambda: (
             boundary.distance,
             {"model": model(), "points": points(2), "labels": labels()[:2], "effort": "quick"},
+        ),
+        "boundary.exact_crossings": lambda: (
+            boundary.exact_crossings,
+            {"model": bent(), "start": points()[0], "end": points()[1]},
+        ),
+        "boundary.section": lambda: (
+            boundary.section, {"model": model(), **plane(), "resolution": 3}
         ),
         "boundary.exact_section": lambda: (
             boundary.exact_section, {"model": bent(), **plane()}

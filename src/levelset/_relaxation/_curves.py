@@ -224,7 +224,7 @@ class Largest(Operation):
 
     def apply(self, inputs: list[Tensor]) -> Tensor:
         """Return the largest entry of each window."""
-        return self._pool(inputs[0])[0]
+        return self.pool(inputs[0])[0]
 
     def members(self, shape: torch.Size) -> Tensor:
         """Return the places in a flat input of the entries of each window, `(windows, m)`.
@@ -236,10 +236,10 @@ class Largest(Operation):
             Numbers from 0; -1 for what lies outside of the image.
         """
         numbers = torch.arange(shape.numel(), dtype=torch.float64).view(1, *shape)
-        _, highest = self._pool(numbers)
+        _, highest = self.pool(numbers)
         return self._windows(numbers, highest.shape[2:], -1.0).flatten(0, 3).long()
 
-    def _pool(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def pool(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the largest entry of each window, and its place in the image."""
         layer = self._layer
         return functional.max_pool2d(
@@ -250,7 +250,7 @@ class Largest(Operation):
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the largest of each end."""
         (source,) = inputs
-        return Range(self._pool(source.low)[0], self._pool(source.high)[0])
+        return Range(self.pool(source.low)[0], self.pool(source.high)[0])
 
     def back(
         self, coefficients: Tensor, inputs: list[Range], unit: float
@@ -262,8 +262,8 @@ class Largest(Operation):
         of $\max(z_j, m)$ over $[l_j, u_j]$.
         """
         (source,) = inputs
-        _, lowest = self._pool(source.low)
-        high, highest = self._pool(source.high)
+        _, lowest = self.pool(source.low)
+        high, highest = self.pool(source.high)
         base = torch.maximum(self._runner_up(source.high, highest), _at(source.low, highest))
         width = high - _at(source.low, highest)
         slope = torch.where(width > 0, (high - base) / torch.where(width > 0, width, 1.0), 1.0)

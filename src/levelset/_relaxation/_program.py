@@ -50,6 +50,24 @@ class Program:
                 nodes.update(self.steps[index - 1].inputs)
         return nodes
 
+    def uses(self) -> dict[int, int]:
+        """Return the nodes that are needed, each with the number of the last step that takes it."""
+        needed = self.needed
+        last = dict.fromkeys(needed, 0)
+        for index, step in enumerate(self.steps):
+            if index + 1 in needed:
+                last.update(dict.fromkeys(step.inputs, index))
+        last[self.output] = len(self.steps)
+        return last
+
+    def values(self, points: Tensor) -> dict[int, Tensor]:
+        """Return the entries of every node that is needed, `(n, *shape)` each."""
+        nodes, needed = {0: points}, self.needed
+        for index, step in enumerate(self.steps):
+            if index + 1 in needed:
+                nodes[index + 1] = step.operation.apply([nodes[i] for i in step.inputs])
+        return nodes
+
     def agrees(self, point: Tensor, logits: Tensor, unit: float) -> bool:
         """Return whether the steps do what the model does, at one point.
 

@@ -18,14 +18,17 @@ from levelset.boundary._second_order._gaussian import GaussianSmoothing
 from levelset.boundary._second_order._loss_curvature import LossCurvature, loss_curvature
 from levelset.boundary._second_order._normal_curvature import normal_curvature
 from levelset.boundary._second_order._surrogate import SoftplusSurrogate
+from levelset.boundary._sections._exact_crossings import Crossings, exact_crossings
 from levelset.boundary._sections._exact_section import ExactSection, exact_section
 from levelset.boundary._sections._polygons import Polygons
+from levelset.boundary._sections._section import Section, section
 from levelset.boundary.detect._detector import Detection, Detector
 
 __all__ = [
     "ATTACKS",
     "CentralDifference",
     "CrossSection",
+    "Crossings",
     "Curvature",
     "Detection",
     "Detector",
@@ -41,6 +44,7 @@ __all__ = [
     "Persistence",
     "Polygons",
     "RobustAccuracy",
+    "Section",
     "SoftplusSurrogate",
     "Stability",
     "certified_radius",
@@ -50,11 +54,13 @@ __all__ = [
     "curvature",
     "detect",
     "distance",
+    "exact_crossings",
     "exact_section",
     "loss_curvature",
     "normal_curvature",
     "persistence",
     "persistence_along",
     "robust_accuracy",
+    "section",
     "stability",
 ]

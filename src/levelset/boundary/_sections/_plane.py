@@ -15,7 +15,7 @@ from levelset._tools.modes import frozen
 from levelset._typing import Floats
 from levelset.errors import LevelSetError, ParameterError, ShapeError
 
-__all__ = ["Extent", "Frame", "Rectangle", "read_frame"]
+__all__ = ["Extent", "Frame", "Rectangle", "batch_of", "read_frame"]
 
 Extent: TypeAlias = float | Sequence[Sequence[float]]
 """Half the side of a square round the origin, or `((left, right), (bottom, top))`."""
@@ -101,11 +101,21 @@ def read_frame(
             raise ShapeError(message)
     check_axes(function, u, v)
     low, high = _rectangle(function, extent)
-    origin, u, v = (each.detach().unsqueeze(0) for each in (origin, u, v))
-    if origin.shape[1] == 1 and origin.dim() > 2 and not _takes(function, model, origin):
-        origin, u, v = origin[0], u[0], v[0]
+    origin, u, v = batch_of(function, model, origin.detach(), u.detach(), v.detach())
     like = origin[:0]
     return Frame(origin.double(), u.double(), v.double(), low, high, like)
+
+
+def batch_of(function: str, model: Any, *points: Tensor) -> tuple[Tensor, ...]:
+    """Return points `(*d)` as batches of one, `(1, *d)`, and such batches as they are.
+
+    A first axis of length 1 belongs to a point if the model takes it so.
+    """
+    batches = tuple(point.unsqueeze(0) for point in points)
+    first = batches[0]
+    if first.shape[1] == 1 and first.dim() > 2 and not _takes(function, model, first):
+        return points
+    return batches
 
 
 def check_axes(function: str, u: Tensor, v: Tensor) -> None:

@@ -63,11 +63,7 @@ class _Walk:
         check: Callable[[int], None] | None,
     ) -> None:  # fmt: skip
         self.program, self.cells, self._merge, self._check = program, cells, merge, check
-        self.uses = {node: node for node in program.needed}
-        for index, step in enumerate(program.steps):
-            if index + 1 in self.uses:
-                self.uses.update(dict.fromkeys(step.inputs, index))
-        self.uses[program.output] = len(program.steps)
+        self.uses = program.uses()
         self._flat: dict[int, Tensor] = {0: basis}
         self._known: dict[int, Tensor] = {}
         reach = np.abs(cells.places).max(0)
