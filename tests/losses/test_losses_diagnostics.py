@@ -36,13 +36,13 @@ def evaluated(name: str, **options):
     return net, points, labels, value, report
 
 
-def test_losses_of_several_terms_take_a_watch():
-    assert set(WATCHED) == SAMPLED | {"curvature", "interval_bound", "trades"}
+def test_losses_of_several_terms_or_with_searches_take_a_watch():
+    assert set(WATCHED) == SAMPLED | {"adversarial", "curvature", "interval_bound", "trades"}
 
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_terms_add_up_to_the_loss_with_their_graph(name):
-    net, _, _, value, report = evaluated(name, cross_entropy=0.5)
+    net, _, _, value, report = evaluated(name, adversarial=0.5)
     torch.testing.assert_close(sum(report.terms.values()), value, rtol=1e-12, atol=1e-14)
     assert all(term.dim() == 0 for term in report.terms.values())
     parameters = list(net.parameters())

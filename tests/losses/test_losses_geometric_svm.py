@@ -12,7 +12,8 @@ from levelset import Margin, Newton, project
 from levelset._tools.evaluation import Evaluator
 from levelset.errors import FieldError, ParameterError
 from levelset.losses import geometric_svm, hinge
-from levelset.losses._geometric_svm import _Places, _places, _sample, _Samples, _terms
+from levelset.losses._geometric_svm import _sample, _Samples, _terms
+from levelset.losses._samples import Places, places_at
 
 LINEAR = {"alpha": -2.0, "norm": 2.0, "tol": 1e-11}
 
@@ -188,7 +189,7 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
         moved = project(
             field, points, level=level, labels=labels, method=Newton(50), tol=1e-12
         ).points
-        return _places(Evaluator("test", field), moved, labels)
+        return places_at(Evaluator("test", field), moved, labels)
 
     def loss(samples):
         distances, width = _terms(
@@ -202,7 +203,7 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
             places(part, labels, level)
             for part, level in zip(sides.points.chunk(2), (1.0, -1.0), strict=True)
         )
-        both = _Places(*(torch.cat(pair) for pair in zip(*two, strict=True)))
+        both = Places(*(torch.cat(pair) for pair in zip(*two, strict=True)))
         return loss(_Samples(places(boundary.points, labels, 0.0), both))
 
     check_gradients(model, lambda: loss(samples), again)

@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from levelset import Margin, Newton, project
 from levelset.errors import FieldError, ParameterError
-from levelset.losses import robust_distance
+from levelset.losses import adversarial, robust_distance
 from levelset.losses._climb import Climb
-from levelset.losses._robust_distance import _at, _rho, _sample
+from levelset.losses._robust_distance import _rho, _sample
 from levelset.losses._samples import follow, margins
 
 OPEN = (-10.0, 10.0)
@@ -58,9 +58,10 @@ def test_crossings_lie_on_the_boundary_within_the_ball(settled, noise):
         "test", net, points, radius=0.3, norm=torch.inf, bounds=None, steps=20, step_size=None,
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
-    found, rows = _sample(field, labels, values, climb, "intersect", 60, 1e-10)
+    ends = climb.across(field, labels, values)
+    found, rows = _sample(field, labels, values, climb, ends, "intersect", 60, 1e-10)
     right = values[rows] > 0
-    on_boundary = field(found.points, found.labels).abs() <= 1e-10
+    on_boundary = field(found.points, labels[rows]).abs() <= 1e-10
     assert bool(on_boundary[right].all())
     assert bool(on_boundary[~right].any())
     move = (found.points - points[rows])[right]
@@ -81,9 +82,10 @@ def test_the_nearer_of_two_samples_counts(settled, noise):
             "test", net, points, radius=0.5, norm=torch.inf, bounds=None, steps=20,
             step_size=None, generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
-        found, rows = _sample(field, labels, values, climb, samples, 60, 1e-10)
+        ends = climb.across(field, labels, values)
+        found, rows = _sample(field, labels, values, climb, ends, samples, 60, 1e-10)
         assert len(rows) == len(points)
-        rho[samples] = _rho(field, points, found, follow(field, found).points)
+        rho[samples] = _rho(points, found, found.points)
     assert bool((rho["both"] <= rho["project"] + 1e-9).all())
     assert bool((rho["both"] < rho["project"] - 1e-6).any())
 
@@ -110,13 +112,15 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
         "test", net, points, radius=0.4, norm=torch.inf, bounds=None, steps=20, step_size=None,
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
-    found, rows = _sample(field, labels, values, climb, samples, 60, 1e-12)
-    on = field(found.points, found.labels).abs() <= 1e-12
-    found, rows = found[on], rows[on]
+    ends = climb.across(field, labels, values)
+    found, rows = _sample(field, labels, values, climb, ends, samples, 60, 1e-12)
+    on = (found.values.abs() <= 1e-12).nonzero().flatten()
+    found, rows = found.at(on), rows[on]
     assert len(rows) > 5
     side = torch.where(values[rows] > 0, 1.0, -1.0)
     leaf = found.points.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(field(leaf, found.labels).sum(), leaf)
+    (slope,) = torch.autograd.grad(field(leaf, labels[rows]).sum(), leaf)
+    torch.testing.assert_close(slope, found.gradient)
     axis = slope.abs().argmax(1)
 
     def value(there):
@@ -125,12 +129,12 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
 
     def again():
         fresh = project(
-            Margin(net), found.points, labels=found.labels, method=Newton(50), tol=1e-13
+            Margin(net), found.points, labels=labels[rows], method=Newton(50), tol=1e-13
         )
         return value(fresh.points)
 
     loss = (
-        (0.4 - side * _rho(field, points[rows], found, follow(field, found).points))
+        (0.4 - side * _rho(points[rows], found, follow(field, found, labels[rows])))
         .clamp(min=0.0)
         .mean()
     )
@@ -143,12 +147,33 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
         )
 
 
-def test_the_plain_cross_entropy_is_added_with_its_weight(settled, noise):
+def test_the_cross_entropy_where_the_search_ends_is_added_with_its_weight(settled, noise):
     net, points = network(settled), torch.sigmoid(noise(10, 4))
     labels = torch.tensor([0, 1] * 5)
-    loss = partial(robust_distance, net, points, labels, radius=0.2, samples="project")
-    plain = functional.cross_entropy(net(points), labels)
-    torch.testing.assert_close(loss(cross_entropy=0.7), loss() + 0.7 * plain)
+    starts = torch.sigmoid(noise(10, 4))
+    loss = partial(
+        robust_distance, net, points, labels, radius=0.2, starts=starts, samples="project"
+    )
+    worst = adversarial(net, points, labels, radius=0.2, starts=starts)
+    torch.testing.assert_close(loss(adversarial=0.7), loss() + 0.7 * worst)
+
+
+def test_a_search_that_goes_on_from_its_end_gets_farther(settled, noise):
+    net, points = network(settled), torch.sigmoid(noise(30, 4))
+    labels = net(points).argmax(1)
+    ends: list[torch.Tensor] = []
+    losses = []
+    for _ in range(4):
+        loss = robust_distance(
+            net, points, labels, radius=0.2, adversarial=1.0, steps=1, step_size=0.05,
+            starts=ends[-1] if ends else points, watch=lambda d: ends.append(d.ends["search"]),
+        )  # fmt: skip
+        losses.append(float(loss.detach()))
+    assert losses == sorted(losses)
+    whole = robust_distance(
+        net, points, labels, radius=0.2, adversarial=1.0, steps=4, step_size=0.05, starts=points
+    )
+    assert losses[-1] == pytest.approx(float(whole.detach()), rel=1e-12)
 
 
 def test_inputs_that_nothing_crosses_from_have_no_loss():
@@ -169,11 +194,13 @@ def test_it_moves_the_boundary_away_from_the_inputs(settled, samples):
     solver = torch.optim.Adam(net.parameters(), 0.01)
     for step in range(100):
         solver.zero_grad()
-        plain = 1.0 if step < 20 else 0.0
-        robust_distance(
-            net, points, labels, radius=0.08, samples=samples, cross_entropy=plain, bounds=OPEN,
-            generator=generator, steps=10,
-        ).backward()  # fmt: skip
+        loss = robust_distance(
+            net, points, labels, radius=0.08, samples=samples, bounds=OPEN, generator=generator,
+            steps=10,
+        )  # fmt: skip
+        if step < 20:
+            loss = loss + functional.cross_entropy(net(points), labels)
+        loss.backward()
         solver.step()
     assert float((net(points).argmax(1) == labels).double().mean()) == 1.0
     worst = points - 0.06 * (2.0 * labels.unsqueeze(1) - 1.0)
@@ -190,7 +217,7 @@ def test_arguments_are_left_alone_and_bad_ones_refused(settled, noise, left_as_f
     for name in ("radius", "radius_wrong", "step_size", "tol"):
         with pytest.raises(ParameterError, match=f"`{name}` must be positive, got 0"):
             call(**{"radius": 0.1, name: 0.0})
-    for name in ("weight_right", "weight_wrong", "cross_entropy"):
+    for name in ("weight_right", "weight_wrong", "adversarial"):
         with pytest.raises(ParameterError, match=f"`{name}` must be 0 or positive, got -1"):
             call(radius=0.1, **{name: -1.0})
     with pytest.raises(ParameterError, match="`samples` must be one of intersect, project, both"):
@@ -213,10 +240,3 @@ def test_a_generator_decides_what_is_drawn(settled, noise):
     ).detach()
     assert torch.equal(loss(1), loss(1))
     assert not torch.equal(loss(1), loss(2))
-
-
-def test_points_on_a_level_stay_there(noise):
-    layer, points = line([1.0, 2.0], 0.0), noise(3, 2)
-    found = _at(points, torch.tensor([0, 1, 1]))
-    moved = _rho(Margin(layer), points, found, found.points)
-    assert not moved.detach().any()

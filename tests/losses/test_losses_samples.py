@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from levelset import Margin, project
+from levelset import Margin, attach, project
+from levelset._tools.evaluation import Evaluator
 from levelset.errors import FieldError
-from levelset.losses._samples import follow, margins
+from levelset.losses._samples import follow, margins, places_at
 
 
 def test_margins_are_those_of_evaluation_mode_and_carry_no_graph(settled, noise):
@@ -23,14 +24,22 @@ def test_margins_are_those_of_evaluation_mode_and_carry_no_graph(settled, noise)
         margins("test", lambda x: net.eval()(x) + x[:, :1].log(), points, labels)
 
 
-def test_samples_stay_in_place_and_know_their_level(settled, noise):
+def test_places_move_with_the_parameters_as_attached_ones(settled, noise):
     net = settled(nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3))).double()
     points, labels = noise(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
     field = Margin(net)
     projection = project(field, points, level=0.25, labels=labels)
-    moving = follow(field, projection)
-    assert torch.equal(moving.points.detach(), projection.points)
-    assert moving.points.requires_grad
+    places = places_at(Evaluator("test", field), projection.points, labels)
+    moved, attached = follow(field, places, labels), attach(field, projection)
+    assert torch.equal(moved.detach(), projection.points)
     reached = projection.converged
-    assert bool(((moving.level[reached] - 0.25).abs() <= 1e-5).all())
-    assert len(follow(field, projection[torch.zeros(6, dtype=torch.bool)]).points) == 0
+    assert bool(((places.values[reached] - 0.25).abs() <= 1e-5).all())
+    weights = noise(6, 3)
+    for one, other in zip(
+        torch.autograd.grad((weights * moved).sum(), net.parameters()),
+        torch.autograd.grad((weights * attached).sum(), net.parameters()),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+    none = torch.zeros(0, dtype=torch.int64)
+    assert len(follow(field, places.at(none), labels[none])) == 0

@@ -64,15 +64,15 @@ def test_terms_add_up_to_the_loss_and_carry_their_weights(batch: Any) -> None:
     reports: list[losses.Diagnostics] = []
     objective = Objective(
         Term(losses.interval_bound, {"radius": 0.1, "kappa": 0.25}, 2.0),
-        Term(losses.robust_distance, {"radius": 0.3, "cross_entropy": 0.5, "generator": seeded()}),
+        Term(losses.robust_distance, {"radius": 0.3, "adversarial": 0.5, "generator": seeded()}),
         Term(losses.hinge, weight=0.5),
         losses.hinge,
     )
     value = objective(net, points, labels, watch=reports.append)
     (report,) = reports
     assert list(report.terms) == [
-        "interval_bound.cross_entropy", "interval_bound.bound", "robust_distance.samples",
-        "robust_distance.cross_entropy", "hinge", "hinge_2",
+        "interval_bound.cross_entropy", "interval_bound.bound", "robust_distance.adversarial",
+        "robust_distance.samples", "hinge", "hinge_2",
     ]  # fmt: skip
     torch.testing.assert_close(sum(report.terms.values()), value, rtol=1e-13, atol=0)
     torch.testing.assert_close(report.terms["hinge"], 0.5 * report.terms["hinge_2"])

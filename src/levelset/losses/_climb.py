@@ -1,6 +1,7 @@
 """Climbing a field about inputs while a loss is evaluated: projected gradient steps in a ball."""
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,13 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
 from levelset._typing import Bounds, Field, Model, Norm
+from levelset.errors import ParameterError, ShapeError
 from levelset.fields import bounds_of
 
-__all__ = ["Climb"]
+__all__ = ["Climb", "Starts"]
+
+Starts: TypeAlias = Tensor | Literal["last"]
+"""Where searches start: a point for each input, or where they ended last, which `train` knows."""
 
 
 class Climb:
@@ -29,6 +34,7 @@ class Climb:
         bounds: Smallest and largest value of an input.
         steps: How many.
         step_size: Length of each; `None` for 2.5 times the radius over the steps.
+        starts: Where to start, `(n, *d)`; rows of NaN, or `None`, at random.
         generator: Draws the starts; `None` for torch's global generator.
     """
 
@@ -43,6 +49,7 @@ class Climb:
         bounds: Bounds | None,
         steps: int,
         step_size: float | None,
+        starts: Starts | None = None,
         generator: torch.Generator | None,
     ) -> None:
         self.norm = check_norm(function, norm)
@@ -55,10 +62,26 @@ class Climb:
         with frozen(model):
             sides = bounds_of(function, model, self.points) if bounds is None else bounds
         self.low, self.high = fit_bounds(function, sides, self.points)
+        self._starts = self._checked(starts)
         self._generator = generator
 
+    def _checked(self, starts: Starts | None) -> Tensor | None:
+        if isinstance(starts, str):
+            message = (
+                f"{self.function}: `starts='last'` is for `train`, which keeps where the search "
+                "about each input ended. Elsewhere give the points to start from, or None."
+            )
+            raise ParameterError(message)
+        if starts is not None and starts.shape != self.points.shape:
+            message = (
+                f"{self.function}: `starts` must hold a point for each input, of shape "
+                f"{tuple(self.points.shape)}, got {tuple(starts.shape)}."
+            )
+            raise ShapeError(message)
+        return None if starts is None else starts.detach().to(self.points)
+
     def start(self) -> Tensor:
-        """Return points drawn uniformly from the L-infinity ball, or from the L2 sphere."""
+        """Return the starts; those drawn come from the L-infinity ball, or from the L2 sphere."""
         device = self.points.device if self._generator is None else self._generator.device
         shape, dtype = self.points.shape, self.points.dtype
         drawn = torch.empty(shape, dtype=dtype, device=device)
@@ -67,12 +90,15 @@ class Climb:
         else:
             drawn.normal_(generator=self._generator)
             moves = self._unit(drawn.to(self.points.device))
-        return self._back(self.points + self.radius * moves)
+        drawn = self.points + self.radius * moves
+        if self._starts is not None:
+            drawn = torch.where(self._starts.isnan(), drawn, self._starts)
+        return self._back(drawn)
 
     def top(
         self, field: Field, labels: Tensor | None, start: Tensor, *, until_positive: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Return points where the field is higher, and its values there, `(n,)`.
+    ) -> Tensor:
+        """Return points where the field is higher, `(n, *d)`.
 
         Args:
             field: Maps `(m, *d)` and labels to `(m,)`; held in evaluation mode.
@@ -95,32 +121,50 @@ class Climb:
                 gradient = jacobian.view_as(best[rows]).nan_to_num(0.0, 0.0, 0.0)
                 step = gradient.sign() if math.isinf(self.norm) else self._unit(gradient)
                 best[rows] = self._back(best[rows] + self.step_size * step, rows)
-            return best, evaluator.values(best, labels).flatten()
+        return best
 
-    def crossings(
-        self, field: Field, labels: Tensor, values: Tensor, *, max_iter: int, tol: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return which inputs were brought across a field's zero, and points of it on the way.
+    def across(self, field: Field, labels: Tensor, values: Tensor) -> Tensor:
+        """Return where steps towards the other side of a field's zero end, the first one across.
 
         Args:
             field: Maps `(m, *d)` and labels to `(m,)`.
             labels: Passed to the field.
             values: Its values at the inputs, `(n,)`.
+        """
+        sides = torch.stack([torch.where(values > 0, 1, -1), labels], dim=1)
+        return self.top(_Across(field), sides, self.start(), until_positive=True)
+
+    def crossings(
+        self,
+        field: Field,
+        labels: Tensor,
+        values: Tensor,
+        ends: Tensor,
+        *,
+        max_iter: int,
+        tol: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Return from which inputs the way to an end crosses a field's zero, and points of it.
+
+        Args:
+            field: Maps `(m, *d)` and labels to `(m,)`.
+            labels: Passed to the field.
+            values: Its values at the inputs, `(n,)`.
+            ends: Where the ways end, `(n, *d)`.
             max_iter: Most steps of false position.
             tol: Largest |F| that counts as on the level set.
 
         Returns:
             A mask `(n,)`, and points `(n, *d)`: the inputs themselves where it is false.
         """
-        side = torch.where(values > 0, 1, -1)
-        sides = torch.stack([side, labels], dim=1)
-        far, height = self.top(_Across(field), sides, self.start(), until_positive=True)
-        crossed, crossings = (height > 0) & (values != 0), self.points.clone()
-        rows = crossed.nonzero().flatten()
+        evaluator, crossings = Evaluator(self.function, field), self.points.clone()
         with frozen(field):
+            heights = evaluator.values(ends, labels).flatten()
+            crossed = torch.where(values > 0, heights < 0, heights > 0) & (values != 0)
+            rows = crossed.nonzero().flatten()
             bracket = close_bracket(
-                Evaluator(self.function, field), self.points[rows], far[rows], labels[rows],
-                tol=tol, max_iter=max_iter, ends=(values[rows], (-side * height)[rows]),
+                evaluator, self.points[rows], ends[rows], labels[rows],
+                tol=tol, max_iter=max_iter, ends=(values[rows], heights[rows]),
             )  # fmt: skip
         crossings[rows] = bracket.nearest(labels[rows], tol).points
         return crossed, crossings

@@ -1,4 +1,4 @@
-"""What a loss says of itself while it is evaluated: its terms, and how its samples fared."""
+"""What a loss says of itself while it is evaluated: its terms, its samples, its search."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +20,14 @@ class Diagnostics:
             samples.
         distance: How far each sample is from its input, `(m,)`, in the norm of the loss and the
             units of the points; `None` of losses without samples.
+        ends: Where the search about each input ended, `(n, *d)`, to be its `starts` when the same
+            inputs come again; called `search`, in a sum of losses by the name of each.
     """
 
     terms: Mapping[str, Tensor] = field(default_factory=dict)
     converged: Tensor | None = None
     distance: Tensor | None = None
+    ends: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 Watch: TypeAlias = Callable[[Diagnostics], None]

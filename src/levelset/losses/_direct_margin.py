@@ -99,7 +99,10 @@ def direct_margin(
         return logits.sum()
     field, values = margins("direct_margin", model, climb.points, labels, observed=True)
     right = values > 0
-    crossed, on_boundary = climb.crossings(field, labels, values, max_iter=_MAX_ITER, tol=_TOL)
+    ends = climb.across(field, labels, values)
+    crossed, on_boundary = climb.crossings(
+        field, labels, values, ends, max_iter=_MAX_ITER, tol=_TOL
+    )
     at_inputs = functional.cross_entropy(logits, labels, reduction="none")
     terms = torch.where(right, 0.0, at_inputs)
     rows = (crossed & right).nonzero().flatten()

@@ -7,17 +7,16 @@ import torch
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.calling import Caller, tensor_of
 from levelset._tools.checks import check_finite, check_points, check_positive, check_whole
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.least_norm import least_norm
-from levelset._tools.modes import evaluating, frozen
+from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
 from levelset._typing import Labels, Model, Norm, Points
 from levelset.errors import ParameterError
 from levelset.fields import Margin
 from levelset.losses._diagnostics import Diagnostics, Watch
-from levelset.losses._samples import check_margins, observe
+from levelset.losses._samples import Places, check_margins, follow, observe, places_at
 
 __all__ = ["geometric_svm"]
 
@@ -174,24 +173,6 @@ def _check(weight: float, alpha: float, ratio: str, share: float) -> None:
         raise ParameterError(message)
 
 
-class _Places(NamedTuple):
-    """Points, and what the field is at them.
-
-    Attributes:
-        points: `(n, *d)`.
-        values: `(n,)`.
-        gradient: `(n, e)`, e the size of a point.
-    """
-
-    points: Tensor
-    values: Tensor
-    gradient: Tensor
-
-    def at(self, rows: Tensor) -> "_Places":
-        """Return some of them."""
-        return _Places(*(part.index_select(0, rows) for part in self))
-
-
 class _Samples(NamedTuple):
     """Where inputs meet the boundary, and where the boundary's points meet the levels 1 and -1.
 
@@ -200,13 +181,8 @@ class _Samples(NamedTuple):
         sides: `(2 n, *d)`: those of level 1, then those of level -1.
     """
 
-    boundary: _Places
-    sides: _Places
-
-
-def _places(evaluator: Evaluator, points: Tensor, labels: Tensor) -> _Places:
-    values, jacobian = evaluator.value_and_jacobian(points, labels)
-    return _Places(points, values[:, 0], jacobian[:, 0])
+    boundary: Places
+    sides: Places
 
 
 def _sample(
@@ -218,11 +194,11 @@ def _sample(
     """
     evaluator = Evaluator("geometric_svm", field)
     with frozen(field):
-        inputs = _places(evaluator, points, labels)
+        inputs = places_at(evaluator, points, labels)
         check_margins("geometric_svm", inputs.values)
         none, one = torch.zeros_like(inputs.values), torch.ones_like(inputs.values)
         boundary = _newton(evaluator, inputs, labels, none, max_iter, tol)
-        twice = _Places(*(torch.cat([part, part]) for part in boundary))
+        twice = Places(*(torch.cat([part, part]) for part in boundary))
         levels = torch.cat([one, -one])
         sides = _newton(evaluator, twice, labels.repeat(2), levels, max_iter, tol)
     return inputs.values, _Samples(boundary, sides)
@@ -230,14 +206,14 @@ def _sample(
 
 def _newton(
     evaluator: Evaluator,
-    start: _Places,
+    start: Places,
     labels: Tensor,
     levels: Tensor,
     max_iter: int,
     tol: float,
-) -> _Places:
+) -> Places:
     """Return the places nearest to a level each that Newton's iteration meets."""
-    best = _Places(*(part.clone() for part in start))
+    best = Places(*(part.clone() for part in start))
     rows, moving = torch.arange(len(levels), device=levels.device), start
     for _ in range(max_iter):
         rest = levels[rows] - moving.values
@@ -248,7 +224,7 @@ def _newton(
             break
         rows = rows[on]
         points = moving.points.index_select(0, on) + step[on].view(-1, *start.points.shape[1:])
-        moving = _places(evaluator, points, labels[rows])
+        moving = places_at(evaluator, points, labels[rows])
         off = (moving.values - levels[rows]).abs()
         # A NaN compares false, so it never replaces a finite best.
         better = (off < (best.values[rows] - levels[rows]).abs()).nonzero().flatten()
@@ -277,23 +253,12 @@ def _margin(
     gaps = torch.where(usable, apart * factor, math.inf).view(2, n)
     rows = gaps.argmin(0) * n + torch.arange(n, device=gaps.device)
     side = sides.at(rows)
-    moving = _follow(
-        field, _Places(*(torch.cat(pair) for pair in zip(boundary, side, strict=True))),
+    moving = follow(
+        field, Places(*(torch.cat(pair) for pair in zip(boundary, side, strict=True))),
         labels.repeat(2),
     )  # fmt: skip
     margin = norm_of(moving[:n] - moving[n:], norm) * factor[rows]
     return moving[:n], torch.where(usable[rows], margin, math.inf)
-
-
-def _follow(field: Margin, places: _Places, labels: Tensor) -> Tensor:
-    """Return places as they move with the parameters, as `attach` does, by known derivatives."""
-    with evaluating(field), torch.enable_grad():
-        caller = Caller("geometric_svm", field)
-        out = caller(caller.laid_out(places.points), labels, owned=True)
-        values = tensor_of("geometric_svm", "field", out, len(labels)).to(places.points.dtype)
-        change = torch.where(values.isfinite(), values - values.detach(), 0.0)
-        move = least_norm(places.gradient.unsqueeze(1), change.unsqueeze(1))
-    return places.points - move.view_as(places.points)
 
 
 def _terms(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from levelset._projection import Newton, Projection, project
+from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.evaluation import Evaluator
@@ -16,10 +16,10 @@ from levelset._tools.norms import norm_of
 from levelset._typing import Bounds, Labels, Model, Points
 from levelset.errors import ParameterError
 from levelset.fields import Margin
-from levelset.losses._climb import Climb
+from levelset.losses._climb import Climb, Starts
 from levelset.losses._diagnostics import Diagnostics, Watch
-from levelset.losses._outputs import logits_of
-from levelset.losses._samples import follow, margins
+from levelset.losses._outputs import cross_entropies, logits_of
+from levelset.losses._samples import Places, follow, margins, places_at
 
 __all__ = ["robust_distance"]
 
@@ -36,10 +36,11 @@ def robust_distance(
     radius_wrong: float | None = None,
     weight_right: float = 1.0,
     weight_wrong: float = 1.0,
-    cross_entropy: float = 0.0,
+    adversarial: float = 0.0,
     samples: Sampling = "intersect",
     steps: int = 7,
     step_size: float | None = None,
+    starts: Starts | None = None,
     bounds: Bounds | None = None,
     max_iter: int = 20,
     tol: float = 1e-3,
@@ -58,17 +59,20 @@ def robust_distance(
     fastest. The boundary is pushed away from inputs that are right until it is $\epsilon$ away,
     and drawn to those that are wrong, and over them.
 
-    The point of the boundary is found in one of two ways. `intersect`: from a random start in the
-    ball of the radius, gradient steps climb towards the other side, and stop once they are across;
-    then false position between the input and that point. An input that nothing crosses from has
+    The point of the boundary is found in one of two ways. `intersect`: from a start in the ball of
+    the radius, gradient steps climb towards the other side, and stop once they are across; then
+    false position between the input and that point. An input that nothing crosses from has
     no point within reach, and no gradient. `project`: Newton's iteration from the input, which
     leaves the ball and the bounds where it likes; a point that misses the boundary rides on the
     level that it has. `both`: of the two the one with the smaller $\rho$. Inputs that are wrong and
     cannot be brought across are projected in any case.
 
     By itself it is for networks that classify already. From random weights it may collapse to a
-    single class, which nothing crosses from: then give `cross_entropy`, a weight for the plain
-    cross-entropy of the inputs, and raise the radius from near 0.
+    single class, which nothing crosses from: then add the cross-entropy of the inputs, and raise
+    the radius from near 0. Or give `adversarial`, a weight for the cross-entropy of the points
+    where the search ends, which then takes all its steps, and takes them up the cross-entropy
+    (PGD): one search serves both terms, and the second has a gradient for inputs that nothing
+    crosses from, too.
 
     The level sets are those of evaluation mode, for sample and gradient alike. BatchNorm sees the
     inputs once, in its own mode.
@@ -86,10 +90,13 @@ def robust_distance(
         radius_wrong: $\epsilon$ of those that are wrong; `None` for the same.
         weight_right: $\lambda$ of inputs that are right: 1 on MNIST, 10 on CIFAR-10 in the paper.
         weight_wrong: $\lambda$ of those that are wrong; 1 in the paper.
-        cross_entropy: Weight of the plain cross-entropy beside it; 0 for the loss as published.
+        adversarial: Weight of the cross-entropy where the search ends; 0 for the loss as published.
         samples: `intersect`, `project` or `both`.
         steps: Gradient steps before the crossing.
         step_size: Length of each; `None` for 2.5 times the radius over the steps.
+        starts: Where the search about each input starts, `(n, *d)`; a row of NaN, or `None`, at a
+            random point of the ball. `"last"`, in `train`: where it ended an epoch ago, so that
+            one or two steps do.
         bounds: Smallest and largest value of an input; `None` for the classifier's own, or 0 to 1.
         max_iter: Most steps of false position, or of Newton.
         tol: Largest |F| that counts as on the boundary.
@@ -101,6 +108,7 @@ def robust_distance(
 
     Raises:
         ParameterError: If an option or a label is out of range, or points lie outside the bounds.
+        ShapeError: If `starts` has another shape than the points.
         FieldError: If the model returns something else than logits, or has no gradient in the
             points.
 
@@ -124,7 +132,7 @@ def robust_distance(
     _check(radius, radius_wrong, tol, max_iter)
     for name, weight in (
         ("weight_right", weight_right), ("weight_wrong", weight_wrong),
-        ("cross_entropy", cross_entropy),
+        ("adversarial", adversarial),
     ):  # fmt: skip
         if not (math.isfinite(weight) and weight >= 0):
             message = f"robust_distance: `{name}` must be 0 or positive, got {weight}."
@@ -133,33 +141,38 @@ def robust_distance(
     field, values = margins("robust_distance", model, points, labels)
     climb = Climb(
         "robust_distance", model, points, radius=radius, norm=math.inf, bounds=bounds,
-        steps=steps, step_size=step_size, generator=generator,
+        steps=steps, step_size=step_size, starts=starts, generator=generator,
     )  # fmt: skip
     if len(points) == 0:
         return field(points, labels).sum()
-    projection, rows = _sample(field, labels, values, climb, samples, max_iter, tol)
+    terms = {}
+    ends = None
+    if adversarial:
+        with frozen(model):
+            ends = climb.top(cross_entropies("robust_distance", model), labels, climb.start())
+        terms["adversarial"] = adversarial * _cross_entropy(model, ends, labels)
+    elif samples != "project":
+        ends = climb.across(field, labels, values)
+    places, rows = _sample(field, labels, values, climb, ends, samples, max_iter, tol)
     other = radius if radius_wrong is None else radius_wrong
     right = values[rows] > 0
     reach, weights, side = (
         torch.where(right, values.new_tensor(one), values.new_tensor(two))
         for one, two in ((radius, other), (weight_right, weight_wrong), (1.0, -1.0))
     )
-    moving = follow(field, projection)
-    rho = _rho(field, points[rows], projection, moving.points)
-    loss = (weights * (reach - side * rho).clamp(min=0.0)).sum() / len(points)
-    if len(rows) == 0:  # nothing to move, but a gradient all the same
+    rho = _rho(points[rows], places, follow(field, places, labels[rows]))
+    terms["samples"] = (weights * (reach - side * rho).clamp(min=0.0)).sum() / len(points)
+    if len(rows) == 0 and len(terms) == 1:  # nothing to move, but a gradient all the same
         with evaluating(field):
-            loss = 0.0 * field(points[:1], labels[:1]).sum()
-    terms = {"samples": loss}
-    if cross_entropy:
-        terms["cross_entropy"] = cross_entropy * _plain(model, points, labels)
+            terms["samples"] = 0.0 * field(points[:1], labels[:1]).sum()
     if watch is not None:
-        length = norm_of(projection.points - points[rows], math.inf)
-        watch(Diagnostics(terms, moving.level.abs() <= tol, length))
-    return loss + terms["cross_entropy"] if cross_entropy else loss
+        length = norm_of(places.points - points[rows], math.inf)
+        reached = {} if ends is None else {"search": ends}
+        watch(Diagnostics(terms, places.values.abs() <= tol, length, reached))
+    return torch.stack(list(terms.values())).sum()
 
 
-def _plain(model: Model, points: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(model: Model, points: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits_of("robust_distance", model, points, labels), labels)
 
 
@@ -168,50 +181,46 @@ def _sample(
     labels: Tensor,
     values: Tensor,
     climb: Climb,
+    ends: Tensor | None,
     samples: Sampling,
     max_iter: int,
     tol: float,
-) -> tuple[Projection, Tensor]:
+) -> tuple[Places, Tensor]:
     """Return a point of the boundary for each of some inputs, and which these are."""
     points, right = climb.points, values > 0
     crossed, on_boundary = torch.zeros_like(right), points.clone()
-    if samples != "project":
-        crossed, on_boundary = climb.crossings(field, labels, values, max_iter=max_iter, tol=tol)
+    if samples != "project" and ends is not None:
+        crossed, on_boundary = climb.crossings(
+            field, labels, values, ends, max_iter=max_iter, tol=tol
+        )
     wanted = ~(crossed | right) if samples == "intersect" else torch.ones_like(right)
     rows = wanted.nonzero().flatten()
     newton = Newton(max_iter)
     projected = project(field, points[rows], labels=labels[rows], method=newton, tol=tol).points
-    if samples == "both":
-        one, other = (_rho(field, points, _at(p, labels), p) for p in (on_boundary, projected))
-        nearer = (crossed & (one <= other)).view(-1, *[1] * (points.dim() - 1))
-        projected = torch.where(nearer, on_boundary, projected)
-    on_boundary[rows] = projected
-    sampled = (crossed | wanted).nonzero().flatten()
-    return _at(on_boundary[sampled], labels[sampled]), sampled
+    evaluator = Evaluator("robust_distance", field)
+    with frozen(field):
+        if samples == "both":
+            both = (places_at(evaluator, p, labels) for p in (on_boundary, projected))
+            one, other = (_rho(points, places, places.points) for places in both)
+            nearer = (crossed & (one <= other)).view(-1, *[1] * (points.dim() - 1))
+            projected = torch.where(nearer, on_boundary, projected)
+        on_boundary[rows] = projected
+        sampled = (crossed | wanted).nonzero().flatten()
+        return places_at(evaluator, on_boundary[sampled], labels[sampled]), sampled
 
 
-def _at(points: Tensor, labels: Tensor) -> Projection:
-    """Return points as a projection that stays where it is."""
-    none = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    return Projection(points, points.new_zeros(len(points)), none == 0, none, labels)
-
-
-def _rho(field: Margin, points: Tensor, projection: Projection, moving: Tensor) -> Tensor:
+def _rho(points: Tensor, places: Places, moved: Tensor) -> Tensor:
     """Return the distances of samples along the axis of the largest derivative, `(n,)`.
 
     Args:
-        field: The margin.
         points: The inputs.
-        projection: The samples, where the derivatives are taken.
-        moving: The same samples, as they move with the parameters.
+        places: The samples, with their derivatives.
+        moved: The same samples, as they move with the parameters.
     """
     if len(points) == 0:
         return points.new_zeros(0)
-    with frozen(field):
-        evaluator = Evaluator("robust_distance", field)
-        _, jacobian = evaluator.value_and_jacobian(projection.points, projection.labels)
-    axis = jacobian[:, 0].abs().argmax(1, keepdim=True)
-    return (points - moving).flatten(1).gather(1, axis).squeeze(1).abs()
+    axis = places.gradient.abs().argmax(1, keepdim=True)
+    return (points - moved).flatten(1).gather(1, axis).squeeze(1).abs()
 
 
 def _check(radius: float, radius_wrong: float | None, tol: float, max_iter: int) -> None:

@@ -5,28 +5,40 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from levelset._projection import Projection
-from levelset._sample import attach
+from levelset._tools.calling import Caller, tensor_of
 from levelset._tools.checks import check_finite, check_points
 from levelset._tools.evaluation import Evaluator
+from levelset._tools.least_norm import least_norm
 from levelset._tools.modes import draws_or_couples, evaluating, frozen
 from levelset._typing import Model
 from levelset.errors import FieldError
 from levelset.fields import Margin
 
-__all__ = ["Moving", "check_margins", "follow", "margins", "observe"]
+__all__ = ["Places", "check_margins", "follow", "margins", "observe", "places_at"]
 
 
-class Moving(NamedTuple):
-    """Points of a level set that move with the parameters.
+class Places(NamedTuple):
+    """Points, and what a field is at them.
 
     Attributes:
-        points: Where they are, `(n, *d)`, with their gradient.
-        level: The level that each is on, `(n,)`, without any.
+        points: `(n, *d)`.
+        values: `(n,)`.
+        gradient: `(n, e)`, e the size of a point.
     """
 
     points: Tensor
-    level: Tensor
+    values: Tensor
+    gradient: Tensor
+
+    def at(self, rows: Tensor) -> "Places":
+        """Return some of them."""
+        return Places(*(part.index_select(0, rows) for part in self))
+
+
+def places_at(evaluator: Evaluator, points: Tensor, labels: Tensor) -> Places:
+    """Return points with the values and derivatives of the evaluator's field."""
+    values, jacobian = evaluator.value_and_jacobian(points, labels)
+    return Places(points, values[:, 0], jacobian[:, 0])
 
 
 def margins(
@@ -70,11 +82,14 @@ def check_margins(function: str, values: Tensor) -> None:
         raise FieldError(message)
 
 
-def follow(field: Margin, projection: Projection) -> Moving:
-    """Return projected points tied to the parameters, and the levels that they reached."""
-    if len(projection) == 0:
-        return Moving(projection.points, projection.residual)
-    with frozen(field):
-        level = Evaluator("attach", field).values(projection.points, projection.labels).flatten()
-    with evaluating(field):
-        return Moving(attach(field, projection), level)
+def follow(field: Margin, places: Places, labels: Tensor) -> Tensor:
+    """Return places as they move with the parameters, as `attach` does, by known derivatives."""
+    if len(places.points) == 0:
+        return places.points
+    with evaluating(field), torch.enable_grad():
+        caller = Caller("attach", field)
+        out = caller(caller.laid_out(places.points), labels, owned=True)
+        values = tensor_of("attach", "field", out, len(labels)).to(places.points.dtype)
+        change = torch.where(values.isfinite(), values - values.detach(), 0.0)
+        move = least_norm(places.gradient.unsqueeze(1), change.unsqueeze(1))
+    return places.points - move.view_as(places.points)

@@ -96,7 +96,7 @@ def trades(
         return _divergence(target, reader.read("trades", near).log_softmax(1))
 
     with frozen(model):
-        worst, _ = climb.top(divergence, still, climb.start())
+        worst = climb.top(divergence, still, climb.start())
     moved = logits_of("trades", reader, worst, labels)
     plain = functional.cross_entropy(logits, labels)
     apart = beta * _divergence(logits.log_softmax(1), moved.log_softmax(1)).mean()

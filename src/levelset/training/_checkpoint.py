@@ -21,6 +21,7 @@ from levelset._typing import Summary
 from levelset.errors import ParameterError, RunError
 from levelset.training._history import Epoch, History, read_epoch
 from levelset.training._logs import EventFiles, write_csv
+from levelset.training._starts import Starts
 
 __all__ = ["Checkpoint", "Options", "Store"]
 
@@ -138,13 +139,15 @@ class Store:
         model: What is trained.
         optimizer: What trains it.
         tensorboard: Whether to write event files for TensorBoard.
+        starts: Where the searches of losses ended.
     """
 
     folder: Path
     settings: Options
     model: nn.Module
     optimizer: optim.Optimizer
-    tensorboard: bool = False
+    tensorboard: bool
+    starts: Starts
 
     @property
     def _checkpoint(self) -> Path:
@@ -176,14 +179,16 @@ class Store:
         checkpoint = Checkpoint.read(self._checkpoint)
         self._refuse_others(checkpoint, None if generator is None else draw_seed(generator))
         checkpoint.restore(self.model, self.optimizer)
+        self.starts.restore(checkpoint.tensors)
         return checkpoint.seed, tuple(map(read_epoch, checkpoint.epochs))
 
     def keep(self, seed: int, epochs: tuple[Epoch, ...]) -> None:
         """Write the checkpoint after these epochs."""
         numbers = tuple(epoch.to_json() for epoch in epochs)
         state = Checkpoint.of(
-            self.model, self.optimizer, settings=self.settings, seed=seed, epochs=numbers
-        )
+            self.model, self.optimizer, settings=self.settings, seed=seed, epochs=numbers,
+            more=self.starts.tensors(),
+        )  # fmt: skip
         state.write(self._checkpoint)
 
     def discard(self) -> None:

@@ -18,6 +18,7 @@ from levelset.training._data import Examples
 from levelset.training._history import Epoch, Health, Watch
 from levelset.training._objective import Objective
 from levelset.training._schedule import LearningRate, middle, rate_factor
+from levelset.training._starts import Starts
 
 __all__ = ["OPTIMIZERS", "Loop", "Optimizer", "in_training", "share_right"]
 
@@ -125,6 +126,7 @@ class Loop:
         progress: Told the steps done and the steps of all epochs, after each.
         watch: Told the health after each step.
         steps_done: Steps that this call took.
+        starts: Where the searches of losses ended that go on from there.
     """
 
     model: nn.Module
@@ -138,7 +140,12 @@ class Loop:
     progress: Progress | None
     watch: Watch | None
     steps_done: int = field(default=0, init=False)
+    starts: Starts = field(init=False)
     _first: _FirstAnswer = field(default_factory=_FirstAnswer, init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with no search behind any input."""
+        self.starts = Starts(self.objective.resuming, self.data.points)
 
     @property
     def steps(self) -> int:
@@ -147,17 +154,18 @@ class Loop:
 
     def epoch(self, index: int) -> Epoch:
         """Train for epoch `index`, from 0; return its numbers, all but time and held-out points."""
-        points, labels = self.data.points, self.data.labels
-        order = torch.randperm(len(points)).to(points.device)
+        count = len(self.data.points)
+        order = torch.randperm(count).to(self.data.points.device)
         totals = _Totals()
         hook = self.model.register_forward_hook(self._first)
         try:
             for number, rows in enumerate(order.tensor_split(self.steps)):
-                self._step(index * self.steps + number, points[rows], labels[rows], totals)
+                step = index * self.steps + number
+                diagnostics = self._step(step, rows, totals)
+                self.starts.keep(rows, diagnostics.ends)
         finally:
             hook.remove()
         self._refuse_broken(index)
-        count = len(points)
         terms = {name: total / count for name, total in totals.terms.items()}
         done = middle((index + 1) * self.steps - 1, self.epochs * self.steps, self.epochs)
         return Epoch(
@@ -170,19 +178,21 @@ class Loop:
             details=terms | self.objective.scheduled(done, self.epochs),
         )
 
-    def _step(self, step: int, points: Tensor, labels: Tensor, totals: _Totals) -> None:
-        """Take one step, and add its numbers to the totals."""
+    def _step(self, step: int, rows: Tensor, totals: _Totals) -> Diagnostics:
+        """Take one step on some inputs, add its numbers to the totals, and return its reports."""
         steps = self.epochs * self.steps
+        points, labels = self.data.points[rows], self.data.labels[rows]
         objective = self.objective.at(middle(step, steps, self.epochs), self.epochs)
+        starts = self.starts.at(rows)
         parameters = self.optimizer.param_groups[0]["params"]
         self._first.batch, self._first.answer = points, None
         state = torch.get_rng_state()
-        loss, diagnostics = self._evaluated(step, objective, points, labels)
+        loss, diagnostics = self._evaluated(step, objective, points, labels, starts)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         answer = self._first.answer
         if not _all_finite(gradients):
             torch.set_rng_state(state)
-            self._stop(step, self._broken_gradient(objective, points, labels))
+            self._stop(step, self._broken_gradient(objective, points, labels, starts))
         if answer is None:  # the loss moves the points before it asks
             with frozen(self.model):
                 answer = Evaluator("train", self.model).outputs(points)
@@ -195,6 +205,7 @@ class Loop:
         right = int((answer.argmax(1) == labels).sum())
         totals.add(float(loss.detach()), right, len(points), diagnostics)
         self._tell(step, totals)
+        return diagnostics
 
     def _tell(self, step: int, totals: _Totals) -> None:
         steps = self.epochs * self.steps
@@ -214,13 +225,18 @@ class Loop:
             self.progress(step + 1, steps)
 
     def _evaluated(
-        self, step: int, objective: Objective, points: Tensor, labels: Tensor
+        self,
+        step: int,
+        objective: Objective,
+        points: Tensor,
+        labels: Tensor,
+        starts: dict[str, Tensor],
     ) -> tuple[Tensor, Diagnostics]:
         """Return the loss, which is finite and has a gradient, and what it says of itself."""
         reports: list[Diagnostics] = []
         try:
             with torch.enable_grad():
-                loss = objective(self.model, points, labels, watch=reports.append)
+                loss = objective(self.model, points, labels, starts=starts, watch=reports.append)
         except FieldError:
             self._refuse_broken(step // self.steps)  # logits are NaN because a parameter is
             raise
@@ -239,12 +255,14 @@ class Loop:
             self._stop(step, what, f": {', '.join(broken + whole)}")
         return loss, reports[-1]
 
-    def _broken_gradient(self, objective: Objective, points: Tensor, labels: Tensor) -> str:
+    def _broken_gradient(
+        self, objective: Objective, points: Tensor, labels: Tensor, starts: dict[str, Tensor]
+    ) -> str:
         """Return which term's gradient is not finite, by evaluating the step once more."""
         reports: list[Diagnostics] = []
         parameters = self.optimizer.param_groups[0]["params"]
         with torch.enable_grad():
-            objective(self.model, points, labels, watch=reports.append)
+            objective(self.model, points, labels, starts=starts, watch=reports.append)
         for name, term in reports[-1].terms.items():
             if term.requires_grad and not _all_finite(
                 torch.autograd.grad(term, parameters, allow_unused=True, retain_graph=True)

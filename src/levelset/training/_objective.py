@@ -137,6 +137,12 @@ class Objective:
             return self
         return Objective(*(term.at(epoch, epochs) for term in self.terms))
 
+    @property
+    def resuming(self) -> list[str]:
+        """Names of the losses whose searches start where they ended last."""
+        pairs = zip(self._names, self.terms, strict=True)
+        return [name for name, term in pairs if term.options.get("starts") == "last"]
+
     @checked
     def scheduled(self, epoch: float, epochs: int) -> dict[str, float]:
         """Return the numbers that follow a schedule, by name, after `epoch` epochs."""
@@ -148,9 +154,22 @@ class Objective:
 
     @checked
     def __call__(
-        self, model: Model, points: Points, labels: Labels, *, watch: Watch | None = None
+        self,
+        model: Model,
+        points: Points,
+        labels: Labels,
+        *,
+        starts: Mapping[str, Tensor] | None = None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Return the weighted sum at a batch, a scalar.
+
+        Args:
+            model: Passed to the losses.
+            points: The batch, `(n, *d)`.
+            labels: Their classes, `(n,)`.
+            starts: Where searches start, `(n, *d)`, by the names of the losses that do so.
+            watch: Called with the diagnostics of the sum.
 
         Raises:
             ParameterError: If a number still follows a schedule, or every weight is 0.
@@ -167,7 +186,10 @@ class Objective:
         if not active:
             message = f"Objective: the weight of every term is 0 in {self}. Give one that is not."
             raise ParameterError(message)
-        parts = [_evaluated(name, term, model, points, labels) for name, term in active]
+        parts = [
+            _evaluated(name, term, model, points, labels, (starts or {}).get(name))
+            for name, term in active
+        ]
         if watch is not None:
             watch(_joined([diagnostics for _, diagnostics in parts]))
         values = [value for value, _ in parts]
@@ -204,7 +226,7 @@ def _takes_watch(loss: Loss) -> bool:
 
 
 def _evaluated(
-    name: str, term: Term, model: Model, points: Tensor, labels: Tensor
+    name: str, term: Term, model: Model, points: Tensor, labels: Tensor, starts: Tensor | None
 ) -> tuple[Tensor, Diagnostics]:
     """Return a term with its weight, and its diagnostics with the name of the term before theirs.
 
@@ -212,8 +234,12 @@ def _evaluated(
         FieldError: If the loss returns something else than a scalar.
     """
     reports: list[Diagnostics] = []
-    more = {"watch": reports.append} if _takes_watch(term.loss) else {}
-    value = term.loss(model, points, labels, **term.options, **more)
+    options: dict[str, Any] = dict(term.options)
+    if _takes_watch(term.loss):
+        options["watch"] = reports.append
+    if starts is not None:
+        options["starts"] = starts
+    value = term.loss(model, points, labels, **options)
     if not isinstance(value, Tensor) or value.dim() != 0:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         message = f"{name}: a loss must return a tensor with one number, shape (), got {got}."
@@ -222,7 +248,8 @@ def _evaluated(
     weighted = value if weight == 1.0 else weight * value
     own = reports[-1] if reports else Diagnostics()
     terms = {f"{name}.{key}": weight * inner for key, inner in own.terms.items()}
-    return weighted, replace(own, terms=terms or {name: weighted})
+    ends = {name: own.ends["search"]} if own.ends else {}
+    return weighted, replace(own, terms=terms or {name: weighted}, ends=ends)
 
 
 def _joined(parts: list[Diagnostics]) -> Diagnostics:
@@ -233,4 +260,5 @@ def _joined(parts: list[Diagnostics]) -> Diagnostics:
         {name: term for part in parts for name, term in part.terms.items()},
         torch.cat(converged) if converged else None,
         torch.cat(distance) if distance else None,
+        {name: points for part in parts for name, points in part.ends.items()},
     )

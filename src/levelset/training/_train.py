@@ -151,7 +151,7 @@ def train(
     if out is None:
         return _run(loop, held_out, None, draw_seed(generator), ())
     identity = options | _identity(model, objective, data, held_out)
-    store = Store(Path(out), identity, model, stepper, tensorboard)
+    store = Store(Path(out), identity, model, stepper, tensorboard, loop.starts)
     history = _run(loop, held_out, store, *store.begin(generator, resume=resume))
     store.finish(history)
     return history

@@ -1,0 +1,47 @@
+"""Where the searches of losses ended about each input, to go on from there an epoch later."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+__all__ = ["Starts"]
+
+_PREFIX = "starts."
+
+
+class Starts:
+    """The last end of every search, one a training input, for the losses that ask for it.
+
+    Kept as differences to the inputs in bfloat16: 1/256 of each is exact enough for a start, in a
+    ball of any size.
+
+    Args:
+        names: Of the losses.
+        points: All inputs, `(n, *d)`.
+    """
+
+    def __init__(self, names: list[str], points: Tensor) -> None:
+        self._points = points
+        self._moves = {
+            name: torch.full_like(points, torch.nan, dtype=torch.bfloat16) for name in names
+        }
+
+    def at(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return where the searches about some inputs ended; NaN where there was none yet."""
+        return {name: self._points[rows] + moves[rows] for name, moves in self._moves.items()}
+
+    def keep(self, rows: Tensor, ends: Mapping[str, Tensor]) -> None:
+        """Keep where the searches about some inputs ended."""
+        for name in self._moves.keys() & ends.keys():
+            moves = self._moves[name]
+            moves[rows] = (ends[name].detach() - self._points[rows]).to(moves.dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it, for a checkpoint."""
+        return {_PREFIX + name: moves for name, moves in self._moves.items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        for name, moves in self._moves.items():
+            moves.copy_(tensors[_PREFIX + name])
