@@ -1,5 +1,6 @@
 """Ensembles: never above a member, each member on what it can improve, the caller's state kept."""
 
+import itertools
 import math
 
 import pytest
@@ -81,3 +82,55 @@ def test_the_random_state_is_neither_used_nor_moved(model: nn.Module, points: Te
     assert torch.equal(first.distance, again.distance)
     torch.manual_seed(1)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+class Rounded(nn.Module):
+    """A model whose input is rounded, so that it has no gradients."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model((x * 8).round() / 8)
+
+
+class Steep(nn.Module):
+    """A model whose logits saturate, so that its gradients vanish at most inputs."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(3.0 * self.model(x))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", [2.0, math.inf])
+@pytest.mark.parametrize("kind", [nn.Identity, Rounded, Steep])
+def test_a_higher_effort_is_never_farther(
+    model: nn.Module, points: Tensor, norm: float, kind: type[nn.Module]
+) -> None:
+    network = kind(model) if kind is not nn.Identity else model
+    labels = model(points).argmax(1)
+    quick, standard, thorough = (
+        distance(network, points, labels, norm=norm, effort=effort).distance
+        for effort in ("quick", "standard", "thorough")
+    )
+    assert (standard <= quick).all()
+    assert (thorough <= standard).all()
+
+
+def test_efforts_begin_with_those_below(points: Tensor) -> None:
+    for norm in (2.0, math.inf):
+        lists = [members(effort, norm, points, ()) for effort in ("quick", "standard", "thorough")]
+        for lower, higher in itertools.pairwise(lists):
+            for one, other in zip(lower, higher, strict=False):
+                assert (one.name, one.attack, one.resumes) == (
+                    other.name,
+                    other.attack,
+                    other.resumes,
+                )
+                same = {k: v for k, v in one.options.items() if k != "generator"}
+                assert same == {k: v for k, v in other.options.items() if k != "generator"}

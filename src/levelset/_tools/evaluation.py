@@ -44,6 +44,7 @@ class Evaluator:
     forwards: int = 0
     backwards: int = 0
     _caller: Caller = dataclass_field(init=False, repr=False)
+    _swift: dict[torch.Size, int] = dataclass_field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Begin to know how the field wants to be called."""
@@ -114,7 +115,13 @@ class Evaluator:
         return detached, jacobian, None
 
     def _batches(self, points: Tensor) -> Any:
-        size = swift_batch(self.field, points)
+        # Looked up once: it goes through every module, which counts beside a batch of few rows.
+        shape = points.shape[1:]
+        size = self._swift.get(shape) if points.device.type == "cpu" and len(points) else None
+        if size is None:
+            size = swift_batch(self.field, points)
+            if len(points):
+                self._swift[shape] = size
         if self.batch_size is not None:
             size = min(size, self.batch_size)
         return row_batches(len(points), size)

@@ -129,6 +129,8 @@ class AutoStep:
         n = len(centres)
         self.longest = ball.radius * (1.0 if self.sparse else 2.0)
         self.size = centres.new_full((n,), self.longest)
+        if ball.radii is not None:
+            self.size = 2.0 * ball.radii
         self.share = centres.new_full((n,), _L1_FIRST_SHARE)
         self.changed = centres.new_full((n,), float(centres[0:1].numel()))
         self.before = torch.empty_like(centres)

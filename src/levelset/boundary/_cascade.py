@@ -49,6 +49,8 @@ class Stage:
             the runner-up; `None` for whichever is highest.
         near: It takes inputs whose lowest margin is at most this share of the margin at the input.
         resumes: Whether a climb starts from the points of lowest margin; windows always do.
+        goes_on: After how many windows an input goes on only if its lowest margin is at most which
+            share of the margin at the input.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class Stage:
     rival: int | None = None
     near: float = 1.0
     resumes: bool = False
+    goes_on: tuple[tuple[int, float], ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,7 +75,7 @@ class Cascade:
 
     Args:
         problem: What is attacked; `problem.best` holds the points of lowest margin.
-        radius: Largest norm of a perturbation: one for all, or one each, `(n,)`.
+        radius: Largest norm of a perturbation: one for all, or, L-infinity alone, one each, `(n,)`.
         seed: Of everything random.
 
     Attributes:
@@ -83,7 +86,7 @@ class Cascade:
         flat: Whether the margin has no gradient at the input, `(n,)`.
     """
 
-    def __init__(self, problem: Problem, radius: float, seed: int) -> None:
+    def __init__(self, problem: Problem, radius: float | Tensor, seed: int) -> None:
         self.problem, self.ball, self.seed = problem, Ball(problem, radius), seed
         self.names = content_names(problem.points)
         self.correct = problem.distance > 0
@@ -99,8 +102,8 @@ class Cascade:
 
     def run(self, number: int, stage: Stage, progress: Progress | None = None) -> None:
         """Make one attack on the inputs that stand and that it is for."""
-        near = (self.lowest <= stage.near * self.problem.margins) | self.flat
-        rows = (self.stands & near).nonzero().flatten()
+        rows = self.stands.nonzero().flatten()
+        rows = rows[self._near(rows, stage.near)]
         steps: dict[Kind, Callable[..., None]] = {
             "step": self._step,
             "climb": self._climb,
@@ -113,13 +116,20 @@ class Cascade:
         if progress is not None:
             progress(1, 1)
 
+    def begin_from(self, rows: Tensor, points: Tensor) -> None:
+        """Take points of `rows` within their radius for those of lowest margin so far."""
+        margins = self.problem.margin(rows, points)
+        lower = margins < self.lowest[rows]
+        changed = rows[lower]
+        self.problem.best[changed], self.lowest[changed] = points[lower], margins[lower]
+
     def judge(self) -> None:
         """Evaluate the witnesses once more, in other batches; those that do not hold stand."""
         problem, rows = self.problem, (self.broken_by >= 0).nonzero().flatten()
         points = problem.best[rows]
         reached, _, finite = problem.judge(rows, points)
         inside = (problem.clip(points) == points).flatten(1).all(1)
-        within = norm_of(points - problem.points[rows], problem.norm) <= self.ball.radius
+        within = self.ball.within(rows, norm_of(points - problem.points[rows], problem.norm))
         lost = rows[~(reached & finite & inside & within)]
         self.broken_by[lost] = -1
         self.stands[lost] = True
@@ -159,7 +169,7 @@ class Cascade:
         del stage, progress
         points, ball = self.problem.points[rows], self.ball
         way = ball.steepest(rows, points, self.slope[rows])
-        there = ball.project(rows, points + ball.radius * way)
+        there = ball.project(rows, points + ball.reach(rows) * way)
         self._note(number, rows, there, self.problem.margin(rows, there))
 
     def _climb(self, number: int, rows: Tensor, stage: Stage, progress: Progress | None) -> None:
@@ -200,7 +210,7 @@ class Cascade:
             return
         problem.forwards[rows] += made.evaluations
         problem.gradients[rows] += made.gradients
-        within = made.success & (made.distance <= self.ball.radius)
+        within = made.success & self.ball.within(rows, made.distance)
         if within.any():
             rows, there = rows[within], made.points[within]
             self._note(number, rows, there, problem.margin(rows, there))
@@ -208,18 +218,23 @@ class Cascade:
     def _square(self, number: int, rows: Tensor, stage: Stage, progress: Progress | None) -> None:
         search = windows(self.problem, self.ball, stage.steps, self._streams(number))
         search.lowest = self.lowest
-        before = rows
+        goes_on = dict(stage.goes_on)
         for step in range(stage.steps):
+            if step in goes_on:
+                rows = rows[self._near(rows, goes_on[step])]
             if len(rows) == 0:
                 break
-            rows = search.step(rows, step)
+            left = search.step(rows, step)
+            if len(left) < len(rows):
+                through = rows[~torch.isin(rows, left)]
+                self.stands[through], self.broken_by[through] = False, number
+            rows = left
             if progress is not None:
                 progress(step + 1, stage.steps)
-        broken = torch.zeros_like(self.stands)
-        broken[before] = True
-        broken[rows] = False
-        self.stands &= ~broken
-        self.broken_by[broken] = number
+
+    def _near(self, rows: Tensor, share: float) -> Tensor:
+        """Return which rows come near enough, or have no gradient that would bring them there."""
+        return (self.lowest[rows] <= share * self.problem.margins[rows]) | self.flat[rows]
 
 
 def warn_if_random(function: str, problem: Problem) -> None:

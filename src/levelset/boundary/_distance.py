@@ -111,12 +111,14 @@ def distance(
 
     The least over an ensemble. First the model's boundary with the nearest rivals is projected
     on, walked along, and the best point is polished onto it
-    ([`direct_boundary`][levelset.attacks.direct_boundary]). At the highest effort the same follows
-    as at the one below, so that no distance is larger than by that, and a second attack
-    by gradients (`alma` for L2, `fmn` for L-infinity). Last come random directions, which need no
-    gradient: for inputs that have no witness yet, and at the highest effort for all. Where they
-    find the nearest point, the boundary is walked along from there. Each attack takes the inputs
-    that it can still improve, so the result is never above that of any member.
+    ([`direct_boundary`][levelset.attacks.direct_boundary]). Then come random directions, which
+    need no gradient, for inputs that have no witness yet. Where they find the nearest point, the
+    boundary is walked along from there. Each effort makes the attacks of the one below first, so
+    that no distance is larger than by that. The highest adds a second attack by gradients (`alma`
+    for L2, `fmn` for L-infinity), random directions for all inputs, and for L-infinity attacks of
+    fixed radius, [`pgd`][levelset.attacks.pgd] and [`square`][levelset.attacks.square], within
+    radii that shrink with each witness: where gradients are masked, they come nearer. Each attack
+    takes the inputs that it can still improve, so the result is never above that of any member.
 
     The distance reported is an *upper bound*, and the point returned is its witness: inside the
     bounds, evaluated again, and of another class by more than rounding can undo, so that it is of
@@ -126,9 +128,10 @@ def distance(
 
     The model is held in evaluation mode meanwhile, and left exactly as it was found.
 
-    Cost: 26 (L-infinity: 46), 95 or 595 gradients an input for the three efforts, and about 10
-    forward passes more, at the highest effort 150; for inputs that gradients find nothing for, up
-    to four times as many.
+    Cost: 26 (L-infinity: 46), 95 (99) or 595 (650) gradients an input for the three efforts,
+    and 10, 20 or 170 forward passes more; for inputs that gradients find nothing for, up
+    to four times as many. At the highest effort, L-infinity, up to 3,000 forward passes more for an
+    input at which windows bring the margin down.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`.

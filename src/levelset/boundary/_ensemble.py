@@ -13,22 +13,27 @@ from levelset._tools.evaluation import Evaluator
 from levelset._tools.norms import norm_of
 from levelset._typing import Model
 from levelset.attacks import Attack, alma, direct_boundary, fmn, random_direction
+from levelset.boundary._shrinking import shrinking_pgd, shrinking_square
 from levelset.errors import NoGradientError
 
 __all__ = ["ATTACKS", "Effort", "Ensemble", "Member", "members"]
 
 Effort: TypeAlias = Literal["quick", "standard", "thorough"]
 
-ATTACKS = ("direct_boundary", "alma", "fmn", "random_direction")
+ATTACKS = ("direct_boundary", "alma", "fmn", "random_direction", "pgd", "square")
 """Names of all attacks that an effort may make."""
 
-# Gradients an input, and rivals scouted, of the walk along the boundary.
-_WALK: dict[str, dict[str, int]] = {
+# Gradients an input, and rivals scouted, of the walk along the boundary that each effort adds.
+_WALK: dict[Effort, dict[str, int]] = {
     "quick": {"steps": 26, "rivals": 0},
-    "standard": {"steps": 95, "rivals": 3},
+    "standard": {"steps": 69, "rivals": 3},
     "thorough": {"steps": 400, "rivals": 5},
 }
-_QUICK_INF = {"steps": 46, "rivals": 0}
+_WALK_INF: dict[Effort, dict[str, int]] = {
+    "quick": {"steps": 46, "rivals": 0},
+    "standard": {"steps": 53, "rivals": 2},
+    "thorough": {"steps": 400, "rivals": 5},
+}
 _SECOND_STEPS = 100
 _DRAWS = 4
 
@@ -44,6 +49,7 @@ class Member:
         last_resort: Whether it takes only the inputs for which nothing was found before.
         resumes: Whether it takes only the inputs whose witness came from the member before, and
             starts from that.
+        starts: Whether it starts from the witnesses of the members before, and takes all inputs.
         judged: Whether its points are known to be across; those of others are evaluated again.
     """
 
@@ -52,36 +58,42 @@ class Member:
     options: dict[str, Any]
     last_resort: bool = False
     resumes: bool = False
+    starts: bool = False
     judged: bool = True
 
 
 def members(
     effort: Effort, norm: float, points: Tensor, extra: Sequence[Callable[..., Attack]]
 ) -> list[Member]:
-    """Return the attacks of an effort, in the order they are made.
+    """Return the attacks of an effort, in the order they are made: those of the one below first.
 
-    The gradient-free one comes last where gradients lead nowhere, and for all inputs at the
-    highest effort, so that masked gradients cannot pass for distance. Where it finds the nearest
-    point, the boundary is walked along from there: an input without a gradient may lie near a
-    boundary that has one.
+    So no input is further away at a higher effort. The gradient-free one comes last where gradients
+    lead nowhere, and for all inputs at the highest effort, so that masked gradients cannot pass for
+    distance. Where it finds the nearest point, the boundary is walked along from there: an input
+    without a gradient may lie near a boundary that has one. For L-infinity the highest effort ends
+    with attacks of fixed radius, within radii that shrink.
     """
-    walk = _QUICK_INF if effort == "quick" and math.isinf(norm) else _WALK[effort]
-    attacks = [Member("direct_boundary", direct_boundary, {"norm": norm, **walk})]
-    if effort == "thorough":
-        # So that no input is further away than by the lower effort: longer walks end elsewhere.
-        shorter = {"norm": norm, **_WALK["standard"]}
-        attacks.append(Member("direct_boundary", direct_boundary, shorter))
-        second = {"norm": norm, "steps": _SECOND_STEPS}
-        attacks.append(
-            Member("fmn", fmn, second) if math.isinf(norm) else Member("alma", alma, second)
-        )
+    walks = _WALK_INF if math.isinf(norm) else _WALK
+    efforts: list[Effort] = list(walks)
     blind = {"draws": _DRAWS, "reach": _reach(points), "generator": _own_stream()}
+    attacks: list[Member] = []
+    for one in efforts[: efforts.index(effort) + 1]:
+        walk = {"norm": norm, **walks[one]}
+        most = one == "thorough"
+        attacks.append(Member("direct_boundary", direct_boundary, walk))
+        if most:
+            second = {"norm": norm, "steps": _SECOND_STEPS}
+            name = "fmn" if math.isinf(norm) else "alma"
+            attacks.append(Member(name, fmn if math.isinf(norm) else alma, second))
+        attacks.append(Member("random_direction", random_direction, blind, not most))
+        attacks.append(Member("direct_boundary", direct_boundary, walk, resumes=True))
+        if most and math.isinf(norm):
+            attacks.append(Member("pgd", shrinking_pgd, {"norm": norm}, starts=True))
+            attacks.append(Member("square", shrinking_square, {"norm": norm}, starts=True))
     for i, attack in enumerate(extra):
         name = f"extra_attacks[{i}]"
         check_callable("distance", name, attack, ("model", "points", "labels"))
         attacks.append(Member(_name(attack), attack, {"norm": norm}, judged=False))
-    attacks.append(Member("random_direction", random_direction, blind, effort != "thorough"))
-    attacks.append(Member("direct_boundary", direct_boundary, {"norm": norm, **walk}, resumes=True))
     return attacks
 
 
@@ -103,7 +115,7 @@ class Ensemble:
         if len(rows) == 0 and (len(self.points) or member.resumes):
             return
         options = {**shared, **member.options}
-        if member.resumes:
+        if member.resumes or member.starts:
             options["starts"] = self.witnesses[rows]
         try:
             result = member.attack(self.model, self.points[rows], self.labels[rows], **options)

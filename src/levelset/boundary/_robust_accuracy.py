@@ -200,7 +200,7 @@ def _stages(effort: Effort, classes: int) -> list[Stage]:
         return made
     rivals = range(1, min(classes, 4))
     made += [
-        Stage("climb", 50),
+        Stage("climb", 50, near=0.7),
         Stage("square", 200, near=0.1),
         *(Stage("climb", 20, rival=rival, near=0.5) for rival in rivals),
         Stage("square", 1_000, near=0.25),
@@ -212,8 +212,8 @@ def _stages(effort: Effort, classes: int) -> list[Stage]:
         *made,
         Stage("climb", 50, "cross_entropy", near=0.5),
         *(Stage("climb", 50, of_target, rival=rival, near=0.35) for rival in rivals),
-        Stage("walk", 95, near=0.35),
-        Stage("square", 5_000, near=0.35),
+        Stage("walk", 95, near=0.25),
+        Stage("square", 5_000, near=0.3, goes_on=((1_000, 0.15), (2_500, 0.08))),
     ]
 
 

@@ -25,19 +25,46 @@ class Ball:
 
     Whatever `project` returns is inside by the very test that judges it: the norm of the
     difference of two floating-point arrays, compared with the radius.
+
+    Args:
+        problem: Its inputs, norm and box.
+        radius: One for all inputs, or, L-infinity alone, one each, `(n,)`.
     """
 
-    def __init__(self, problem: Problem, radius: float) -> None:
+    def __init__(self, problem: Problem, radius: float | Tensor) -> None:
         self.problem, self.norm = problem, problem.norm
-        self.radius = _below(radius, problem.points)
         self.centres = problem.points
+        self.radii: Tensor | None = None
+        if isinstance(radius, Tensor):
+            self.radii, self.radius = radius.clone(), math.nan
+        else:
+            self.radius = _below(radius, problem.points)
         if math.isinf(self.norm):
-            low, high = self.centres - self.radius, self.centres + self.radius
-            # The rounding of the sides is undone where it would let a difference exceed the radius.
-            low = torch.where(self.centres - low > self.radius, _next(low, math.inf), low)
-            high = torch.where(high - self.centres > self.radius, _next(high, -math.inf), high)
-            self.low = torch.maximum(low, problem.low)
-            self.high = torch.minimum(high, problem.high)
+            self.low, self.high = self._sides(slice(None))
+
+    def reach(self, rows: Tensor) -> float | Tensor:
+        """Return the radius, or those of `rows` in a shape that broadcasts against points."""
+        return self.radius if self.radii is None else column(self.radii[rows], self.centres)
+
+    def within(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """Return which perturbations of `rows` are no longer than their radius, `(m,)`."""
+        return lengths <= (self.radius if self.radii is None else self.radii[rows])
+
+    def shrink(self, rows: Tensor, radii: Tensor) -> None:
+        """Give the inputs `rows` other radii, `(m,)`."""
+        assert self.radii is not None, "one radius for all does not shrink for some"
+        self.radii[rows] = radii
+        self.low[rows], self.high[rows] = self._sides(rows)
+
+    def _sides(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return the least and largest values within the radius and the box."""
+        centres = self.centres[rows]
+        radius = self.radius if self.radii is None else column(self.radii[rows], centres)
+        low, high = centres - radius, centres + radius
+        # The rounding of the sides is undone where it would let a difference exceed the radius.
+        low = torch.where(centres - low > radius, _next(low, math.inf), low)
+        high = torch.where(high - centres > radius, _next(high, -math.inf), high)
+        return torch.maximum(low, self.problem.low), torch.minimum(high, self.problem.high)
 
     def project(self, rows: Tensor, points: Tensor) -> Tensor:
         """Return points of the inputs `rows`, brought into the ball and the box.
@@ -83,7 +110,7 @@ class Ball:
         """Return points drawn uniformly from the ball, then clipped to the box."""
         shape = tuple(self.centres.shape[1:])
         delta = uniform_in_ball(rows, shape, self.norm, streams, index)
-        return self.project(rows, self.centres[rows] + self.radius * delta)
+        return self.project(rows, self.centres[rows] + self.reach(rows) * delta)
 
     def _scaled(self, points: Tensor, centres: Tensor, radius: float) -> Tensor:
         """Return points further away than `radius` scaled to it, all of them clipped to the box."""

@@ -121,7 +121,7 @@ class Signs(Windows):
 
     def _to_edge(self, rows: Tensor, points: Tensor, signs: Tensor) -> Tensor:
         # Twice the radius takes an entry to the edge of the ball from wherever it is.
-        reach = 2.0 * self.ball.radius
+        reach = 2.0 * self.ball.reach(rows)
         return self.ball.project(rows, points + reach * signs.reshape_as(points))
 
     def _window(self, step: int) -> tuple[int, int]:

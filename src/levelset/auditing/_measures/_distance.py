@@ -40,7 +40,7 @@ _COLUMNS = (
     _ATTACK,
 )
 
-_GRADIENTS = {"quick": 36, "standard": 95, "thorough": 595}
+_GRADIENTS = {"quick": 36, "standard": 95, "thorough": 700}
 
 
 def _measure(part: Part) -> Measured:
