@@ -20,6 +20,7 @@ from levelset.auditing._measures import MEASURES
 from levelset.cli import main
 from levelset.cli._attack import AttackCommand
 from levelset.cli._audit import AuditCommand
+from levelset.cli._compare import CompareCommand
 from levelset.cli._demo import DemoCommand
 from levelset.cli._options import Common
 from levelset.cli._reconstruct import ReconstructCommand
@@ -32,10 +33,11 @@ COMMANDS = {
     "attack": AttackCommand,
     "audit": AuditCommand,
     "train": TrainCommand,
+    "compare": CompareCommand,
     "reconstruct": ReconstructCommand,
     "demo": DemoCommand,
 }
-WITHOUT_DASHES = {"scans": "`SCAN`"}
+WITHOUT_DASHES = {"scans": "`SCAN`", "runs": "`RUN`"}
 BLOCK = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 ELSEWHERE = ("make ", "pip ", "python -m venv ")  # what needs the network, or takes a minute
 SMALLER = {

@@ -94,6 +94,20 @@ def audited() -> Audit:
 
 
 @cache
+def audited_folder() -> Path:
+    """Return the folder of a small audit."""
+    levelset.audit(model(), points(), labels(), effort="quick", out=(out := scratch("audit")))
+    return out
+
+
+@cache
+def trained_folder() -> Path:
+    """Return the folder of a small training."""
+    training.train(model(), images(), epochs=1, out=(out := scratch("training")))
+    return out
+
+
+@cache
 def fitted() -> detect.Detector:
     """Return a detector fitted on few points."""
     scale = boundary.CentralDifference(0.1)
@@ -474,6 +488,7 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "datasets.PointCloud": lambda: (
             datasets.PointCloud, {"points": points(), "normals": None, "name": "x"}
         ),
+        "training.History.read": lambda: (training.History.read, {"folder": trained_folder()}),
         "training.Objective": lambda: (training.Objective, {"terms": training.cross_entropy}),
         "training.Objective.at": lambda: (
             training.build_loss("ramp({0: 1, 5: 2}) * hinge").at, {"epoch": 1, "epochs": 5}
@@ -594,6 +609,11 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "report.Section": lambda: (report.Section, {"title": "x"}),
         "report.about": lambda: (report.about, {"runs": {"a": scratch("run")}}),
         "report.subtitle": lambda: (report.subtitle, {"folder": scratch("run")}),
+        "auditing.read": lambda: (levelset.auditing.read, {"folder": audited_folder()}),
+        "report.comparison": lambda: (report.comparison, {"audits": [audited()]}),
+        "report.trainings": lambda: (
+            report.trainings, {"histories": {"a": training.History.read(trained_folder())}}
+        ),
         "report.audit": lambda: (report.audit, {"audits": audited()}),
         "report.class_frequencies": lambda: (
             report.class_frequencies,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset import Component, frozen, project
-from levelset._tools.modes import draws_or_couples, evaluating
+from levelset._tools.modes import batch_statistics, draws_or_couples, evaluating
 
 
 def block() -> nn.Module:
@@ -154,3 +154,49 @@ def test_evaluating_keeps_the_gradients_of_parameters(left_as_found):
             assert not any(m.training for m in model.modules())
             assert all(p.requires_grad for p in model.parameters())
         assert model.training
+
+
+def network_with_statistics() -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2)).double()
+    net[1].running_mean.copy_(torch.randn(5))
+    net[1].running_var.copy_(torch.rand(5) + 0.5)
+    return net.train()
+
+
+def test_a_graph_in_evaluation_mode_holds_its_own_statistics() -> None:
+    """Training mode updates running statistics in place, unseen by autograd's version counters."""
+    points = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    gradients = []
+    for afterwards in (False, True):
+        net = network_with_statistics()
+        buffer = net[1].running_var
+        with evaluating(net):
+            value = net(points).square().sum()
+        if afterwards:
+            net(100.0 * points)
+        assert net[1].running_var is buffer
+        gradients.append(torch.autograd.grad(value, list(net.parameters())))
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_batch_statistics_are_those_of_training_mode_and_go_again() -> None:
+    points = torch.randn(8, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    once, net = network_with_statistics(), network_with_statistics()
+    trained = once(points)
+    with batch_statistics(net, points):
+        net.eval()
+        torch.testing.assert_close(net(points), trained, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(net(points[:1]), trained[:1], rtol=1e-12, atol=1e-12)
+        net.train()
+        net(100.0 * points)  # what sees it here is not kept
+    for (name, one), other in zip(
+        once.state_dict().items(), net.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    net.eval()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    with batch_statistics(net, points):  # nothing to do in evaluation mode
+        pass
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from levelset import Classifier
+from levelset import Classifier, frozen
 from levelset.datasets import read_images
 from levelset.errors import DataError, FieldError, NotConvergedError, ParameterError, ShapeError
 from levelset.networks import digits, fc
@@ -269,6 +269,22 @@ def test_a_gradient_that_spoils_the_weights_stops_the_run(toy: Any) -> None:
         NotConvergedError, match=r"gradient of the term `.*kink` became NaN .* epoch 1"
     ):
         train(fc(2, 3), toy, loss=kink, epochs=1)
+
+
+def test_batch_statistics_reach_the_field_that_a_loss_sees(toy: Any, make: Make) -> None:
+    seen: dict[str, list[Tensor]] = {"running": [], "batch": []}
+    for mode, values in seen.items():
+
+        def loss(model: nn.Module, points: Tensor, labels: Tensor, to: Any = values) -> Tensor:
+            with frozen(model):
+                to.append(model[:2](points).mean(0))
+            return cross_entropy(model, points, labels)
+
+        options: Any = {"statistics": mode}
+        train(make(), toy, loss=loss, epochs=1, batch_size=25, generator=seeded(), **options)
+    zero = torch.zeros(16)
+    assert torch.allclose(seen["batch"][0], zero, atol=1e-5)
+    assert not torch.allclose(seen["running"][0], zero, atol=1e-2)
 
 
 def test_history_of_nothing_is_empty() -> None:

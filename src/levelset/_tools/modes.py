@@ -7,9 +7,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["draws_or_couples", "evaluating", "frozen", "modules_of"]
+__all__ = [
+    "batch_statistics",
+    "draws_or_couples",
+    "evaluating",
+    "frozen",
+    "modules_of",
+]
 
 
 @contextmanager
@@ -60,7 +66,8 @@ def evaluating(*fields: Any) -> Iterator[None]:
     """Hold the modules among `fields` in evaluation mode; parameters keep their gradients.
 
     For losses: the level set that is sampled must be the one that is moved. On exit every module
-    gets its own mode back.
+    gets its own mode back. A graph that is built meanwhile holds statistics of its own: BatchNorm
+    in training mode updates its running ones in place, and the gradient would follow them.
 
     Args:
         fields: As for `frozen`.
@@ -68,7 +75,10 @@ def evaluating(*fields: Any) -> Iterator[None]:
     roots = [root for field in fields for root in modules_of(field)]
     modules = [module for root in roots for module in root.modules()]
     modes = [(m, m.training) for m in modules]
+    statistics = _running_statistics(*fields)
     try:
+        for layer, mean, variance in statistics:
+            layer.running_mean, layer.running_var = mean.clone(), variance.clone()
         for root in roots:
             _switch(root, training=False)
         with ExitStack() as stack:
@@ -77,6 +87,63 @@ def evaluating(*fields: Any) -> Iterator[None]:
             yield
     finally:
         _restore(modes)
+        for layer, mean, variance in statistics:
+            layer.running_mean, layer.running_var = mean, variance
+
+
+@contextmanager
+def batch_statistics(model: Any, points: Tensor) -> Iterator[None]:
+    """Let BatchNorm layers in training mode have the statistics of a batch as their running ones.
+
+    What is evaluated meanwhile in evaluation mode is a field, which maps each point by itself, with
+    the normalisation that the batch has in training mode. The layers' own running statistics see
+    the batch once, and come back on exit.
+
+    Args:
+        model: The model, or a function of it, as for `frozen`.
+        points: The batch, `(n, *d)`.
+    """
+    seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def record(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
+        variance, mean = torch.var_mean(inputs[0].detach(), axes, correction=0)
+        seen[layer] = mean, variance
+
+    statistics = _running_statistics(model)
+    if not statistics or len(points) == 0:
+        yield
+        return
+    hooks = [layer.register_forward_pre_hook(record) for layer, _, _ in statistics]
+    try:
+        with torch.no_grad():
+            model(points.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    counts = [layer.num_batches_tracked for layer, _, _ in statistics]
+    try:
+        for layer, mean, variance in statistics:
+            layer.running_mean, layer.running_var = seen.get(layer, (mean, variance))
+            layer.num_batches_tracked = layer.num_batches_tracked.clone()
+        yield
+    finally:
+        for (layer, mean, variance), count in zip(statistics, counts, strict=True):
+            layer.running_mean, layer.running_var = mean, variance
+            layer.num_batches_tracked = count
+
+
+def _running_statistics(*fields: Any) -> list[tuple[Any, Tensor, Tensor]]:
+    """Return the BatchNorm layers in training mode, with their running means and variances."""
+    modules = (
+        module for field in fields for root in modules_of(field) for module in root.modules()
+    )
+    layers = dict.fromkeys(m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    return [
+        (layer, layer.running_mean, layer.running_var)
+        for layer in layers
+        if layer.training and layer.running_mean is not None and layer.running_var is not None
+    ]
 
 
 def modules_of(field: Any) -> list[nn.Module]:

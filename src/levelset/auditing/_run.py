@@ -29,6 +29,7 @@ __all__ = [
     "add_notes",
     "identity",
     "manifest",
+    "read_manifest",
     "start_run",
 ]
 
@@ -88,7 +89,7 @@ def start_run(out: Path, content: dict[str, Any], *, resume: bool) -> None:
                 "to go on with it, or another `out`."
             )
             raise RunError(message)
-        _check_same(out, _read_manifest(path), content)
+        _check_same(out, read_manifest(path), content)
     make_folder(out / "measurements")
     make_folder(out / "witnesses")
     for folder in (out, out / "measurements", out / "witnesses"):
@@ -110,14 +111,14 @@ def add_notes(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
         out: The folder of the run.
         notes: Of `command`, `date` and `threads`.
     """
-    content = _read_manifest(out / "manifest.json")
+    content = read_manifest(out / "manifest.json")
     written = {**notes, **content}
     if written != content:
         write_json(out / "manifest.json", written)
     return written
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -190,6 +191,18 @@ class Parts:
 
     def read(self, number: int, points: Tensor) -> Measured | None:
         """Return a part if it is whole, unchanged, and of these inputs; else `None`."""
+        part = self.load(number)
+        if part is None or not torch.equal(part[0], points.detach().cpu()):
+            return None
+        return part[1]
+
+    @property
+    def count(self) -> int:
+        """Number of parts on disk."""
+        return len(list((self.out / "measurements").glob("part-*.parquet")))
+
+    def load(self, number: int) -> tuple[Tensor, Measured] | None:
+        """Return inputs and columns of a part if it is whole and unchanged; else `None`."""
         try:
             table = pq.ParquetFile(self._path("measurements", number)).read()
             tensors = load_file(self._path("witnesses", number))
@@ -202,9 +215,8 @@ class Parts:
         seal = (table.schema.metadata or {}).get(_KEY)
         if seal != self._seal(number, columns, tensors):
             return None
-        if not torch.equal(tensors["inputs"], points.detach().cpu()):
-            return None
-        return Measured(columns, {p: tensors[f"witness_{norm_name(p)}"] for p in self.norms})
+        witnesses = {p: tensors[f"witness_{norm_name(p)}"] for p in self.norms}
+        return tensors["inputs"], Measured(columns, witnesses)
 
     def refuse_strays(self, count: int) -> None:
         """Refuse a folder with parts that are none of `count`: its table would hold their rows.

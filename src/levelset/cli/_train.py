@@ -68,6 +68,9 @@ class TrainCommand(Common):
     recipe."""
     batch_size: int | None = count(None)
     """Inputs a step; by default 64, or as in the recipe."""
+    statistics: Literal["running", "batch"] = "running"
+    """What BatchNorm normalises by where level sets are sampled: its running statistics, or those
+    of the batch."""
     limit: int | None = count(None)
     """Most inputs to train on, the first of them."""
     tensorboard: bool = False
@@ -103,6 +106,7 @@ class TrainCommand(Common):
                 out=self.out,
                 resume=self.resume,
                 tensorboard=self.tensorboard,
+                statistics=self.statistics,
                 generator=generator,
                 watch=watch,
                 **recipe.options(),

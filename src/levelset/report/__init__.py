@@ -3,6 +3,7 @@
 from levelset.report._about import about, subtitle
 from levelset.report._audit import audit
 from levelset.report._class_frequencies import class_frequencies
+from levelset.report._comparison import comparison, trainings
 from levelset.report._detection import detection
 from levelset.report._render import Html
 from levelset.report._sections import curvature, persistence
@@ -16,10 +17,12 @@ __all__ = [
     "about",
     "audit",
     "class_frequencies",
+    "comparison",
     "curvature",
     "detection",
     "persistence",
     "subtitle",
     "surface",
+    "trainings",
     "write",
 ]

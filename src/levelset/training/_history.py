@@ -1,8 +1,10 @@
 """What is recorded of a training: each epoch's numbers, and how it fares meanwhile."""
 
+import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.results import Result, Rows
 from levelset._typing import Summary
+from levelset.errors import RunError
 
 __all__ = ["Epoch", "Health", "History", "Watch", "read_epoch"]
 
@@ -105,6 +108,34 @@ class History(Rows):
             name: [None if math.isnan(x) else x for x in column.tolist()]
             for name, column in table.items()
         }
+
+    @classmethod
+    @checked
+    def read(cls, folder: str | Path) -> "History":
+        """Return the history of the training in a folder, finished or not.
+
+        Raises:
+            RunError: If the folder has no `log.csv` of a training, or a damaged one.
+        """
+        path = Path(folder) / "log.csv"
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            table = [{k: float(v) if v else math.nan for k, v in row.items()} for row in rows]
+            epochs = [
+                Epoch(
+                    **{name: row[name] for name in _COLUMNS},
+                    details={k: v for k, v in row.items() if k not in ("epoch", *_COLUMNS)},
+                )
+                for row in table
+            ]
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            message = (
+                f"History.read: {path} is no log of a training: {error}. Give the `out` of "
+                "`levelset train`."
+            )
+            raise RunError(message) from error
+        return cls.of(epochs)
 
     @classmethod
     @checked

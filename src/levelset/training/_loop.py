@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from levelset._tools.evaluation import Evaluator
-from levelset._tools.modes import frozen
+from levelset._tools.modes import batch_statistics, frozen
 from levelset._typing import Progress
 from levelset.errors import FieldError, NotConvergedError, ParameterError
 from levelset.losses import Diagnostics
@@ -20,10 +20,13 @@ from levelset.training._objective import Objective
 from levelset.training._schedule import LearningRate, middle, rate_factor
 from levelset.training._starts import Starts
 
-__all__ = ["OPTIMIZERS", "Loop", "Optimizer", "in_training", "share_right"]
+__all__ = ["OPTIMIZERS", "Loop", "Optimizer", "Statistics", "in_training", "share_right"]
 
 Optimizer: TypeAlias = Literal["adamw", "adam", "sgd", "momentum", "nesterov"]
 """Names of optimisers; `momentum` and `nesterov` are SGD with a momentum of 0.9."""
+
+Statistics: TypeAlias = Literal["running", "batch"]
+"""What BatchNorm normalises by in evaluation mode while a loss is evaluated."""
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adamw": optim.AdamW,
@@ -122,6 +125,7 @@ class Loop:
         schedule: See `rate_factor`.
         batch_size: Most points a step. Sizes differ by one at most: no epoch ends on a batch of a
             point or two, from which BatchNorm learns nothing.
+        statistics: What BatchNorm normalises by in evaluation mode while the loss is evaluated.
         epochs: How many there will be.
         progress: Told the steps done and the steps of all epochs, after each.
         watch: Told the health after each step.
@@ -136,6 +140,7 @@ class Loop:
     learning_rate: float
     schedule: LearningRate
     batch_size: int
+    statistics: Statistics
     epochs: int
     progress: Progress | None
     watch: Watch | None
@@ -235,7 +240,7 @@ class Loop:
         """Return the loss, which is finite and has a gradient, and what it says of itself."""
         reports: list[Diagnostics] = []
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), self._normalising(points):
                 loss = objective(self.model, points, labels, starts=starts, watch=reports.append)
         except FieldError:
             self._refuse_broken(step // self.steps)  # logits are NaN because a parameter is
@@ -255,13 +260,17 @@ class Loop:
             self._stop(step, what, f": {', '.join(broken + whole)}")
         return loss, reports[-1]
 
+    def _normalising(self, points: Tensor) -> AbstractContextManager[None]:
+        batch = self.statistics == "batch"
+        return batch_statistics(self.model, points) if batch else nullcontext()
+
     def _broken_gradient(
         self, objective: Objective, points: Tensor, labels: Tensor, starts: dict[str, Tensor]
     ) -> str:
         """Return which term's gradient is not finite, by evaluating the step once more."""
         reports: list[Diagnostics] = []
         parameters = self.optimizer.param_groups[0]["params"]
-        with torch.enable_grad():
+        with torch.enable_grad(), self._normalising(points):
             objective(self.model, points, labels, starts=starts, watch=reports.append)
         for name, term in reports[-1].terms.items():
             if term.requires_grad and not _all_finite(

@@ -21,7 +21,14 @@ from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples, check_examples, fingerprint
 from levelset.training._history import Epoch, History, Watch
 from levelset.training._logs import check_tensorboard
-from levelset.training._loop import OPTIMIZERS, Loop, Optimizer, in_training, share_right
+from levelset.training._loop import (
+    OPTIMIZERS,
+    Loop,
+    Optimizer,
+    Statistics,
+    in_training,
+    share_right,
+)
 from levelset.training._objective import Loss, Objective
 from levelset.training._schedule import LearningRate
 
@@ -40,6 +47,7 @@ def train(
     weight_decay: float = 1e-4,
     schedule: LearningRate = "cosine",
     batch_size: int = 128,
+    statistics: Statistics = "running",
     held_out: Examples | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -85,6 +93,10 @@ def train(
             `"constant"`; or factors by the epoch, as [`Steps`][levelset.training.Steps] or
             [`Ramp`][levelset.training.Ramp].
         batch_size: Most points a step.
+        statistics: What BatchNorm layers normalise by where a loss evaluates the model in
+            evaluation mode, to find samples of level sets and to tie them to the parameters, alike:
+            `"running"` or those of the `"batch"` of inputs. Training mode, as for the plain
+            cross-entropy, is left as it is.
         held_out: Classified after each epoch; never trained on.
         out: Folder for checkpoints and weights; `None` keeps all in memory.
         resume: Go on from the checkpoint in `out`; from the start if there is none. A generator
@@ -132,6 +144,7 @@ def train(
         "weight_decay": weight_decay,
         "schedule": str(schedule),
         "batch_size": batch_size,
+        "statistics": statistics,
     }
     check_at_least_one("train", "epochs", epochs)
     check_positive("train", "learning_rate", learning_rate)
@@ -145,8 +158,8 @@ def train(
             check_examples(model, examples, name)
     stepper = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     loop = Loop(
-        model, data, objective, stepper, learning_rate, schedule, batch_size, epochs, progress,
-        watch,
+        model, data, objective, stepper, learning_rate, schedule, batch_size, statistics, epochs,
+        progress, watch,
     )  # fmt: skip
     if out is None:
         return _run(loop, held_out, None, draw_seed(generator), ())
