@@ -1,6 +1,7 @@
 """Wrong words are refused with 2, before anything slow is imported, and what was meant is named."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -13,7 +14,8 @@ from levelset.cli._commands import COMMANDS, command_class
 from levelset.cli._reconstruct import ReconstructCommand
 from levelset.cli._train import TrainCommand
 from levelset.cli._words import UsageError, check_name, check_words, closest
-from levelset.training import Schedule
+from levelset.training import build_schedule
+from levelset.training._loop import Optimizer
 
 AUDIT = ["--model", "digits", "--data", "digits", "--out", "run"]
 
@@ -131,7 +133,11 @@ def test_nothing_is_suggested_for_what_is_far_from_all() -> None:
 
 def test_choices_are_those_of_the_library() -> None:
     assert get_type_hints(AuditCommand)["effort"] == Effort
-    assert set(get_args(get_type_hints(TrainCommand)["schedule"])) == set(get_args(Schedule))
+    (optimizer, _) = get_args(get_type_hints(TrainCommand)["optimizer"])
+    assert get_args(optimizer) == get_args(Optimizer)
+    schedule = next(one for one in fields(TrainCommand) if one.name == "schedule")
+    for name in schedule.metadata["names"]:
+        build_schedule(name if name.startswith("co") else f"{name}({{0: 1}})")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,7 +9,7 @@ import levelset
 from levelset.cli._options import Common, check_folder, read_images, show
 from levelset.cli._progress import log, training
 from levelset.cli._threads import choose_threads
-from levelset.cli._words import UsageError, check_name, count
+from levelset.cli._words import UsageError, check_name, count, text
 
 if TYPE_CHECKING:
     from levelset.training import Recipe
@@ -62,7 +62,7 @@ class TrainCommand(Common):
     """Before the schedule; by default 0.003, or as in the recipe."""
     weight_decay: float | None = None
     """On all parameters; by default 0.0001, or as in the recipe."""
-    schedule: str | None = None
+    schedule: str | None = text("cosine", "constant", "steps", "ramp")
     """How the learning rate goes: cosine (a short rise and half a cosine to 0), constant,
     'steps({50: 0.5, 100: 0.25})' or 'ramp({0: 0.1, 5: 1})'. By default cosine, or as in the
     recipe."""

@@ -7,7 +7,7 @@ in which a norm or a method may be written.
 import difflib
 import math
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from levelset.errors import ParameterError
 
-__all__ = ["UsageError", "check_name", "check_words", "closest", "count", "number"]
+__all__ = ["UsageError", "check_name", "check_words", "closest", "count", "number", "text"]
 
 
 class UsageError(ParameterError):
@@ -25,6 +25,11 @@ class UsageError(ParameterError):
 def count(default: Any = MISSING) -> Any:
     """Return a field of a command that must be 1 or more where it is given."""
     return field(default=default, metadata={"least": 1})
+
+
+def text(*names: str) -> Any:
+    """Return a field of a command, by default `None`, that takes some names and other text."""
+    return field(default=None, metadata={"names": names})
 
 
 def closest(word: str, known: Iterable[str]) -> str:
@@ -72,21 +77,25 @@ class _Option:
     choices: tuple[str, ...]
     several: bool
     least: int | None
+    names: tuple[str, ...]
 
     @classmethod
-    def of(cls, name: str, hint: Any, least: int | None) -> "_Option":
+    def of(cls, name: str, hint: Any, metadata: Mapping[Any, Any]) -> "_Option":
         """Return what the field `name` of a command takes, by its type."""
         if get_origin(hint) in (Union, types.UnionType):
             (hint,) = (part for part in get_args(hint) if part is not type(None))
         several = get_origin(hint) is tuple
         kind = get_args(hint)[0] if several else hint
         choices = get_args(kind) if get_origin(kind) is Literal else ()
-        return cls("--" + name.replace("_", "-"), kind, choices, several, least)
+        least, names = metadata.get("least"), metadata.get("names", ())
+        return cls("--" + name.replace("_", "-"), kind, choices, several, least, names)
 
     def checked(self, word: str) -> str:
         """Return the word as tyro takes it."""
         if self.choices:
             return self._chosen(word)
+        if self.names:
+            check_name(self.flag, word, self.names)
         if self.kind in (int, float):
             self._check_number(word)
         return str(Path(word).expanduser()) if self.kind is Path else word
@@ -149,7 +158,7 @@ def _options(command: type) -> tuple[dict[str, _Option], _Option | None]:
     hints = get_type_hints(command)
     marked = get_type_hints(command, include_extras=True)
     for one in fields(command):
-        option = _Option.of(one.name, hints[one.name], one.metadata.get("least"))
+        option = _Option.of(one.name, hints[one.name], one.metadata)
         marks = getattr(marked[one.name], "__metadata__", ())
         if without_flag in marks:
             positional = option
