@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from levelset.errors import DataError, LevelSetWarning, ParameterError, ShapeError
-from levelset.kernels import GaussLegendre, Midpoint, PathKernel
+from levelset.kernels import (
+    GaussianProcess,
+    GaussLegendre,
+    Midpoint,
+    PathKernel,
+    novelty,
+    suspects,
+)  # fmt: skip
 from levelset.kernels._blocks import Outer, matrix_of
 from levelset.kernels._pairs import UnknownLayerError
 from levelset.kernels._tangent import run
@@ -165,7 +172,8 @@ def test_the_secant_gradient_times_any_step_is_the_change_of_the_outputs(name):
 @pytest.mark.parametrize("batch_size", [None, 5])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
-    "name", ["mlp", "residual", "pooled", pytest.param("lenet", marks=pytest.mark.slow)]
+    "name",
+    ["mlp", *(pytest.param(n, marks=pytest.mark.slow) for n in ("residual", "pooled", "lenet"))],
 )
 def test_kernel_and_network_agree(name, optimizer, batch_size, tmp_path):
     make, shape = NETWORKS[name]
@@ -251,6 +259,7 @@ def test_shares_are_those_of_a_brute_force(optimizer, batch_size, tmp_path):
     assert (secant - expected).abs().max() < 1e-2 * expected.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2)])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_breakpoints_are_the_integral_of_two_layers(optimizer, activation, tmp_path):
@@ -273,6 +282,7 @@ def test_breakpoints_are_refused_for_deeper_networks(tmp_path):
         PathKernel(recording, points, labels, integral="breakpoints")
 
 
+@pytest.mark.slow
 def test_more_nodes_are_closer_and_smooth_networks_need_few(tmp_path):
     recording, points, labels = trained(tmp_path / "relu", learning_rate=0.5)
     tests = inputs((4,), 6, seed=3)
@@ -354,6 +364,7 @@ def test_the_symmetric_kernel_is_positive_semi_definite(integral, tmp_path):
     assert torch.linalg.eigvalsh(matrix).min() > -1e-12 * matrix.trace()
 
 
+@pytest.mark.slow
 def test_the_asymmetry_vanishes_with_the_step(tmp_path):
     tests = inputs((4,), 6, seed=7)
     sizes = []
@@ -473,3 +484,98 @@ def test_first_and_last_layers_are_told_by_their_factors():
     assert all(isinstance(block, Outer) for block in blocks)
     assert [block.is_fixed for block in blocks] == [True, False, False]
     assert [block.is_unit for block in blocks] == [False, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("optimizer", ["sgd", "nesterov", "adam"])
+@pytest.mark.parametrize("name", ["mlp", "pooled"])
+def test_own_shares_are_the_diagonal_of_the_contributions(name, optimizer, batch_size, tmp_path):
+    make, shape = NETWORKS[name]
+    options = OPTIMIZERS[optimizer] | {"batch_size": batch_size, "steps": 4}
+    recording, points, labels = trained(tmp_path, make, shape, n=8, **options)
+    kernel = PathKernel(recording, points, labels)
+    expected = kernel.contributions(points).shares.diagonal(dim1=0, dim2=2).T
+    assert (kernel.own_shares() - expected).abs().max() < 1e-12
+    scarce = PathKernel(recording, points, labels, memory=3000)
+    assert (scarce.own_shares() - expected).abs().max() < 1e-12
+
+
+def blobs(n: int, seed: int = 3) -> tuple[Tensor, Tensor]:
+    labels = torch.arange(n) % 3
+    centres = torch.eye(3, 4).double() * 3.0
+    return centres[labels] + 0.3 * torch.randn(n, 4, generator=seeded(seed)).double(), labels
+
+
+@pytest.fixture
+def clusters(tmp_path) -> tuple[PathKernel, Tensor]:
+    """Three clusters with two wrong labels, and the kernel of a network that fits them."""
+    points, labels = blobs(36)
+    labels[[4, 20]] = (labels[[4, 20]] + 1) % 3
+    model = settle(mlp(), 3)
+    recording = record(model, points, labels, steps=60, learning_rate=0.2, folder=tmp_path)
+    return PathKernel(recording, points, labels), labels
+
+
+def test_wrong_labels_are_the_first_suspects(clusters):
+    kernel, labels = clusters
+    result = suspects(kernel)
+    assert set(result.indices[:2].tolist()) == {4, 20}
+    assert (result.opposition[:2] > 0).all()
+    assert (result.opposition.diff() <= 0).all()
+    assert torch.equal(result.labels, labels[result.indices])
+    assert torch.equal(result.others[:2], (result.labels[:2] - 1) % 3)
+    left = kernel.outputs(kernel.points) - kernel.own_shares()
+    row = int(result.indices[0])
+    own = left[row, labels[row]]
+    best = left[row].clone().index_fill(0, labels[row : row + 1], -torch.inf).max()
+    assert abs(float(best - own) - float(result.opposition[0])) < 1e-12
+    assert "contradicted=" in repr(result)
+
+
+def test_a_network_with_one_output_has_no_suspects(tmp_path):
+    points, labels = blobs(8)
+    model = settle(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1)))
+    recording = record(
+        model, points, labels % 2, steps=3, learning_rate=0.1, folder=tmp_path,
+        loss="binary_cross_entropy",
+    )  # fmt: skip
+    kernel = PathKernel(recording, points, labels % 2)
+    assert kernel.predict(points).identity_error < 1e-13
+    assert kernel.is_kernel().is_kernel
+    with pytest.raises(ParameterError, match="must have two outputs at least, got one"):
+        suspects(kernel)
+
+
+def test_the_gaussian_process_is_that_of_the_textbook(clusters):
+    kernel, labels = clusters
+    tests = blobs(6, seed=8)[0]
+    process = GaussianProcess(kernel, noise=0.1)
+    matrix, cross = kernel.gram(kernel.points), kernel.gram(tests, kernel.points)
+    sizes, own = matrix.diagonal().sqrt(), kernel.gram(tests).diagonal().sqrt()
+    matrix, cross = matrix / sizes / sizes[:, None], cross / sizes / own[:, None]
+    inverse = torch.linalg.inv(matrix + 0.1 * torch.eye(36).double())
+    targets = functional.one_hot(labels, 3).double() - 1 / 3
+    mean, variance = process.predict(tests)
+    assert (mean - cross @ inverse @ targets).abs().max() < 1e-9
+    assert (variance - (1.0 - (cross @ inverse * cross).sum(1))).abs().max() < 1e-9
+    assert torch.equal(mean.argmax(1), torch.arange(6) % 3)
+    none = process.predict(tests[:0])
+    assert none[0].shape == (0, 3)
+    assert none[1].shape == (0,)
+
+
+@pytest.mark.parametrize("score", ["variance", "nearest"])
+def test_points_of_another_kind_are_more_novel(score, clusters):
+    kernel, _ = clusters
+    inside = novelty(kernel, blobs(9, seed=8)[0], score=score)
+    outside = novelty(kernel, torch.tensor([[-3.0, -3.0, -3.0, 9.0], [0, 0, 0, 8.0]]), score=score)
+    assert outside.min() > inside.max()
+
+
+def test_the_sum_of_the_kernel_is_a_score_too(clusters):
+    kernel, _ = clusters
+    process = GaussianProcess(kernel, count=12, stride=10)
+    tests = blobs(3, seed=8)[0]
+    expected = -process.similarities(tests).mean(1)
+    assert torch.equal(novelty(process, tests, score="sum"), expected)

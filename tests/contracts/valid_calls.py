@@ -43,19 +43,19 @@ MODULES = (
 
 # What the library builds and the caller reads; records without checks of their own.
 RESULTS = {
-    "Attack", "Audit", "Checkpoint", "Contributions", "CrossSection", "Crossings", "Curvature",
+    "Attack", "Audit", "Checkpoint", "Contributions", "Crossings", "CrossSection", "Curvature",
     "Curve", "CurveField", "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness",
     "Epoch", "ExactSection", "FieldCheck", "Health", "History", "LossCurvature", "Metrics",
     "Nearest", "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction",
     "Projection", "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc",
-    "Section", "Signs", "Stability", "Step", "Surface", "Transfer", "Universal",
+    "Section", "Signs", "Stability", "Step", "Surface", "Suspects", "Transfer", "Universal",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
 # Methods of results that take tensors the library made.
 INTERNAL = {
     "Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read", "Recording.named",
-    "Recording.shards",
+    "Recording.shards", "GaussianProcess.similarities",
 }  # fmt: skip
 # What a smoothing answers when the package asks it, with arguments that it has checked.
 HOOKS = {"parts", "operator", "second_derivatives", "numbers", "refuse", "solve"}
@@ -387,6 +387,16 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             kernels.PathKernel,
             {"recording": recorded(), "points": points(), "labels": labels()},
         ),
+        "kernels.GaussianProcess": lambda: (kernels.GaussianProcess, {"kernel": path_kernel()}),
+        "kernels.GaussianProcess.predict": lambda: (
+            kernels.GaussianProcess(path_kernel()).predict, {"points": points()}
+        ),
+        "kernels.PathKernel.diagonal": lambda: (path_kernel().diagonal, {"points": points()}),
+        "kernels.PathKernel.outputs": lambda: (path_kernel().outputs, {"points": points()}),
+        "kernels.novelty": lambda: (
+            kernels.novelty, {"kernel": path_kernel(), "points": points()}
+        ),
+        "kernels.suspects": lambda: (kernels.suspects, {"kernel": path_kernel()}),
         "kernels.PathKernel.asymmetry": lambda: (path_kernel().asymmetry, {"points": points()}),
         "kernels.PathKernel.contributions": lambda: (
             path_kernel().contributions, {"points": points()}

@@ -14,6 +14,8 @@ __all__ = ["Path", "Step"]
 
 # Bytes of logits' gradients that are kept from one walk along the path to the next.
 _MOST_PULLS = 2**27
+# Points whose gradients are summed at once: fewer spend their time on the weights.
+_LEAST_ROWS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +122,20 @@ class Path:
     def gradient(self, step: Step) -> Tensor:
         """Return the gradient of the step's loss in the weights, `(p,)`."""
         pulls, points = self.pulls(step), self.points[step.rows]
-        leaf = step.before.detach().requires_grad_()
+        state = {n: w.detach().requires_grad_() for n, w in self.named(step.before).items()}
         total = torch.zeros_like(step.before)
-        state = self.named(leaf)
-        for rows in row_batches(len(points), swift_batch(self.gradients.model, points)):
+        sums = self.named(total)
+        size = max(swift_batch(self.gradients.model, points), _LEAST_ROWS)
+        for rows in row_batches(len(points), size):
             with torch.enable_grad():
                 outputs = self.gradients.outputs(state, points[rows])
-            (part,) = torch.autograd.grad(outputs, leaf, pulls[rows], retain_graph=True)
-            total += part
+            parts = torch.autograd.grad(
+                outputs,
+                list(state.values()),
+                pulls[rows],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for name, part in zip(state, parts, strict=True):
+                sums[name] += part
         return total

@@ -25,6 +25,7 @@ from levelset.kernels._integrals import (
     SampleGradients,
     Secant,
 )  # fmt: skip
+from levelset.kernels._own import own_shares
 from levelset.kernels._pairs import UnknownLayerError
 from levelset.kernels._path import Path
 from levelset.kernels._results import Contributions, Neighbours, Prediction, Signs
@@ -258,6 +259,29 @@ class PathKernel:
             return features.products(a, other, symmetric=form == "symmetric", stride=stride)
 
     @checked
+    def diagonal(self, points: Points, *, stride: int = 1) -> Tensor:
+        """Return the kernel of each point with itself, `(n,)`: the diagonal of `gram`.
+
+        Args:
+            points: `(n, *d)`.
+            stride: Take each `stride`-th step only.
+        """
+        points = self._fitted("PathKernel.diagonal", points)
+        with frozen(self.recording.model):
+            return Features(self._path, self.memory).diagonal(points, stride=stride)
+
+    @checked
+    def outputs(self, points: Points) -> Tensor:
+        """Return the network's own outputs, `(n, k)`.
+
+        Args:
+            points: `(n, *d)`.
+        """
+        points = self._fitted("PathKernel.outputs", points)
+        with frozen(self.recording.model):
+            return self._ends(points)[1]
+
+    @checked
     def asymmetry(self, points: Points, *, stride: int = 1) -> float:
         """Return how far Eq. 16 is from a kernel: |K - K^T| / |K| over points, in Frobenius norm.
 
@@ -290,15 +314,25 @@ class PathKernel:
         points = self._fitted("PathKernel.neighbours", points)
         k = min(k, len(self.points))
         values = self.gram(points, self.points, stride=stride)
-        with frozen(self.recording.model):
-            features = Features(self._path, self.memory)
-            own = features.diagonal(points, stride=stride)
-            theirs = features.diagonal(self.points, stride=stride)
+        own = self.diagonal(points, stride=stride)
+        theirs = self.diagonal(self.points, stride=stride)
         cosine = values / (own.unsqueeze(1) * theirs).sqrt().clamp(min=torch.finfo(own.dtype).tiny)
         similarity, indices = cosine.topk(k, dim=1)
         distance = torch.cdist(points.flatten(1), self.points.flatten(1))
         pixel_distance, pixel_indices = distance.topk(k, dim=1, largest=False)
         return Neighbours(indices, similarity, pixel_indices, pixel_distance)
+
+    def own_shares(self) -> Tensor:
+        """Return the share of each training point in its own outputs, `(n, k)`.
+
+        The diagonal of the contributions of the training points, at the cost of one product a
+        point and step instead of one a pair.
+        """
+        with frozen(self.recording.model):
+            k = self._ends(self.points[:1])[0].shape[1]
+            train, test, carried = sizes(self._path, self.points[:1])
+            each = (train + test + 4 * carried // k) * self.points.element_size()
+            return own_shares(self._path, k, max(self.memory // (4 * each), 1))
 
     def is_kernel(self) -> Signs:
         """Return whether the sum over the steps is a single kernel machine.

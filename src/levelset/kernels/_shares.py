@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from levelset._recording._recording import Shard
 from levelset._recording._rule import Rule
 from levelset._tools.batches import row_batches
 from levelset.kernels._blocks import Block, Dense, Outer, matrix_of
 from levelset.kernels._path import Path, Step
+from levelset.kernels._squares import Squares
 
 __all__ = ["Sums", "shares_at_once", "shares_backwards", "sizes"]
 
@@ -180,7 +180,7 @@ def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Te
     rule, rate = path.recording.plan.rule, path.rate
     sums = Sums(len(path.points), len(points), k, points)
     decay = points.new_zeros(len(points), k)
-    squares = _Squares(path) if rule.is_adaptive else None
+    squares = Squares(path) if rule.is_adaptive else None
     carried: list[Block] | None = None
     for shard in path.recording.shards(backwards=True):
         scales = None if squares is None else squares.scales(shard)
@@ -251,30 +251,3 @@ def _blend(
     if old is not None:
         values += keep * old.dense().values
     return Dense(new.names, values)
-
-
-class _Squares:
-    """The moving means of Adam's squared gradients, shard by shard, from the last to the first."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._rule = path, path.recording.plan.rule
-        self._starts: dict[int, Tensor | None] = {}
-        squares: Tensor | None = None
-        for shard in path.recording.shards():
-            self._starts[shard.first] = squares
-            for number in range(shard.numbers[0], shard.numbers[-1]):
-                squares = self._next(squares, path.step(shard, number))
-
-    def scales(self, shard: Shard) -> list[Tensor]:
-        """Return what each step of a shard is multiplied by, `(p,)` each."""
-        squares, scales = self._starts[shard.first], []
-        for number in range(shard.numbers[0], shard.numbers[-1]):
-            squares = self._next(squares, self._path.step(shard, number))
-            scales.append(self._rule.scale(number, squares))
-        return scales
-
-    def _next(self, squares: Tensor | None, step: Step) -> Tensor:
-        gradient = self._path.gradient(step)
-        if not self._rule.decays_apart:
-            gradient = gradient + self._rule.weight_decay * step.before
-        return self._rule.squares(squares, gradient)
