@@ -12,7 +12,7 @@ from levelset._tools.calling import FAILURES, Caller, tensor_of
 from levelset._tools.modes import frozen
 from levelset.errors import FieldError, LevelSetWarning, ParameterError
 
-__all__ = ["AsLogits", "Outputs", "Reader", "as_logits"]
+__all__ = ["AsLogits", "Outputs", "Reader", "as_logits", "margin_of"]
 
 Outputs: TypeAlias = Literal["logits", "logit", "probabilities", "probability"]
 """What a model returns: `(n, k)` logits or probabilities, or one a point, `(n,)` or `(n, 1)`."""
@@ -353,6 +353,13 @@ class LastActivation(TorchFunctionMode):
             and last.is_contiguous() and out.storage_offset() == last.storage_offset()
         )  # fmt: skip
         return before.reshape(out.shape) if reshaped else None
+
+
+def margin_of(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return by how much the logit of each label is above all others, `(n,)`."""
+    column = labels.unsqueeze(1)
+    rivals = logits.scatter(1, column, -torch.inf)
+    return logits.gather(1, column).squeeze(1) - rivals.amax(1)
 
 
 _ATEN = torch.ops.aten

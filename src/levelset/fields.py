@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from levelset._logits import AsLogits, Outputs, Reader
+from levelset._logits import AsLogits, Outputs, Reader, margin_of
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import bounds_pair
 from levelset._tools.calling import tensor_of
@@ -124,9 +124,7 @@ class Margin(nn.Module):
         logits = _logits("Margin", self, points)
         labels = integer_labels("Margin", labels, points, "labels")
         check_labels("Margin", labels, points, logits.shape[1])
-        column = labels.unsqueeze(1)
-        rivals = logits.scatter(1, column, -torch.inf)
-        return logits.gather(1, column).squeeze(1) - rivals.amax(1)
+        return margin_of(logits, labels)
 
 
 class LogitDifference(nn.Module):

@@ -59,7 +59,9 @@ def test_crossings_lie_on_the_boundary_within_the_ball(settled, noise):
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
     ends = climb.across(field, labels, values)
-    found, rows = _sample(field, labels, values, climb, ends, "intersect", 60, 1e-10)
+    found, rows = _sample(
+        field, labels, values, climb, ends, None, "intersect", max_iter=60, tol=1e-10
+    )
     right = values[rows] > 0
     on_boundary = field(found.points, labels[rows]).abs() <= 1e-10
     assert bool(on_boundary[right].all())
@@ -83,7 +85,9 @@ def test_the_nearer_of_two_samples_counts(settled, noise):
             step_size=None, generator=torch.Generator().manual_seed(1),
         )  # fmt: skip
         ends = climb.across(field, labels, values)
-        found, rows = _sample(field, labels, values, climb, ends, samples, 60, 1e-10)
+        found, rows = _sample(
+            field, labels, values, climb, ends, None, samples, max_iter=60, tol=1e-10
+        )
         assert len(rows) == len(points)
         rho[samples] = _rho(points, found, found.points)
     assert bool((rho["both"] <= rho["project"] + 1e-9).all())
@@ -113,7 +117,7 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
     ends = climb.across(field, labels, values)
-    found, rows = _sample(field, labels, values, climb, ends, samples, 60, 1e-12)
+    found, rows = _sample(field, labels, values, climb, ends, None, samples, max_iter=60, tol=1e-12)
     on = (found.values.abs() <= 1e-12).nonzero().flatten()
     found, rows = found.at(on), rows[on]
     assert len(rows) > 5

@@ -141,6 +141,7 @@ class Climb:
         values: Tensor,
         ends: Tensor,
         *,
+        heights: Tensor | None = None,
         max_iter: int,
         tol: float,
     ) -> tuple[Tensor, Tensor]:
@@ -151,6 +152,7 @@ class Climb:
             labels: Passed to the field.
             values: Its values at the inputs, `(n,)`.
             ends: Where the ways end, `(n, *d)`.
+            heights: The field's values there, `(n,)`, if they are known.
             max_iter: Most steps of false position.
             tol: Largest |F| that counts as on the level set.
 
@@ -159,7 +161,8 @@ class Climb:
         """
         evaluator, crossings = Evaluator(self.function, field), self.points.clone()
         with frozen(field):
-            heights = evaluator.values(ends, labels).flatten()
+            if heights is None:
+                heights = evaluator.values(ends, labels).flatten()
             crossed = torch.where(values > 0, heights < 0, heights > 0) & (values != 0)
             rows = crossed.nonzero().flatten()
             bracket = close_bracket(

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._logits import margin_of
 from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.evaluation import Evaluator
-from levelset._tools.modes import evaluating, frozen
+from levelset._tools.modes import draws_or_couples, evaluating, frozen
 from levelset._tools.norms import norm_of
 from levelset._typing import Bounds, Labels, Model, Points
 from levelset.errors import ParameterError
@@ -146,14 +147,19 @@ def robust_distance(
     if len(points) == 0:
         return field(points, labels).sum()
     terms = {}
-    ends = None
+    ends = heights = None
     if adversarial:
         with frozen(model):
             ends = climb.top(cross_entropies("robust_distance", model), labels, climb.start())
-        terms["adversarial"] = adversarial * _cross_entropy(model, ends, labels)
+        logits = logits_of("robust_distance", model, ends, labels)
+        terms["adversarial"] = adversarial * functional.cross_entropy(logits, labels)
+        if draws_or_couples(model) is None:  # the same network as in evaluation mode
+            heights = margin_of(logits.detach(), labels)
     elif samples != "project":
         ends = climb.across(field, labels, values)
-    places, rows = _sample(field, labels, values, climb, ends, samples, max_iter, tol)
+    places, rows = _sample(
+        field, labels, values, climb, ends, heights, samples, max_iter=max_iter, tol=tol
+    )
     other = radius if radius_wrong is None else radius_wrong
     right = values[rows] > 0
     reach, weights, side = (
@@ -172,17 +178,15 @@ def robust_distance(
     return torch.stack(list(terms.values())).sum()
 
 
-def _cross_entropy(model: Model, points: Tensor, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(logits_of("robust_distance", model, points, labels), labels)
-
-
 def _sample(
     field: Margin,
     labels: Tensor,
     values: Tensor,
     climb: Climb,
     ends: Tensor | None,
+    heights: Tensor | None,
     samples: Sampling,
+    *,
     max_iter: int,
     tol: float,
 ) -> tuple[Places, Tensor]:
@@ -191,7 +195,7 @@ def _sample(
     crossed, on_boundary = torch.zeros_like(right), points.clone()
     if samples != "project" and ends is not None:
         crossed, on_boundary = climb.crossings(
-            field, labels, values, ends, max_iter=max_iter, tol=tol
+            field, labels, values, ends, heights=heights, max_iter=max_iter, tol=tol
         )
     wanted = ~(crossed | right) if samples == "intersect" else torch.ones_like(right)
     rows = wanted.nonzero().flatten()
