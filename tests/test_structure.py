@@ -49,6 +49,7 @@ TESTED_THROUGH = {
     "report/_class_frequencies.py": "test_report_sections_persistence.py",
     "report/_detection.py": "test_report_sections_curvature.py",
     "report/_presentation.py": "test_report_sections_distance.py",
+    "reconstruction/_meshes/_marching.py": "test_reconstruction_meshes_exact.py",
     "reconstruction/_history.py": "test_reconstruction_surface.py",
     "training/_cross_entropy.py": "test_training_train.py",
     "training/_data.py": "test_training_train.py",

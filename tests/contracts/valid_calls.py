@@ -594,6 +594,10 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             reconstruction.distance_likeness,
             {"field": shapes.Sphere(radius=0.5), "truth": cube(), "draws": 20},
         ),
+        "reconstruction.exact_mesh": lambda: (
+            reconstruction.exact_mesh,
+            {"field": levelset.Component(bent(), 1), "bounds": box, "seeds": 4},
+        ),
         "reconstruction.extract_mesh": lambda: (
             reconstruction.extract_mesh,
             {"field": shapes.Sphere(radius=0.5), "bounds": box, "resolution": 6},

@@ -63,6 +63,7 @@ _SHAPES = ("size", "dim", getattr, len)
 _PLUS = (operator.add, operator.iadd, torch.add, "add", "add_")
 _MINUS = (operator.sub, operator.isub, torch.sub, "sub", "sub_")
 _TIMES = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
+_NEGATED = (operator.neg, torch.neg, "neg")
 _OVER = (operator.truediv, operator.itruediv, torch.div, "div", "div_")
 
 
@@ -89,11 +90,13 @@ class Purpose:
         lacks: What is wrong with a layer that is not known.
         supported: The layers that are.
         remedy: What to do.
+        argument: What the caller calls the model.
     """
 
     lacks: str = "whose bounds are not known"
     supported: str = SUPPORTED
     remedy: str = ""
+    argument: str = "model"
 
 
 def trace(function: str, model: Any, points: Tensor, purpose: Purpose = Purpose()) -> Program:
@@ -165,7 +168,7 @@ class _Reader:
     def _unknown(self, what: str) -> FieldError:
         purpose = self.purpose
         message = (
-            f"{self.function}: `model` has {what}, {purpose.lacks}. Supported: "
+            f"{self.function}: `{purpose.argument}` has {what}, {purpose.lacks}. Supported: "
             f"{purpose.supported}.{purpose.remedy}"
         )
         return FieldError(message)
@@ -293,6 +296,9 @@ class _Reader:
         if target in (torch.mean, "mean") and isinstance(args[0], _Value) and len(args) < 4:
             options = dict(zip(("dim", "keepdim"), args[1:], strict=False)) | kwargs
             return self._mean(args[0], options, where)
+        if target in _NEGATED and isinstance(args[0], _Value):
+            one = torch.ones((), dtype=self.dtype, device=args[0].rows.device)
+            return scaled(-one, 0.0 * one), (args[0],)
         if len(args) == 2 and not kwargs:
             one, other = args
             if isinstance(one, _Value) and isinstance(other, _Value):

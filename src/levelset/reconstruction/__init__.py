@@ -7,6 +7,7 @@ from levelset.reconstruction._curves._polylines import Polylines
 from levelset.reconstruction._curves._trace import trace_curve
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._meshes._distance_likeness import DistanceLikeness, distance_likeness
+from levelset.reconstruction._meshes._exact import exact_mesh
 from levelset.reconstruction._meshes._extract import extract_mesh
 from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._meshes._metrics import Metrics, metrics
@@ -31,6 +32,7 @@ __all__ = [
     "Watch",
     "curve",
     "distance_likeness",
+    "exact_mesh",
     "extract_mesh",
     "metrics",
     "sample_surface",

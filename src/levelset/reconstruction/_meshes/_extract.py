@@ -22,7 +22,7 @@ from levelset._typing import Booleans, Corners, Field, Floats, Integers, Progres
 from levelset.errors import FieldError, ParameterError, ShapeError
 from levelset.reconstruction._meshes._mesh import Mesh, keep_near, keep_supported
 
-__all__ = ["Lattice", "extract_mesh", "narrow_band"]
+__all__ = ["Lattice", "checked_box", "extract_mesh", "narrow_band"]
 
 
 MOST_RESOLUTION = 1024
@@ -143,7 +143,7 @@ def extract_mesh(
         - M. Atzmon et al., "Controlling Neural Level Sets", NeurIPS 2019, section 5.3: marching
           cubes on the fitted network, there on the whole lattice and without projection.
     """
-    box = _checked_box(bounds)
+    box = checked_box(bounds, "extract_mesh")
     _check_options(resolution, level, points, max_distance, batch_size)
     like = like_parameters(field)
     with frozen(field):
@@ -162,18 +162,19 @@ def extract_mesh(
     return mesh
 
 
-def _checked_box(bounds: Corners) -> Tensor:
-    box = read_numbers("extract_mesh", "bounds", bounds, "two corners of three numbers, (2, 3)")
+def checked_box(bounds: Corners, function: str) -> Tensor:
+    """Return the corners of a box, `(2, 3)`, lowest first."""
+    box = read_numbers(function, "bounds", bounds, "two corners of three numbers, (2, 3)")
     if tuple(box.shape) != (2, 3):
         message = (
-            "extract_mesh: `bounds` must be two corners of three numbers, (2, 3), got "
+            f"{function}: `bounds` must be two corners of three numbers, (2, 3), got "
             f"{tuple(box.shape)}."
         )
         raise ShapeError(message)
     box = box.detach().cpu()
     if not (bool(box.isfinite().all()) and bool((box[0] < box[1]).all())):
         message = (
-            "extract_mesh: `bounds` must have its lowest corner first, each number below that of "
+            f"{function}: `bounds` must have its lowest corner first, each number below that of "
             f"the other corner, got {box.tolist()}."
         )
         raise ParameterError(message)
