@@ -95,13 +95,15 @@ def _losses(model: Field, points: Tensor, labels: Tensor) -> Tensor:
 
 
 def _gradient(losses: Tensor, points: Tensor) -> Tensor:
-    if not losses.requires_grad:
+    gradient = None
+    if losses.requires_grad:
+        (gradient,) = torch.autograd.grad(
+            losses.sum(), points, create_graph=True, allow_unused=True
+        )
+    if gradient is None:
         message = (
             "curvature: `model` must be differentiable in its points, but its loss carries no "
             "gradient. Does it detach them, or run without gradients?"
         )
         raise FieldError(message)
-    (gradient,) = torch.autograd.grad(
-        losses.sum(), points, create_graph=True, materialize_grads=True
-    )
     return gradient

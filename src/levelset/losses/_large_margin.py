@@ -93,8 +93,10 @@ def large_margin(
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(
                 gaps[:, j].sum(), leaf, retain_graph=True, create_graph=through_gradient,
-                materialize_grads=True,
+                allow_unused=True,
             )  # fmt: skip
+        if gradient is None:
+            raise FieldError(undifferentiable("large_margin").replace("`field`", "`model`"))
         lengths.append(norm_of(gradient, dual(norm)))
     short = (radius - gaps / (torch.stack(lengths, dim=1) + _SMALL)).clamp(min=0.0)
     return short.amax(1).mean()

@@ -1,16 +1,18 @@
 """Training data: checked before the first step, identified by a hash when a run is resumed."""
 
+import warnings
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from levelset._tools.checks import check_finite, check_labels, check_points, check_same_rows
 from levelset._tools.digests import checksum
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
-from levelset.errors import DataError, FieldError, ShapeError
+from levelset.errors import DataError, FieldError, LevelSetWarning, ShapeError
 
-__all__ = ["Examples", "check_examples", "fingerprint"]
+__all__ = ["Examples", "check_examples", "fingerprint", "warn_of_missing"]
 
 
 @runtime_checkable
@@ -26,8 +28,8 @@ class Examples(Protocol):
         """The class of each, `(n,)`, integers from 0."""
 
 
-def check_examples(model: nn.Module, data: Examples, name: str) -> None:
-    """Refuse data that the model cannot learn from, naming the argument and the rows.
+def check_examples(model: nn.Module, data: Examples, name: str) -> int:
+    """Return the number of classes; refuse data that the model cannot learn from, by rows.
 
     Raises:
         DataError: If the data are empty, or hold NaN or infinity.
@@ -66,6 +68,22 @@ def check_examples(model: nn.Module, data: Examples, name: str) -> None:
         )
         raise FieldError(message)
     check_labels("train", labels, points, logits.shape[1])
+    return int(logits.shape[1])
+
+
+def warn_of_missing(data: Examples, classes: int) -> None:
+    """Warn where a class that the model can answer has no example, as in a small fraction."""
+    counts = torch.bincount(data.labels.flatten().long().cpu(), minlength=classes)
+    missing = (counts == 0).nonzero().flatten().tolist()
+    if missing:
+        names = getattr(data, "classes", ())
+        words = [str(names[k]) if k < len(names) else str(k) for k in missing[:5]]
+        message = (
+            f"train: {len(missing)} of the model's {classes} classes have no example in `data` "
+            f"({', '.join(words)}{', ...' * (len(missing) > 5)}), and will not be learnt. Draw a "
+            "fraction of each class, or give the model fewer outputs."
+        )
+        warnings.warn(message, LevelSetWarning, stacklevel=4)
 
 
 def fingerprint(data: Examples) -> str:
