@@ -22,6 +22,7 @@ from levelset.cli._attack import AttackCommand
 from levelset.cli._audit import AuditCommand
 from levelset.cli._compare import CompareCommand
 from levelset.cli._demo import DemoCommand
+from levelset.cli._explain import ExplainCommand
 from levelset.cli._options import Common
 from levelset.cli._reconstruct import ReconstructCommand
 from levelset.cli._train import TrainCommand
@@ -34,6 +35,7 @@ COMMANDS = {
     "audit": AuditCommand,
     "train": TrainCommand,
     "compare": CompareCommand,
+    "explain": ExplainCommand,
     "reconstruct": ReconstructCommand,
     "demo": DemoCommand,
 }
@@ -85,7 +87,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_compiled(page):
 def test_every_command_shown_is_understood(page, monkeypatch):
     understood = []
     for command in COMMANDS.values():
-        monkeypatch.setattr(command, "run", lambda self: understood.append(self))
+        monkeypatch.setattr(command, "execute", lambda self: understood.append(self))
     lines = [line for line in shell_lines(page) if line.startswith("levelset ")]
     for line in lines:
         assert main(shlex.split(line)[1:]) == 0

@@ -42,6 +42,7 @@ TESTED_THROUGH = {
     "boundary/_second_order/_parts.py": "test_boundary_second_order_curvature.py",
     "cli/_audit.py": "test_cli_main.py",
     "cli/_options.py": "test_cli_main.py",
+    "cli/_recorded.py": "test_cli_explain.py",
     "cli/_train.py": "test_cli_main.py",
     "datasets/_archives.py": "test_datasets_exported.py",
     "datasets/_grammar.py": "test_datasets_hostile.py",

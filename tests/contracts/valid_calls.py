@@ -45,8 +45,8 @@ MODULES = (
 RESULTS = {
     "Attack", "Audit", "Checkpoint", "Contributions", "Crossings", "CrossSection", "Curvature",
     "Curve", "CurveField", "Detection", "Detector", "Diagnostics", "Distance", "DistanceLikeness",
-    "Epoch", "ExactSection", "FieldCheck", "Health", "History", "LossCurvature", "Metrics",
-    "Nearest", "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction",
+    "Epoch", "ExactSection", "Explanation", "FieldCheck", "Health", "History", "LossCurvature",
+    "Metrics", "Nearest", "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction",
     "Projection", "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc",
     "Section", "Signs", "Stability", "Step", "Surface", "Suspects", "Transfer", "Universal",
 }  # fmt: skip
@@ -185,6 +185,12 @@ def recorded() -> training.Recording:
 def path_kernel() -> kernels.PathKernel:
     """Return the path kernel of a short recording."""
     return kernels.PathKernel(recorded(), points(), labels())
+
+
+@cache
+def explained() -> kernels.Explanation:
+    """Return what the predictions of some points are made of."""
+    return kernels.explain(path_kernel(), points())
 
 
 def adam(net: nn.Module) -> torch.optim.Optimizer:
@@ -395,6 +401,9 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "kernels.PathKernel.outputs": lambda: (path_kernel().outputs, {"points": points()}),
         "kernels.novelty": lambda: (
             kernels.novelty, {"kernel": path_kernel(), "points": points()}
+        ),
+        "kernels.explain": lambda: (
+            kernels.explain, {"kernel": path_kernel(), "points": points()}
         ),
         "kernels.suspects": lambda: (kernels.suspects, {"kernel": path_kernel()}),
         "kernels.PathKernel.asymmetry": lambda: (path_kernel().asymmetry, {"points": points()}),
@@ -618,6 +627,13 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             reconstruction.train_paper,
             {"points": 0.5 * points(12), "settings": reconstruction.Paper(epochs=1, batch_size=4),
              "network": nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0))},
+        ),
+        "report.explanation": lambda: (
+            report.explanation,
+            {"result": explained(), "points": points(), "labels": labels()},
+        ),
+        "report.mislabelled": lambda: (
+            report.mislabelled, {"result": kernels.suspects(path_kernel()), "points": points()}
         ),
         "report.Html": lambda: (report.Html, {"markup": "<p>"}),
         "report.Section": lambda: (report.Section, {"title": "x"}),

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             command = _understand(words)
             if command is not None:
-                command.run()
+                command.execute()
         except UsageError as error:
             _say(f"levelset: {error}")
             raise SystemExit(2) from None

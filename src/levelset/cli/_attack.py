@@ -73,7 +73,7 @@ class AttackCommand(Common):
     effort: Literal["quick", "standard", "thorough"] | None = None
     """How long the ensemble searches; standard by default."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
         """Load, attack, write."""
         check_extras("attack", "plot")
         check_file(self.out)

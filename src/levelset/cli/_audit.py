@@ -75,7 +75,7 @@ class AuditCommand(Common):
     resume: bool = False
     """Go on with the run that OUT holds."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
         """Load, measure, write."""
         check_extras("audit", "report")
         check_folder(self.out)

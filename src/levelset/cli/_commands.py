@@ -11,12 +11,12 @@ from typing import Any
 
 __all__ = ["COMMANDS", "command_class", "first_lines"]
 
-COMMANDS = ("audit", "train", "compare", "attack", "reconstruct", "demo")
+COMMANDS = ("audit", "train", "compare", "attack", "explain", "reconstruct", "demo")
 """The commands: `NameCommand` in `levelset.cli._name` is the class of each."""
 
 
 def command_class(name: str) -> Any:
-    """Import the class of a command: a dataclass of its options with a method `run`."""
+    """Import the class of a command: a dataclass of its options with a method `execute`."""
     return getattr(import_module(f"levelset.cli._{name}"), f"{name.capitalize()}Command")
 
 

@@ -32,7 +32,7 @@ class CompareCommand:
     json: bool = False
     """Print the summary as JSON instead of a table."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
         """Read, compare, write."""
         check_extras("compare", "report")
         check_file(self.out)

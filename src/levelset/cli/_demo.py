@@ -61,7 +61,7 @@ class DemoCommand(Common):
     threads: int | None = count(1)
     """Processor threads: a network this small is fastest on one."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
         """Train, audit and report."""
         check_extras("demo", "mesh", "report")
         check_folder(self.out)

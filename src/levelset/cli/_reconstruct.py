@@ -59,7 +59,7 @@ class ReconstructCommand(Common):
     report: bool = False
     """Write a page beside each mesh: scan, mesh and cuts, to turn with the mouse."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
         """Read, reconstruct and write, one scan after the other."""
         if self.curve and (self.report or self.preview or self.normals):
             message = "--curve takes no --report, --preview or --normals. Leave them out."

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import levelset
 from levelset.cli._options import Common, check_folder, read_images, show
-from levelset.cli._progress import log, training
+from levelset.cli._progress import bar, log, training
+from levelset.cli._recorded import record_run
 from levelset.cli._threads import choose_threads
 from levelset.cli._words import UsageError, check_name, count, text
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from levelset.datasets import Images
     from levelset.training import Recipe
 
 __all__ = ["TrainCommand"]
@@ -73,6 +78,9 @@ class TrainCommand(Common):
     of the batch."""
     limit: int | None = count(None)
     """Most inputs to train on, the first of them."""
+    record: bool = False
+    """Keep the path of the weights in OUT, for `levelset explain`: plain cross-entropy in
+    evaluation mode at a constant learning rate; a step takes 4 bytes a weight on disk."""
     tensorboard: bool = False
     """Write event files for TensorBoard to OUT/tensorboard too."""
     resume: bool = False
@@ -85,7 +93,7 @@ class TrainCommand(Common):
             return None
         return "\n\n".join(map(_described, levelset.training.RECIPES))
 
-    def run(self) -> None:
+    def execute(self) -> None:
         """Load, train, write."""
         check_folder(self.out)
         if self.tensorboard:
@@ -98,6 +106,9 @@ class TrainCommand(Common):
         network = levelset.datasets.build_network(recipe.network)
         network = levelset.training.initialise(network, generator=generator).to(device)
         log(choose_threads(network, data.points[: recipe.batch_size], self.threads))
+        if self.record:
+            self._record(network, data, recipe, generator)
+            return
         with training("Training") as watch:
             history = levelset.training.train(
                 network,
@@ -114,6 +125,16 @@ class TrainCommand(Common):
         show(
             {**history.summary(), "weights": str(self.out / "weights.safetensors")}, json=self.json
         )
+
+    def _record(
+        self, network: "nn.Module", data: "Images", recipe: "Recipe", generator: "torch.Generator"
+    ) -> None:
+        with bar("Recording") as progress:
+            recording = record_run(
+                network, data, recipe, out=self.out, resume=self.resume, generator=generator,
+                progress=progress, written={"data": self.data, "limit": self.limit},
+            )  # fmt: skip
+        show({**recording.summary(), "run": str(self.out)}, json=self.json)
 
     def _recipe(self) -> "Recipe":
         """Return what is to be done: a recipe with the options beside it, or the options alone."""

@@ -1,5 +1,6 @@
 """The path kernel: whose training points a prediction is made of."""
 
+from levelset.kernels._explain import Explanation, explain
 from levelset.kernels._gaussian_process import GaussianProcess, novelty
 from levelset.kernels._integrals import GaussLegendre, Midpoint
 from levelset.kernels._path_kernel import PathKernel
@@ -8,6 +9,7 @@ from levelset.kernels._suspects import Suspects, suspects
 
 __all__ = [
     "Contributions",
+    "Explanation",
     "GaussLegendre",
     "GaussianProcess",
     "Midpoint",
@@ -16,6 +18,7 @@ __all__ = [
     "Prediction",
     "Signs",
     "Suspects",
+    "explain",
     "novelty",
     "suspects",
 ]

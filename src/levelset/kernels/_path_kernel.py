@@ -11,7 +11,7 @@ from levelset._recording._recording import Recording, fingerprint
 from levelset._recording._rule import Shares
 from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
-from levelset._tools.checks import check_at_least_one, check_points, check_same_rows
+from levelset._tools.checks import check_at_least_one, check_finite, check_points, check_same_rows
 from levelset._tools.modes import frozen
 from levelset._typing import Labels, Points
 from levelset.errors import LevelSetWarning, ParameterError, ShapeError
@@ -266,6 +266,7 @@ class PathKernel:
             points: `(n, *d)`.
             stride: Take each `stride`-th step only.
         """
+        check_at_least_one("PathKernel.diagonal", "stride", stride)
         points = self._fitted("PathKernel.diagonal", points)
         with frozen(self.recording.model):
             return Features(self._path, self.memory).diagonal(points, stride=stride)
@@ -392,6 +393,7 @@ class PathKernel:
                 f"(n, {', '.join(map(str, self.points.shape[1:]))}), got {tuple(points.shape)}."
             )
             raise ShapeError(message)
+        check_finite(function, points, name)
         return points.detach().to(self.points)
 
     def _ends(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from levelset.report._audit import audit
 from levelset.report._class_frequencies import class_frequencies
 from levelset.report._comparison import comparison, trainings
 from levelset.report._detection import detection
+from levelset.report._explanation import explanation, mislabelled
 from levelset.report._render import Html
 from levelset.report._sections import curvature, persistence
 from levelset.report._surface import surface
@@ -20,6 +21,8 @@ __all__ = [
     "comparison",
     "curvature",
     "detection",
+    "explanation",
+    "mislabelled",
     "persistence",
     "subtitle",
     "surface",
