@@ -130,6 +130,21 @@ RECIPES = (
         batch_size=32,
     ),
     Recipe(
+        name="few-images-geometric-svm",
+        source=(
+            f"our experiments/large_margin_figure_2.py, for up to 1 % of MNIST or Fashion-MNIST; "
+            f"{_GENERALIZATION}, but for the weight, how the level sets are sampled, and 100 epochs"
+        ),
+        network="convnet_2b",
+        loss="geometric_svm(weight=0.1, ratio='output', share=0.0625, max_iter=1)",
+        optimizer="nesterov",
+        learning_rate=0.02,
+        weight_decay=1e-4,
+        schedule=("steps({25: 0.5, 50: 0.25, 60: 0.125, 70: 0.0625, 80: 0.03125, 90: 0.015625})"),
+        epochs=100,
+        batch_size=32,
+    ),
+    Recipe(
         name="cifar10-geometric-svm",
         source=_GENERALIZATION,
         network="convnet_4b",
