@@ -113,6 +113,7 @@ def test_a_higher_effort_is_never_farther(
     model: nn.Module, points: Tensor, norm: float, kind: type[nn.Module]
 ) -> None:
     network = kind(model) if kind is not nn.Identity else model
+    points = points[:12]
     labels = model(points).argmax(1)
     quick, standard, thorough = (
         distance(network, points, labels, norm=norm, effort=effort).distance

@@ -37,6 +37,7 @@ def points(noise: Callable[..., Tensor]) -> Tensor:
     return noise(20, 1, 6, 6).float().sigmoid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [shrinking_pgd, shrinking_square])
 def test_witnesses_come_nearer_and_never_farther(
     network: nn.Module, points: Tensor, attack: Callable[..., object]
@@ -58,6 +59,7 @@ def test_witnesses_come_nearer_and_never_farther(
     torch.testing.assert_close(moved, made.distance)
 
 
+@pytest.mark.slow
 def test_windows_find_what_misleading_gradients_hide(points: Tensor) -> None:
     model = Staircase()
     labels = model(points).argmax(1)
