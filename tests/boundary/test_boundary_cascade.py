@@ -36,7 +36,7 @@ def points(noise: Callable[..., Tensor]) -> Tensor:
 def begun(
     model: Callable[..., Tensor], points: Tensor, norm: float = math.inf, radius: float = 0.08
 ) -> Cascade:
-    problem = Problem("test", model, points, None, None, norm)
+    problem = Problem("test", model, points, None, None, norm, look=True)
     return Cascade(problem, radius if math.isinf(norm) else 0.3, seed=7)
 
 

@@ -33,7 +33,10 @@ _NAMES: dict[Kind, str] = {
 }
 # Inputs that are asked twice, to see whether the model answers at random; and how far two answers
 # of one that does not may differ, as a share of the largest logit.
-_ASKED_TWICE, _NOISE = 64, 1e-3
+_ASKED_TWICE, _NOISE = 32, 1e-3
+# Where more than this share of the inputs falls at a step, a forward pass first tells which ones,
+# and only the others cost a gradient.
+_MANY = 0.15
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,12 @@ class Cascade:
         stands: Whether an input is classified right and was not moved into another class, `(n,)`.
         lowest: The lowest margin met, `(n,)`.
         broken_by: The number of the stage that broke an input, `(n,)`; -1 for none.
+        falling: The share of inputs that fell at the last single step.
         flat: Whether the margin has no gradient at the input, `(n,)`.
     """
 
     def __init__(self, problem: Problem, radius: float | Tensor, seed: int) -> None:
+        assert problem.looked, "a cascade begins with the gradients at the inputs"
         self.problem, self.ball, self.seed = problem, Ball(problem, radius), seed
         self.names = content_names(problem.points)
         self.correct = problem.distance > 0
@@ -96,9 +101,10 @@ class Cascade:
         own = problem.labels.unsqueeze(1)
         ranked = problem.logits.scatter(1, own, math.inf) if problem.logits.shape[1] else own
         self.ranked = ranked.argsort(dim=1, descending=True, stable=True)
-        self.differentiable = True
+        self.differentiable = problem.slope is not None
         self.slope = torch.zeros_like(problem.points)
         self.flat = self._look()
+        self.falling = 0.0
 
     def run(self, number: int, stage: Stage, progress: Progress | None = None) -> None:
         """Make one attack on the inputs that stand and that it is for."""
@@ -136,19 +142,12 @@ class Cascade:
 
     def _look(self) -> Tensor:
         """Take the gradient at the inputs that stand; return where there is none."""
-        flat = torch.zeros_like(self.stands)
-        rows = self.stands.nonzero().flatten()
-        if len(rows) == 0:
-            return flat
-        try:
-            _, gradient = self.problem.margin_and_gradient(rows, self.problem.points[rows])
-        except NoGradientError:
-            self.differentiable = False
+        if self.problem.slope is None:
             return self.stands.clone()
-        gradient = torch.where(gradient.isfinite(), gradient, 0.0)
-        self.slope[rows] = -gradient
-        flat[rows] = ~(gradient.flatten(1) != 0).any(1)
-        return flat
+        self.slope = -torch.where(self.problem.slope.isfinite(), self.problem.slope, 0.0)
+        rows = torch.arange(len(self.slope), device=self.slope.device)
+        self.problem.note_rounding(rows, self.problem.points, self.slope)
+        return self.stands & ~(self.slope.flatten(1) != 0).any(1)
 
     def _note(self, number: int, rows: Tensor, points: Tensor, margins: Tensor) -> Tensor:
         """Keep points of a lower margin; return which rows still stand, a mask `(m,)`."""
@@ -170,7 +169,8 @@ class Cascade:
         points, ball = self.problem.points[rows], self.ball
         way = ball.steepest(rows, points, self.slope[rows])
         there = ball.project(rows, points + ball.reach(rows) * way)
-        self._note(number, rows, there, self.problem.margin(rows, there))
+        left = self._note(number, rows, there, self.problem.margin(rows, there))
+        self.falling = _share(~left)
 
     def _climb(self, number: int, rows: Tensor, stage: Stage, progress: Progress | None) -> None:
         rivals = None if stage.rival is None else self.ranked[:, stage.rival]
@@ -180,11 +180,21 @@ class Cascade:
             points = self.problem.best[rows]
         else:
             points = self.ball.start(rows, self._streams(number), 0)
+        falling = self.falling
         for step in range(stage.steps):
+            # The points of lowest margin are known to stand.
+            fresh = step > 0 or not stage.resumes
+            first = fresh and falling > _MANY
+            if first:
+                left = self._note(number, rows, points, self.problem.margin(rows, points))
+                falling = _share(~left)
+                rows, points = rows[left], points[left]
             if len(rows) == 0:
                 return
             loss, gradient, margins = objective.value_and_gradient(rows, points)
             left = self._note(number, rows, points, margins)
+            if fresh and not first:
+                falling = _share(~left)
             rows = rows[left]
             points = advance(rows, points[left], loss[left], gradient[left])
             if progress is not None:
@@ -235,6 +245,10 @@ class Cascade:
     def _near(self, rows: Tensor, share: float) -> Tensor:
         """Return which rows come near enough, or have no gradient that would bring them there."""
         return (self.lowest[rows] <= share * self.problem.margins[rows]) | self.flat[rows]
+
+
+def _share(mask: Tensor) -> float:
+    return float(mask.double().mean())
 
 
 def warn_if_random(function: str, problem: Problem) -> None:

@@ -175,7 +175,9 @@ def robust_accuracy(
     own = torch.Generator().manual_seed(0) if generator is None else generator
     seed = int(torch.randint(2**62, (), generator=own, device=own.device))
     with frozen(model):
-        problem = Problem("robust_accuracy", model, points, labels, None, norm, bounds, batch_size)
+        problem = Problem(
+            "robust_accuracy", model, points, labels, None, norm, bounds, batch_size, look=True
+        )
         warn_if_random("robust_accuracy", problem)
         cascade = Cascade(problem, radius, seed)
         warn_if_flat("robust_accuracy", cascade)

@@ -130,6 +130,7 @@ def _part(problem: Problem, rows: Tensor) -> Problem:
         problem.norm,
         (problem.low, problem.high),
         problem.batch_size,
+        look=True,
     )
     part.forwards.zero_()
     return part

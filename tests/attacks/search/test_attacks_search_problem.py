@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from levelset import Classifier
 from levelset.attacks._search._problem import Problem, box_of
@@ -97,3 +97,32 @@ def test_messages() -> None:
     problem = Problem("test", flat, POINTS, None, norm=2.0)
     with pytest.raises(FieldError, match=r"gradient-free `square`"):
         problem.refuse_flat(torch.arange(3), POINTS)
+
+
+def test_a_look_takes_logits_and_gradients_in_one_pass() -> None:
+    calls = []
+    weight = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    class Counting(nn.Module):
+        def forward(self, points: Tensor) -> Tensor:
+            calls.append(len(points))
+            return points @ weight.T
+
+    points = torch.rand(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    plain = Problem("test", Counting(), points, labels)
+    once = len(calls)
+    calls.clear()
+    looked = Problem("test", Counting(), points, labels, look=True)
+    assert len(calls) == once
+    assert torch.equal(looked.logits, plain.logits)
+    assert plain.slope is None
+    assert looked.slope is not None
+    _, gradient = plain.margin_and_gradient(torch.arange(6), points)
+    torch.testing.assert_close(looked.slope, gradient)
+    assert looked.gradients.tolist() == [1] * 6
+    blind = Problem("test", lambda x: Counting()(x.detach()), points, labels, look=True)
+    assert blind.slope is None
+    assert torch.equal(blind.logits, plain.logits)
+    with pytest.raises(ParameterError, match="labels"):
+        Problem("test", Counting(), points, labels + 1, look=True)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from levelset._logits import as_logits
 from levelset._tools.bounds import fit_bounds
@@ -43,6 +43,9 @@ class Problem:
     A witness is a point whose margin is below zero by more than `rounding`, so that no other
     batch or layout puts it back on the side of its input. A nearer point whose margin is zero or
     below, but by less than that, is a tie: it is returned only where there is no witness.
+
+    With `look`, the gradients of the margins at the inputs are taken in the pass that the logits
+    need anyway: `slope`, shaped as the points; `None` where the model has none.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Problem:
         norm: float = 2.0,
         bounds: Bounds | None = None,
         batch_size: int | None = None,
+        *,
+        look: bool = False,
     ) -> None:
         check_points(function, points)
         check_finite(function, points)
@@ -69,7 +74,9 @@ class Problem:
         n = len(points)
         self.forwards = torch.zeros(n, dtype=torch.int64, device=points.device)
         self.gradients = torch.zeros(n, dtype=torch.int64, device=points.device)
-        self.logits = Evaluator(function, model, batch_size).values(points)
+        self.looked = look
+        self.slope: Tensor | None = None
+        self.logits = self._look(labels) if look else self._outputs()
         self.forwards += 1
         self._check_logits(self.logits)
         k = self.logits.shape[1]
@@ -92,6 +99,29 @@ class Problem:
         self.size = self.logits.abs().amax(1) if k else self.distance.clone()
         self.least_rounding = torch.zeros_like(self.distance)
         self.rounding = rounding(torch.zeros_like(self.points), self.points, self.size, self.eps)
+
+    def _outputs(self) -> Tensor:
+        return Evaluator(self.function, self.model, self.batch_size).values(self.points)
+
+    def _look(self, labels: Tensor | None) -> Tensor:
+        """Return the logits, and take the gradients of the margins in the same pass."""
+        n = len(self.points)
+        odd = labels is not None and (labels.shape != (n,) or labels.is_floating_point())
+        if n == 0 or odd:
+            return self._outputs()  # odd labels are refused once the number of classes is known
+        first = _FirstLook(self.model)
+        field = Evaluator(self.function, first, self.batch_size)
+        own = None if labels is None else labels.to(self.points.device).long()
+        try:
+            _, jacobian = field.value_and_jacobian(self.points, own)
+        except NoGradientError:
+            return self._outputs()
+        logits = torch.cat(first.logits).to(self.points.dtype)
+        if len(logits) != n:
+            return self._outputs()  # of a model that takes batches of one size, filled up
+        self.gradients += 1
+        self.slope = jacobian.view_as(self.points)
+        return logits
 
     def reached(self, classes: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return which predictions are the goal of the attack."""
@@ -314,6 +344,24 @@ class Problem:
                 f"of {len(same)} are equal (first: {first_rows(same)})."
             )
             raise ParameterError(message)
+
+
+class _FirstLook(nn.Module):
+    """The margin of the labels, or of the predictions without any; it keeps the logits."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.logits: list[Tensor] = []
+
+    def forward(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return the margins `(n,)`."""
+        logits = self.model(points)
+        own = logits.argmax(1) if labels is None else labels.clamp(0, logits.shape[1] - 1)
+        self.logits.append(logits.detach())
+        column = own.unsqueeze(1)
+        rivals = logits.scatter(1, column, -torch.inf).amax(1)
+        return logits.gather(1, column).squeeze(1) - rivals
 
 
 class _Shortfall(Margin):
