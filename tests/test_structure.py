@@ -31,6 +31,8 @@ TESTED_THROUGH = {
     "boundary/_sections/_cutting.py": "test_boundary_sections_exact_section.py",
     "boundary/_sections/_plane.py": "test_boundary_sections_exact_section.py",
     "boundary/_sections/_polygons.py": "test_boundary_sections_exact_section.py",
+    "boundary/_sections/_probe.py": "test_boundary_sections_exact_section.py",
+    "boundary/_sections/_tracing.py": "test_boundary_sections_exact_section.py",
     "boundary/_sections/_segment.py": "test_boundary_sections_exact_crossings.py",
     "boundary/_sections/_subdivision.py": "test_boundary_sections_exact_section.py",
     "boundary/_sampling/_estimate.py": "test_boundary_sampling_persistence.py",

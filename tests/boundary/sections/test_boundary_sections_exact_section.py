@@ -325,6 +325,49 @@ def test_images_and_flat_planes():
             )  # fmt: skip
 
 
+TRACED = ("linear", "leaky", "hardtanh", "convolution", "pool first", "residual")
+
+
+@pytest.mark.parametrize("kind", TRACED)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_traced_boundary_is_that_of_the_subdivision(kind, seed):
+    model, (origin, u, v) = random_network(kind, seed)
+    u, v = u / u.norm(), v / v.norm()
+    more = {"origin": origin, "u": u, "v": v, "extent": ((-3.0, 2.0), (-1.5, 2.5))}
+    whole = section(model, **more)
+    traced = section(model, **more, route="tracing", seeds=40)
+    assert traced.route == "tracing"
+    assert not traced.complete
+    assert len(traced.regions) == len(traced.classes) == 0
+    assert float(traced.lengths.sum()) == pytest.approx(float(whole.lengths.sum()), rel=1e-9)
+    assert len(traced.triple_points) == len(whole.triple_points)
+    if len(whole.triple_points):
+        apart = torch.cdist(traced.triple_points, whole.triple_points)
+        assert float(apart.amin(1).max()) < 1e-9
+    with torch.no_grad():
+        for share in (0.0, 0.4, 1.0):
+            places = torch.lerp(traced.boundary[:, 0], traced.boundary[:, 1], share)
+            logits = model(origin + places @ torch.stack([u, v]))
+            pair = logits.gather(1, traced.sides)
+            top = logits.amax(1, keepdim=True)
+            assert len(pair) == 0 or float((pair - top).abs().max()) < 1e-10
+    with pytest.raises(ParameterError, match="the boundary was traced"):
+        traced.raster(5)
+
+
+def test_the_route_is_chosen_by_the_number_of_regions():
+    generator = torch.Generator().manual_seed(2)
+    rows = torch.randn(60, 3, generator=generator, dtype=torch.float64)
+    rows[:, 2] *= 0.3
+    head = torch.randn(2, 60, generator=generator, dtype=torch.float64)
+    whole = section(lines(rows, head=head))
+    traced = section(lines(rows, head=head), max_regions=300)
+    assert (whole.route, traced.route) == ("subdivision", "tracing")
+    # The probe is within a factor of three.
+    assert whole.linear_regions / 3 < traced.linear_regions < 3 * whole.linear_regions
+    assert float(traced.lengths.sum()) == pytest.approx(float(whole.lengths.sum()), rel=1e-9)
+
+
 def test_any_form_of_points(settled):
     model = settled(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))
     image = torch.rand(1, 2, 2)
@@ -352,8 +395,8 @@ def test_bad_input():
         section(model, extent=((1.0, 0.0), (0.0, 1.0)))
     with pytest.raises(ParameterError, match="`merge` must be at least 0"):
         section(model, merge=-1.0)
-    with pytest.raises(ParameterError, match="more than `max_regions`=50"):
-        section(lines(lattice()), max_regions=50)
+    with pytest.raises(ParameterError, match=r"more than `max_regions`=50 .*route='tracing'"):
+        section(lines(lattice()), max_regions=50, route="subdivision")
 
 
 class Odd(nn.Module):

@@ -1,7 +1,7 @@
 """The linear regions, the classes and the boundary of a piecewise linear network in a plane."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,13 +19,17 @@ from levelset.boundary._sections._cells import Cells
 from levelset.boundary._sections._classes import Classified, by_class
 from levelset.boundary._sections._plane import Extent, Frame, Rectangle, read_frame
 from levelset.boundary._sections._polygons import Polygons, rasterised
+from levelset.boundary._sections._probe import estimate_regions
 from levelset.boundary._sections._subdivision import subdivide
+from levelset.boundary._sections._tracing import Traced, boundary_seeds, trace_boundary
 from levelset.errors import ParameterError
 
 __all__ = ["ExactSection", "exact_section"]
 
 REMEDY = "`levelset.boundary.section` draws any model, by sampling."
-WHOLE = "subdivision"
+Route: TypeAlias = Literal["auto", "subdivision", "tracing"]
+# Numbers of the widest layer at all corners that a subdivision may hold: 2 GiB in float64.
+_ELEMENTS = 2**28
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -40,13 +44,16 @@ class ExactSection(Result):
         classes: The class of each, `(r,)`.
         areas: The area of each, `(r,)`, in coordinates of the plane.
         linear: The linear region that each is part of, `(r,)`, numbered from 0.
-        linear_regions: How many there are.
+        linear_regions: How many there are; an estimate where the boundary alone was traced.
         boundary: The decision boundary as segments, `(s, 2, 2)`, with the class `sides[:, 0]` on
             their left.
         sides: The classes on the left and right of each, `(s, 2)`.
         lengths: The length of each in the units of the points, `(s,)`.
-        complete: Whether it is proven that nothing is missing.
-        route: How it was computed: `"subdivision"`.
+        triple_points: Where three classes meet, `(t, 2)`.
+        complete: Whether it is proven that nothing is missing; else a closed curve, or one from
+            side to side, that fits between the seeds may be.
+        route: How it was computed: `"subdivision"`, or `"tracing"`, which gives the boundary alone:
+            regions, classes and areas are empty then.
         extent: The rectangle, `((left, right), (bottom, top))`.
         area_unit: The area of the parallelogram of u and v, in the units of the points: 1 where
             they are orthonormal.
@@ -63,6 +70,7 @@ class ExactSection(Result):
     boundary: Tensor
     sides: Tensor
     lengths: Tensor
+    triple_points: Tensor
     complete: bool
     route: str
     extent: Rectangle
@@ -82,6 +90,12 @@ class ExactSection(Result):
         Rows go along v, columns along u, both upwards.
         """
         check_whole("ExactSection.raster", "resolution", resolution)
+        if not len(self.regions):
+            message = (
+                "ExactSection.raster: the boundary was traced, without regions. Take "
+                "`levelset.boundary.section` for classes at pixels."
+            )
+            raise ParameterError(message)
         return rasterised(self.regions, self.classes, self.extent, resolution)
 
     def summary(self) -> Summary:
@@ -89,9 +103,10 @@ class ExactSection(Result):
         return {
             "linear_regions": self.linear_regions,
             "regions": len(self.regions),
-            "classes_seen": len(torch.unique(self.classes)),
+            "classes_seen": len(torch.unique(torch.cat([self.classes, self.sides.flatten()]))),
             "boundary_segments": len(self.boundary),
             "boundary_length": float(self.lengths.sum()),
+            "triple_points": len(self.triple_points),
             "area": float(self.areas.sum()),
             "complete": self.complete,
         }
@@ -106,7 +121,9 @@ def exact_section(
     *,
     extent: Extent,
     merge: float = 0.0,
+    route: Route = "auto",
     max_regions: int = 1_000_000,
+    seeds: int = 48,
 ) -> ExactSection:
     r"""Compute the regions, classes and boundary of a piecewise linear classifier in a plane.
 
@@ -117,13 +134,19 @@ def exact_section(
     on, not from its rounded value. So polygons leave no gap and never overlap, also where units
     coincide, meet in a point, or run along an edge.
 
+    A plane of a convolutional network has some ten million regions. There the boundary alone is
+    *traced*: from points of it between neighbours on a lattice, region by region along the line
+    where the two logits tie, to the edge, to another seed, or to a third class, from where the
+    other two curves are followed. That is exact as far as the seeds reach. Which of the two it is
+    is decided by an estimate of the number of regions, from three lines across the rectangle.
+
     Layers: Linear, Conv2d, BatchNorm (evaluation mode), ReLU, LeakyReLU, Hardtanh, ReLU6, max and
     average pooling, Flatten, paddings, Dropout, Identity, a softmax or sigmoid at the end, branches
     that are added or joined, in any module whose code torch.fx can trace. The model is evaluated in
     float64 whatever its own dtype, held in evaluation mode meanwhile, and left as it was found.
 
-    Cost: about 7 microseconds a region for 784-100-100-10, one core, and memory for the widest
-    layer at every corner.
+    Cost: about 10 microseconds a region for 784-100-100-10, one core, and memory for the widest
+    layer at every corner; three forward passes in float64 a traced segment.
 
     Args:
         model: Maps `(n, *d)` to logits `(n, k)`; a module.
@@ -135,7 +158,10 @@ def exact_section(
         merge: Two corners on an edge that are nearer than this, in coordinates of the plane, become
             one: slivers between units that nearly coincide vanish. 0 for all that float64 tells
             apart.
-        max_regions: More regions than this are refused.
+        route: `"subdivision"` for all regions, `"tracing"` for the boundary alone, `"auto"` to
+            choose.
+        max_regions: More regions than this are not subdivided.
+        seeds: Points of the lattice of seeds along each axis, for tracing.
 
     Returns:
         Regions, classes, areas and the boundary.
@@ -174,19 +200,30 @@ def exact_section(
         point = frame.origin.to(frame.like)
         values = Evaluator("exact_section", model).values(point)
         program = read_piecewise("exact_section", model, frame.origin, values, REMEDY)
+        expected = estimate_regions(program, frame)
+        widest = max(node.numel() for node in program.values(frame.origin).values())
+        if route == "auto":
+            small = expected <= max_regions and expected * widest <= _ELEMENTS
+            route = "subdivision" if small else "tracing"
+        if route == "tracing":
+            places, pairs = boundary_seeds(program, frame, seeds)
+            traced = trace_boundary(program, frame, places, pairs)
+            return _of_trace(frame, traced, round(expected), values.shape[1])
         box = Cells(frame.corners, np.arange(4), np.zeros(1, dtype=np.int64), np.zeros(1, int))
         regions, logits, size = subdivide(
-            program, frame.basis, box, merge=merge, check=_budget(max_regions)
+            program, frame.basis, box, merge=merge, check=_budget(max_regions, expected)
         )
         return _result(frame, regions, by_class(regions, logits, size), logits.shape[1])
 
 
-def _budget(most: int) -> Any:
+def _budget(most: int, expected: float) -> Any:
     def check(count: int) -> None:
         if count > most:
             message = (
-                f"exact_section: the plane has more than `max_regions`={most} linear regions. Take "
-                f"a smaller `extent`, or raise the number. {REMEDY}"
+                f"exact_section: the plane has more than `max_regions`={most} linear regions, "
+                f"about {expected:.2g} by an estimate. `route='tracing'` follows the boundary "
+                "alone, which is far cheaper; or take a smaller `extent`, or raise the number. "
+                f"{REMEDY}"
             )
             raise ParameterError(message)
 
@@ -202,21 +239,57 @@ def _result(frame: Frame, regions: Cells, parts: Classified, classes: int) -> Ex
     polygons = Polygons(
         tensor(cells.places), tensor(cells.loop), tensor(np.append(cells.start, len(cells.loop)))
     )
-    segments = cells.places[parts.edges]
-    across = segments[:, 1] - segments[:, 0]
-    metric = frame.metric
+    ends = np.repeat(parts.edges.reshape(-1), 2)
+    beside = np.tile(parts.sides, (1, 2)).reshape(-1)
+    corner, count = np.unique(
+        np.unique(np.stack([ends, beside], axis=1), axis=0)[:, 0], return_counts=True
+    )
+    segments = tensor(cells.places[parts.edges])
     return ExactSection(
         regions=polygons,
         classes=tensor(parts.classes),
         areas=tensor(cells.areas()),
         linear=tensor(cells.tag),
         linear_regions=len(regions),
-        boundary=tensor(segments),
+        boundary=segments,
         sides=tensor(parts.sides),
-        lengths=tensor(np.sqrt(np.einsum("si,ij,sj->s", across, metric, across))),
+        lengths=_lengths(frame, segments),
+        triple_points=tensor(cells.places[corner[count > 2]]),
         complete=True,
-        route=WHOLE,
-        extent=((frame.low[0], frame.high[0]), (frame.low[1], frame.high[1])),
-        area_unit=float(np.sqrt(max(np.linalg.det(metric), 0.0))),
-        class_count=classes,
+        route="subdivision",
+        **_plane(frame, classes),
     )
+
+
+def _of_trace(frame: Frame, traced: Traced, expected: int, classes: int) -> ExactSection:
+    device = frame.like.device
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    nowhere = torch.zeros(0, 2, dtype=torch.float64, device=device)
+    return ExactSection(
+        regions=Polygons(nowhere, none, none.new_zeros(1)),
+        classes=none,
+        areas=nowhere[:, 0],
+        linear=none,
+        linear_regions=expected,
+        boundary=traced.segments.to(device),
+        sides=traced.sides.to(device),
+        lengths=_lengths(frame, traced.segments).to(device),
+        triple_points=traced.triple_points.to(device),
+        complete=False,
+        route="tracing",
+        **_plane(frame, classes),
+    )
+
+
+def _lengths(frame: Frame, segments: Tensor) -> Tensor:
+    """Return the lengths of segments in the units of the points, `(s,)`."""
+    across = segments[:, 1] - segments[:, 0]
+    metric = torch.from_numpy(frame.metric).to(across)
+    return ((across @ metric) * across).sum(1).clamp(min=0.0).sqrt()
+
+
+def _plane(frame: Frame, classes: int) -> dict[str, Any]:
+    """Return what a section says of its plane."""
+    area = float(np.sqrt(max(np.linalg.det(frame.metric), 0.0)))
+    extent = ((frame.low[0], frame.high[0]), (frame.low[1], frame.high[1]))
+    return {"extent": extent, "area_unit": area, "class_count": classes}

@@ -19,7 +19,7 @@ _TOL, _TURNS = 1e-11, 8
 
 Cells: TypeAlias = tuple[Tensor, Integers, Tensor, Tensor]
 """Which units are above their kinks, names, units entered through, points on these."""
-Plane: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+Plane: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Facets(NamedTuple):
@@ -184,9 +184,8 @@ class _March:
                 walls,
                 points,
             )
-        lines, frame, normal, rest = plane
+        lines, size, frame, normal, rest = plane
         walls, points = self._enter(walls, points, lines, frame)
-        size = torch.linalg.vector_norm(lines[:, 1:], dim=1)
         distance = (lines[:, 0] / size).nan_to_num(torch.inf).clamp_(min=0.0)
         distance[torch.arange(len(walls)), walls] = 0.0
         corners = _outlines(walls, distance, lines[:, 1:], size, self._tol)
@@ -201,8 +200,9 @@ class _March:
         """Return how far inside each unit points are, with slopes in the plane of the level set.
 
         Returns:
-            `(b, 3, units + 6)`; the axes of the plane, `(b, 2, 3)`; the gradient of the field,
-            `(b, 3)`; and the field less the level at the input 0, `(b,)`.
+            `(b, 3, units + 6)`; the lengths of the slopes, `(b, units + 6)`; the axes of the plane,
+            `(b, 2, 3)`; the gradient of the field, `(b, 3)`; and the field less the level at the
+            input 0, `(b,)`.
         """
         gaps, ends = self.pieces.maps(above)
         normal = ends[:, 1:, 0]
@@ -217,7 +217,9 @@ class _March:
             torch.matmul(rows, part, out=lines[:, :, place : place + part.shape[2]])
             place += part.shape[2]
         lines[:, :, : above.shape[1]] *= (2.0 * above - 1.0).unsqueeze(1)
-        return lines, frame, normal, ends[:, 0, 0] - self.level
+        # Much faster than a norm along an axis of two.
+        size = torch.hypot(lines[:, 1], lines[:, 2])
+        return lines, size, frame, normal, ends[:, 0, 0] - self.level
 
     def _settled(
         self, above: Tensor, keys: Integers, walls: Tensor, points: Tensor, plane: Plane
@@ -225,8 +227,7 @@ class _March:
         """Flip also those units that coincide with the one a cell was entered through."""
         units = above.shape[1]
         for turn in range(_TURNS):
-            lines = plane[0][:, :, :units]
-            size = torch.linalg.vector_norm(lines[:, 1:], dim=1)
+            lines, size = plane[0][:, :, :units], plane[1][:, :units]
             close = lines[:, 0].abs() <= self._tol * size
             rows = torch.nonzero((close.sum(1) > 1) & (walls >= 0)).flatten()
             if not len(rows):
@@ -319,7 +320,9 @@ def _outlines(start: Tensor, distance: Tensor, slopes: Tensor, size: Tensor, tol
         tol: The distance below which a corner lies on a unit.
     """
     few = min(_NEAR, distance.shape[1])
-    near, index = distance.topk(few, dim=1, largest=False, sorted=False)
+    nearest = np.argpartition(distance.numpy(), few - 1, axis=1)[:, :few]
+    index = torch.from_numpy(np.ascontiguousarray(nearest))
+    near = distance.gather(1, index)
     local = (index == start.unsqueeze(1)).long().argmax(1)
     wide = index.unsqueeze(1).expand(-1, 2, -1)
     ways = slopes.gather(2, wide) / size.gather(1, index).unsqueeze(1)
