@@ -395,6 +395,8 @@ def test_bad_input():
         section(model, extent=((1.0, 0.0), (0.0, 1.0)))
     with pytest.raises(ParameterError, match="`merge` must be at least 0"):
         section(model, merge=-1.0)
+    with pytest.raises(ParameterError, match="`seeds` must be an integer of at least 2"):
+        section(model, seeds=1)
     with pytest.raises(ParameterError, match=r"more than `max_regions`=50 .*route='tracing'"):
         section(lines(lattice()), max_regions=50, route="subdivision")
 

@@ -195,6 +195,8 @@ def exact_section(
     if not merge >= 0.0:
         message = f"exact_section: `merge` must be at least 0, got {merge}."
         raise ParameterError(message)
+    check_whole("exact_section", "max_regions", max_regions)
+    check_whole("exact_section", "seeds", seeds, at_least=2)
     with frozen(model), torch.no_grad():
         model = as_logits("exact_section", model, frame.origin.to(frame.like))
         point = frame.origin.to(frame.like)
