@@ -33,12 +33,13 @@ def test_one_page_holds_audits_and_trainings(
     assert numbers["one: points"] == numbers["two: points"] == 8
     assert numbers["plain: epochs"] == 2
     text = page.read_text(encoding="utf-8")
-    for title in ("Side by side", "Trainings", "Robustness", "About this run"):
-        assert f">{title}<" in text or f"{title} <" in text or title in text
+    for anchor in ("at-a-glance", "robustness", "trainings", "about-this-run"):
+        assert f'id="{anchor}"' in text
     assert "http-equiv" in text
     assert main(["compare", str(runs / "plain"), "--out", str(tmp_path / "b.html")]) == 0
     assert main(["compare", str(runs / "one"), str(runs / "few"), "--out", str(page)]) == 0
     assert "Only a table, no figures: report.audit: `audits` must be of" in capsys.readouterr().err
+    assert 'id="side-by-side"' in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -53,13 +53,11 @@ class CompareCommand:
                 message = f"{folder} {what}. Give what `levelset audit` or `levelset train` wrote."
                 raise RunError(message)
         with busy("Writing the page"):
-            sections = []
-            if audits:
-                sections += self._audits(list(audits.values()))
-                sections.append(levelset.report.about({n: names[n] for n in audits}))
+            sections = self._audits(list(audits.values())) if audits else []
             if histories:
-                place = 1 if audits else 0
-                sections.insert(place, levelset.report.trainings(histories))
+                sections.append(levelset.report.trainings(histories))
+            if audits:
+                sections.append(levelset.report.about({n: names[n] for n in audits}))
             levelset.report.write(self.out, sections, title=f"{len(names)} runs side by side")
         numbers: dict[str, int | float | str] = {
             f"{name}: {key}": value
@@ -72,13 +70,12 @@ class CompareCommand:
     def _audits(
         self, audits: "Sequence[levelset.auditing.Audit]"
     ) -> "list[levelset.report.Section]":
-        """Return the table, and where all are of the same inputs every section of an audit."""
-        sections = [levelset.report.comparison(audits)]
+        """Return every section of audits of the same inputs; of others a table."""
         try:
-            return [*sections, *levelset.report.audit(audits)]
+            return levelset.report.audit(audits)
         except DataError as error:
             log(f"Only a table, no figures: {error}")
-            return sections
+            return [levelset.report.comparison(audits)]
 
 
 def _names(runs: Sequence[Path]) -> list[str]:

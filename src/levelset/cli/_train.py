@@ -159,7 +159,8 @@ class TrainCommand(Common):
                 raise UsageError(message)
             chosen = replace(chosen, **options)
         check_name("--network", chosen.network, levelset.datasets._names.network_names())
-        check_name("--loss", chosen.loss, levelset.training._losses.loss_names())
+        if not chosen.loss.strip().startswith(("ramp(", "steps(")):  # the weight of the first term
+            check_name("--loss", chosen.loss, levelset.training._losses.loss_names())
         return chosen
 
 
