@@ -426,7 +426,7 @@ class PathKernel:
         size = min(max(self.memory // (4 * each), 1), len(points))
         if has_memory:
             size = min(size, max(self.memory // (4 * n * k * item), 1))
-        block = min(max(self.memory // (4 * size * k * item), 1), n)
+        block = min(max(self.memory // (8 * size * k * item), 1), n)
         return size, block, min(max(self.memory // (4 * train * item), 1), block)
 
     def _check_fits(self, size: int) -> None:

@@ -14,16 +14,21 @@ from levelset.kernels._squares import Squares
 __all__ = ["Sums", "shares_at_once", "shares_backwards", "sizes"]
 
 
+# Length at which products over several steps are made.
+_LONG = 800
+
+
 class Sums:
     """Sums of products of gradients: of n training points, folded, with those of k outputs of m.
 
     Where the input of a layer is the same at every step, as the first one's is, the outer products
-    are summed over the steps before they meet it.
+    are summed over the steps before they meet it, some steps by one matrix product.
     """
 
     def __init__(self, n: int, m: int, k: int, like: Tensor) -> None:
         self.sums = like.new_zeros(n, m, k)
         self._fixed: dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        self._waiting: dict[tuple[str, ...], list[tuple[Tensor, Tensor]]] = {}
 
     def add(
         self, train: list[Block], test: list[Block], factor: float, rows: Tensor | None
@@ -38,6 +43,8 @@ class Sums:
 
     def result(self) -> Tensor:
         """Return the sums, `(n, m, k)`."""
+        for names in list(self._waiting):
+            self._flush(names)
         for sums, inner, other in self._fixed.values():
             self.sums.addcmul_(sums.view_as(self.sums), (inner @ other.T).unsqueeze(2))
         self._fixed.clear()
@@ -46,7 +53,13 @@ class Sums:
     def _outer(self, one: Outer, other: Outer, factor: float, rows: Tensor | None) -> None:
         if other.is_fixed and not other.is_unit:
             sums = self._fixed_sums(one, other, rows)
-            self._product(sums, one.output, other.output.flatten(0, 1), factor, rows)
+            if rows is None:
+                waiting = self._waiting.setdefault(other.names, [])
+                waiting.append((one.output, factor * other.output.flatten(0, 1)))
+                if sum(part.shape[1] for part, _ in waiting) >= _LONG:
+                    self._flush(other.names)
+            else:
+                self._product(sums, one.output, other.output.flatten(0, 1), factor, rows)
             return
         inner = (one.input @ other.input.T).unsqueeze(2)
         if other.is_unit:
@@ -58,16 +71,20 @@ class Sums:
         else:
             self.sums.index_add_(0, rows, inner * outer, alpha=factor)
 
+    def _flush(self, names: tuple[str, ...]) -> None:
+        """Multiply what waits of a layer: a long product passes over the sums once."""
+        ours, theirs = zip(*self._waiting.pop(names), strict=True)
+        self._fixed[names][0].addmm_(torch.cat(ours, 1), torch.cat(theirs, 1).T)
+
     def _fixed_sums(self, one: Outer, other: Outer, rows: Tensor | None) -> Tensor:
         if other.names not in self._fixed:
-            inner = one.input.new_zeros(len(self.sums), one.input.shape[1])
+            empty = one.input.new_zeros(len(self.sums), one.input.shape[1])
+            inner = one.input if rows is None else empty
             sums = torch.zeros_like(self.sums).flatten(1)
             self._fixed[other.names] = sums, inner, other.input
         sums, inner, _ = self._fixed[other.names]
         if rows is not None:
             inner[rows] = one.input
-        elif inner is not one.input:
-            inner.copy_(one.input)
         return sums
 
     def _product(
