@@ -49,7 +49,7 @@ def test_options_are_handed_on():
 
 
 def test_sums_weights_and_schedules_are_read_and_written_alike():
-    text = "0.5 * hinge + ramp({0: 1.0, '50%': 0.1}) * trades(radius=0.3)"
+    text = "0.5 * hinge + ramp({1: 1.0, '50%': 0.1}) * trades(radius=0.3)"
     with pytest.raises(DataError, match="must be all numbers of epochs or all shares"):
         build_loss(text)
     text = (

@@ -40,6 +40,7 @@ def test_ramps_and_steps_at_their_knots() -> None:
     assert [shares.at(t, 10) for t in (0, 2, 3, 4, 6, 8, 9)] == pytest.approx(
         [ramp.at(t, 10) for t in (0, 2, 3, 4, 6, 8, 9)]
     )
+    assert Ramp({0: 0.0, "50%": 1.0}).at(2, 8) == 0.5
     steps = Steps({"50%": 0.5, "75%": 0.25})
     assert [steps.at(t, 8) for t in (0, 3.99, 4, 6, 8)] == [1.0, 1.0, 0.5, 0.25, 0.25]
 
@@ -67,7 +68,7 @@ def test_the_learning_rate_follows_a_schedule_step_by_step() -> None:
         ({}, "`knots` must be a dict of values by their times"),
         ([(0, 1)], "must be a dict of values by their times, such as .*got list"),
         ({5: 1, 2: 1}, "must ascend"),
-        ({0: 1, "50%": 1}, "all numbers of epochs or all shares"),
+        ({1: 1, "50%": 1}, r"all numbers of epochs or all shares .*, got \[1, '50%'\]"),
         ({-1: 1}, "a number of epochs from 0, or a share .* got -1"),
         ({"120%": 1}, "got '120%'"),
         ({"5": 1}, "got '5'"),

@@ -25,7 +25,7 @@ class Schedule(ABC):
     Args:
         knots: The value at each of some times, in ascending order. A time is a number of epochs
             from 0, such as `50` or `2.5`, or a share of all of them, such as `"25%"`; all of one
-            schedule in the same unit.
+            schedule in the same unit, 0 in either.
 
     Raises:
         ParameterError: If there is no knot, a time is neither, or not after the one before it, or
@@ -42,17 +42,18 @@ class Schedule(ABC):
             raise ParameterError(message)
         self.knots = dict(knots)
         times = [_time(name, time) for time in self.knots]
-        self._by_share = times[0][1]
-        if any(by_share != self._by_share for _, by_share in times):
+        units = {by_share for time, by_share in times if time > 0}  # 0 is the same in both
+        if len(units) > 1:
             message = (
                 f"{name}: the times of `knots` must be all numbers of epochs or all shares such as "
-                f"'25%', got {shown(list(self.knots))}."
+                f"'25%', got {list(self.knots)}."
             )
             raise ParameterError(message)
+        self._by_share = True in units
         self._times = [time for time, _ in times]
         self._values = [check_number(name, f"knots[{t!r}]", v) for t, v in knots.items()]
         if self._times != sorted(set(self._times)):
-            message = f"{name}: the times of `knots` must ascend, got {shown(list(self.knots))}."
+            message = f"{name}: the times of `knots` must ascend, got {list(self.knots)}."
             raise ParameterError(message)
         if not all(map(math.isfinite, self._values)):
             message = f"{name}: the values of `knots` must be finite, got {self._values}."
