@@ -566,6 +566,9 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
              "sigmas": torch.tensor([0.1, 0.2])},
         ),
         "plots.cross_section": lambda: (plots.cross_section, {"result": section()}),
+        "plots.section": lambda: (
+            plots.section, {"result": boundary.exact_section(bent(), **plane())}
+        ),
         "plots.curvature": lambda: (plots.curvature, {"results": curved()}),
         "plots.distances": lambda: (plots.distances, {"results": audited()}),
         "plots.mean_curvatures": lambda: (plots.mean_curvatures, {"results": curved()}),

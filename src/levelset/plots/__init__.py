@@ -8,6 +8,7 @@ from levelset.plots._attacks import attack, transfer
 from levelset.plots._audit import borders, distances, robustness, witnesses
 from levelset.plots._curvature import cross_section, curvature, mean_curvatures, ranks, roc
 from levelset.plots._noise import class_frequencies, persistence, persistence_along
+from levelset.plots._section import section
 from levelset.plots._surface import cut
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ranks",
     "robustness",
     "roc",
+    "section",
     "transfer",
     "witnesses",
 ]
