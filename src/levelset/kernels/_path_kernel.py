@@ -226,7 +226,7 @@ class PathKernel:
     def gram(
         self,
         a: Points,
-        b: Points | None = None,
+        b: Tensor | None = None,
         *,
         form: Literal["symmetric", "asymmetric"] = "symmetric",
         stride: int = 1,

@@ -144,7 +144,7 @@ def record(
         ...         learning_rate=0.1,
         ...         folder=folder,
         ...     )
-        Recording(steps=10, parameters=42, points=20, shards=1, rounding=0.0)
+        Recording(steps=10, parameters=42, points=20, shards=1, rounding=0)
 
     References:
         - B. Bell, "Neighborhoods of Adversarial Examples", dissertation draft 2023: Definition 14.3
