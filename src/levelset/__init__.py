@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from levelset._probes import FieldCheck, check_field, suggest_batch_size
     from levelset._projection import GradientDescent, Newton, Projection, project
     from levelset._sample import attach
+    from levelset._spread import sample_level_set
     from levelset._tools.modes import frozen
     from levelset.auditing import audit
     from levelset.fields import Classifier, Component, LogitDifference, Margin
@@ -45,6 +46,7 @@ __all__ = [
     "frozen",
     "intersect",
     "project",
+    "sample_level_set",
     "suggest_batch_size",
 ]
 
@@ -66,6 +68,7 @@ _HOMES = {
     "frozen": "_tools.modes",
     "intersect": "_intersection",
     "project": "_projection",
+    "sample_level_set": "_spread",
     "suggest_batch_size": "_probes",
 }
 _MODULES = (

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import levelset
 from levelset import attacks, boundary
-from levelset.errors import DataError, ParameterError, ShapeError
+from levelset.errors import DataError, NotConvergedError, ParameterError, ShapeError
 
 
 class Pair(nn.Module):
@@ -205,6 +205,106 @@ def _class_curvatures(model, points, labels, **options):
     return boundary.class_curvatures(model, points, smoothing=smoothing, **options)
 
 
+def _few(points):
+    """Return some points, where there are none too."""
+    return points.detach() if len(points) else torch.rand(2, 1, 5, 5).to(points)
+
+
+def _ends(model, points):
+    """Return two points of different classes, the first of them among the points."""
+    start = _few(points)[:1]
+    with levelset.frozen(model), torch.no_grad():
+        others = 3.0 * torch.stack([torch.cos(k * torch.arange(25.0)) for k in range(1, 40)])
+        others = others.to(start).view(-1, 1, 5, 5)
+        differ = model(others.clone()).argmax(1) != model(start.clone()).argmax(1)
+    return start[0], others[differ][0]
+
+
+def _sample(model, points, labels, **options):
+    return boundary.sample(model, *_ends(model, points), draws=6, tol=1e-4, **options)
+
+
+def _walk_along(model, points, labels, **options):
+    field = levelset.Component(model, 1)
+    with levelset.frozen(model), torch.no_grad():
+        level = float(field(_few(points)[:1])[0])
+    more = {"steps": 3, "step": 0.1, "level": level, "chains": 2}
+    return boundary.walk(field, _few(points)[0], **more, **options)
+
+
+def _sample_level_set(model, points, labels, **options):
+    field = levelset.Component(model, 1)
+    more = {"n": 4, "level": 0.1, "bounds": (-3.0, 3.0), "tol": 1e-4}
+    return levelset.sample_level_set(field, points, **more, **options)
+
+
+def _normals(model, points, labels, **options):
+    field = levelset.Component(model, 1)
+    return boundary.normals(field, points, method="displacement", radius=0.2, draws=4, **options)
+
+
+def _planarity(model, points, labels, **options):
+    more = {"radii": (0.1, 0.2), "draws": 4}
+    return boundary.planarity(levelset.Component(model, 1), points, **more, **options)
+
+
+def _skewness(model, points, labels, **options):
+    return boundary.skewness(levelset.Component(model, 1), points, radius=0.2, draws=4, **options)
+
+
+def _incidence(model, points, labels, **options):
+    ends = points.detach().roll(1, 0) + 0.3
+    with levelset.frozen(model), torch.no_grad():
+        levels = (model(points.clone())[:, 0] + model(ends.clone())[:, 0]) / 2
+    return boundary.incidence(Lead(model), points, ends, labels=levels, tol=1e-6, **options)
+
+
+def _angles(model, points, labels):
+    return boundary.angles(points, points.detach().roll(1, 0))
+
+
+def _dimension(model, points, labels, **options):
+    return boundary.dimension(points, of="differences", **options)
+
+
+def _shared_directions(model, points, labels, **options):
+    field = levelset.Component(nn.Sequential(model, nn.Tanh()), 1)
+    return boundary.shared_directions(field, points, tol=10.0, **options)
+
+
+def _subspace_persistence(model, points, labels, **options):
+    directions = torch.eye(25)[:3].to(points).view(3, 1, 5, 5)
+    return boundary.subspace_persistence(model, points, directions, draws=10, **options)
+
+
+def _connect(model, points, labels, **options):
+    return boundary.connect(model, points, points.detach() * 0.999 + 0.0004, checks=5, **options)
+
+
+def _convexity(model, points, labels, **options):
+    both = torch.cat([points, points.detach() * 0.999])
+    return boundary.convexity(model, both, draws=8, **options)
+
+
+def _decision_dimension(model, points, labels, **options):
+    start, end = (point.unsqueeze(0) for point in _ends(model, points))
+    field = levelset.Margin(model)
+    with levelset.frozen(model), torch.no_grad():
+        own = model(start.clone()).argmax(1)
+    point = levelset.intersect(field, start, end, labels=own, tol=1e-4).points[0]
+    more = {"radius": 1e-3, "tol": 1e-3, "draws": 40}
+    return boundary.decision_dimension(model, point, **more, **options)
+
+
+def _dropout_crossings(model, points, labels, **options):
+    ends = _ends(model, points)
+    return boundary.dropout_crossings(model, *ends, draws=5, steps=9, **options)
+
+
+def _normality(model, points, labels, **options):
+    return boundary.normality(points, draws=20, **options)
+
+
 def _distortion(model, points, labels):
     return attacks.distortion(points, points.detach().roll(1, 0))
 
@@ -237,6 +337,24 @@ WRITTEN = {
     "levelset.boundary.exact_section": Case(_exact_section, batches=False, rows=False),
     "levelset.boundary.exact_crossings": Case(_exact_crossings, batches=False, rows=False),
     "levelset.boundary.section": Case(_section, rows=False),
+    "levelset.sample_level_set": Case(
+        _sample_level_set, draws=True, empty=DataError, rows=False
+    ),
+    "levelset.boundary.sample": Case(_sample, draws=True, rows=False),
+    "levelset.boundary.walk": Case(_walk_along, draws=True, rows=False),
+    "levelset.boundary.normals": Case(_normals, draws=True),
+    "levelset.boundary.planarity": Case(_planarity, draws=True, rows=False),
+    "levelset.boundary.skewness": Case(_skewness, draws=True),
+    "levelset.boundary.incidence": Case(_incidence),
+    "levelset.boundary.angles": Case(_angles, batches=False),
+    "levelset.boundary.dimension": Case(_dimension, draws=True, batches=False, empty=DataError),
+    "levelset.boundary.shared_directions": Case(_shared_directions, empty=NotConvergedError),
+    "levelset.boundary.subspace_persistence": Case(_subspace_persistence, draws=True),
+    "levelset.boundary.connect": Case(_connect),
+    "levelset.boundary.convexity": Case(_convexity, draws=True, empty=DataError),
+    "levelset.boundary.decision_dimension": Case(_decision_dimension, draws=True, rows=False),
+    "levelset.boundary.dropout_crossings": Case(_dropout_crossings, draws=True, rows=False),
+    "levelset.boundary.normality": Case(_normality, draws=True, batches=False, empty=DataError),
     "levelset.attacks.distortion": Case(_distortion, batches=False, differentiable=True),
     "levelset.attacks.transfer": Case(_transfer, empty=ParameterError),
 }
