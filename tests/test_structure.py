@@ -25,6 +25,7 @@ TESTED_THROUGH = {
     "auditing/_run.py": "test_auditing_audit.py",
     "auditing/_measures/_distance.py": "test_auditing_audit.py",
     "auditing/_measures/_persistence.py": "test_auditing_audit.py",
+    "boundary/_regions/_balls.py": "test_boundary_regions_normals.py",
     "boundary/_second_order/_eigen.py": "test_boundary_second_order_curvature.py",
     "boundary/_sections/_cells.py": "test_boundary_sections_exact_section.py",
     "boundary/_sections/_classes.py": "test_boundary_sections_exact_section.py",

@@ -1,7 +1,7 @@
 """Points spread evenly over a level set: walk over it, then let them repel one another."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -326,7 +326,7 @@ def _farthest(points: Tensor, n: int) -> Tensor:
     return points[torch.tensor(chosen, device=points.device)]
 
 
-def _rounds(walk: _Walk) -> list[Callable[[Tensor, Tensor], Tensor]]:
+def _rounds(walk: _Walk) -> Sequence[Callable[[Tensor, Tensor], Tensor]]:
     """Return how samples move in each round of repulsion."""
     if not walk.is_covered:
         return [_away] * _REPEL_ROUNDS

@@ -210,18 +210,29 @@ def _few(points):
     return points.detach() if len(points) else torch.rand(2, 1, 5, 5).to(points)
 
 
-def _ends(model, points):
-    """Return two points of different classes, the first of them among the points."""
-    start = _few(points)[:1]
+class _Halved(nn.Module):
+    """Two classes of a model of several: where its first logit is above a level, and below."""
+
+    def __init__(self, model: nn.Module, level: float) -> None:
+        super().__init__()
+        self.model, self.level = model, level
+
+    def forward(self, points: Tensor) -> Tensor:
+        first = self.model(points)[:, :1]
+        return torch.cat([first, torch.full_like(first, self.level)], dim=1)
+
+
+def _halved(model, points):
+    """Return a classifier of two classes, and two points of which each has one."""
+    points = _few(points)
+    ends = torch.stack([points[0], points[-1] + 0.5])
     with levelset.frozen(model), torch.no_grad():
-        others = 3.0 * torch.stack([torch.cos(k * torch.arange(25.0)) for k in range(1, 40)])
-        others = others.to(start).view(-1, 1, 5, 5)
-        differ = model(others.clone()).argmax(1) != model(start.clone()).argmax(1)
-    return start[0], others[differ][0]
+        level = float(model(ends.clone())[:, 0].mean())
+    return _Halved(model, level), *ends
 
 
 def _sample(model, points, labels, **options):
-    return boundary.sample(model, *_ends(model, points), draws=6, tol=1e-4, **options)
+    return boundary.sample(*_halved(model, points), draws=6, tol=1e-4, **options)
 
 
 def _walk_along(model, points, labels, **options):
@@ -264,12 +275,14 @@ def _angles(model, points, labels):
 
 
 def _dimension(model, points, labels, **options):
-    return boundary.dimension(points, of="differences", **options)
+    both = torch.cat([points, points.detach() * 0.9, points.detach() * 0.7])
+    return boundary.dimension(both, of="differences", **options)
 
 
 def _shared_directions(model, points, labels, **options):
     field = levelset.Component(nn.Sequential(model, nn.Tanh()), 1)
-    return boundary.shared_directions(field, points, tol=10.0, **options)
+    both = torch.cat([points, points.detach() * 0.9])
+    return boundary.shared_directions(field, both, tol=10.0, **options)
 
 
 def _subspace_persistence(model, points, labels, **options):
@@ -287,18 +300,17 @@ def _convexity(model, points, labels, **options):
 
 
 def _decision_dimension(model, points, labels, **options):
-    start, end = (point.unsqueeze(0) for point in _ends(model, points))
-    field = levelset.Margin(model)
-    with levelset.frozen(model), torch.no_grad():
-        own = model(start.clone()).argmax(1)
-    point = levelset.intersect(field, start, end, labels=own, tol=1e-4).points[0]
+    model, start, end = _halved(model, points)
+    sides = start.unsqueeze(0), end.unsqueeze(0)
+    field = levelset.LogitDifference(model, 0, 1)
+    point = levelset.intersect(field, *sides, tol=1e-4).points[0]
     more = {"radius": 1e-3, "tol": 1e-3, "draws": 40}
     return boundary.decision_dimension(model, point, **more, **options)
 
 
 def _dropout_crossings(model, points, labels, **options):
-    ends = _ends(model, points)
-    return boundary.dropout_crossings(model, *ends, draws=5, steps=9, **options)
+    found = boundary.dropout_crossings(*_halved(model, points), draws=5, steps=9, **options)
+    return found.nan_to_num(2.0)  # rows are filled up with NaN
 
 
 def _normality(model, points, labels, **options):
@@ -337,9 +349,7 @@ WRITTEN = {
     "levelset.boundary.exact_section": Case(_exact_section, batches=False, rows=False),
     "levelset.boundary.exact_crossings": Case(_exact_crossings, batches=False, rows=False),
     "levelset.boundary.section": Case(_section, rows=False),
-    "levelset.sample_level_set": Case(
-        _sample_level_set, draws=True, empty=DataError, rows=False
-    ),
+    "levelset.sample_level_set": Case(_sample_level_set, draws=True, empty=DataError, rows=False),
     "levelset.boundary.sample": Case(_sample, draws=True, rows=False),
     "levelset.boundary.walk": Case(_walk_along, draws=True, rows=False),
     "levelset.boundary.normals": Case(_normals, draws=True),

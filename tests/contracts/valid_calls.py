@@ -49,6 +49,8 @@ RESULTS = {
     "Metrics", "Nearest", "Neighbours", "PathPersistence", "Persistence", "Polygons", "Prediction",
     "Projection", "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc",
     "Section", "Signs", "Stability", "Step", "Surface", "Suspects", "Transfer", "Universal",
+    "ClassesNearby", "Convexity", "DecisionLevel", "Link", "Normality", "Planarity", "Skewness",
+    "Spectrum", "SubspacePersistence",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
@@ -237,6 +239,82 @@ def smoothing_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
     }
 
 
+def region_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
+    """Return calls of what measures the shape of class regions."""
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]))
+        net[1].bias.zero_()
+    ends = {"start": -torch.ones(3), "end": torch.ones(3)}
+    sphere = shapes.Sphere()
+    on_sphere = points() / points().norm(dim=1, keepdim=True)
+    here, draws = {"field": sphere, "points": on_sphere}, {"draws": 5}
+    segments = {"start": torch.zeros(2, 3), "end": torch.full((2, 3), 1.5)}
+    return {
+        "sample_level_set": lambda: (
+            levelset.sample_level_set, {"field": sphere, "points": points(), "n": 4}
+        ),
+        "boundary.angles": lambda: (
+            boundary.angles, {"points": points(), "others": points() + 0.1}
+        ),
+        "boundary.classes_nearby": lambda: (
+            boundary.classes_nearby, {"model": model(), "points": points(), "radius": 0.1, **draws}
+        ),
+        "boundary.connect": lambda: (
+            boundary.connect, {"model": net, "start": -points(), "end": -points() - 0.1}
+        ),
+        "boundary.convexity": lambda: (boundary.convexity, {"model": net, "points": points()}),
+        "boundary.decision_dimension": lambda: (
+            boundary.decision_dimension, {"model": net, "point": torch.zeros(3), "radius": 0.1}
+        ),
+        "boundary.decision_level": lambda: (
+            boundary.decision_level, {"model": model(), "points": points()}
+        ),
+        "boundary.dimension": lambda: (boundary.dimension, {"points": points(12)}),
+        "boundary.dropout_crossings": lambda: (
+            boundary.dropout_crossings, {"model": net, **ends, **draws}
+        ),
+        "boundary.incidence": lambda: (boundary.incidence, {"field": sphere, **segments}),
+        "boundary.normality": lambda: (boundary.normality, {"values": points(), **draws}),
+        "boundary.normals": lambda: (boundary.normals, {**here}),
+        "boundary.planarity": lambda: (boundary.planarity, {**here, "radii": (0.1, 0.2), **draws}),
+        "boundary.sample": lambda: (boundary.sample, {"model": net, **ends, **draws}),
+        "boundary.shared_directions": lambda: (boundary.shared_directions, {**here}),
+        "boundary.skewness": lambda: (boundary.skewness, {**here, "radius": 0.1, **draws}),
+        "boundary.Spectrum.share": lambda: (
+            boundary.dimension(points(12)).share, {"points": points(), "count": 2}
+        ),
+        "boundary.subspace_persistence": lambda: (
+            boundary.subspace_persistence,
+            {"model": net, "points": points(), "directions": torch.eye(3)[:1], **draws},
+        ),
+        "boundary.walk": lambda: (
+            boundary.walk,
+            {"field": sphere, "point": on_sphere[0], "steps": 2, "step": 0.1},
+        ),
+        "plots.convexity": lambda: (
+            plots.convexity, {"results": boundary.convexity(net, points(), draws=5)}
+        ),
+        "plots.crossings": lambda: (
+            plots.crossings, {"values": boundary.dropout_crossings(net, *ends.values(), draws=9)}
+        ),
+        "plots.links": lambda: (
+            plots.links, {"results": boundary.connect(net, -points(), -points() - 0.1)}
+        ),
+        "plots.planarity": lambda: (
+            plots.planarity,
+            {"result": boundary.planarity(sphere, on_sphere, radii=(0.1, 0.2), draws=3)},
+        ),
+        "plots.simplex": lambda: (
+            plots.simplex, {"result": boundary.decision_level(model(), points())}
+        ),
+        "plots.skewness": lambda: (
+            plots.skewness, {"results": boundary.skewness(sphere, on_sphere, radius=0.1, draws=5)}
+        ),
+        "plots.spectrum": lambda: (plots.spectrum, {"results": boundary.dimension(points(12))}),
+    }  # fmt: skip
+
+
 def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
     """Return calls of what measures a model or field."""
 
@@ -362,6 +440,7 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
             {"model": model(), "points": points(2), "labels": labels()[:2], "radius": 0.1,
              "effort": "quick"},
         ),
+        **region_calls(),
         "boundary.stability": lambda: (
             boundary.stability, {"model": model(), "points": points(), "sigma": 0.1, **draws}
         ),

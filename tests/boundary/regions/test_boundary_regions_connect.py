@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from levelset.boundary import connect
-from levelset.errors import ParameterError, ShapeError
+from levelset.errors import FieldError, ParameterError, ShapeError
 
 
 def ring(points):
@@ -86,6 +86,33 @@ def test_a_narrow_gap_between_two_checks_is_seen_by_its_slope():
 def test_bending_takes_a_share_of_the_smaller_margin_at_the_ends():
     start, end = on_ring([0.0], 0.75), on_ring([2.6], 0.75)
     assert bool(connect(ring, start, end).joined)
+
+
+def test_paths_of_a_piecewise_linear_network_are_proved(settled, noise):
+    model = settled(
+        nn.Sequential(nn.Linear(2, 24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU(), nn.Linear(24, 2)),
+        3,
+    ).double()
+    points = 4.0 * noise(60, 2)
+    classes = model(points).argmax(1)
+    own = (classes == classes.mode().values).nonzero().flatten()
+    start, end = points[own[:15]], points[own[-15:]]
+    link = connect(model, start, end, checks=3)
+    assert torch.equal(link.proved, link.joined)
+    assert int(link.joined.sum()) >= 10
+    steps = torch.linspace(0.0, 1.0, 2000).double().view(-1, 1, 1)
+    for row in link.joined.nonzero().flatten().tolist():
+        path = torch.lerp(link.corners[row][:-1], link.corners[row][1:], steps).flatten(0, 1)
+        assert bool((model(path).argmax(1) == link.classes[row]).all())
+    sampled = connect(model, start, end, verify="sampled")
+    assert not bool(sampled.proved.any())
+
+
+def test_what_is_not_piecewise_linear_is_sampled_or_refused():
+    start, end = on_ring([0.0]), on_ring([2.6])
+    assert connect(ring, start, end).proved.tolist() == [False]
+    with pytest.raises(FieldError):
+        connect(ring, start, end, verify="exact")
 
 
 def test_ends_of_two_classes_and_of_two_shapes_are_refused(linear, noise):

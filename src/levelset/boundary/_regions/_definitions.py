@@ -278,8 +278,8 @@ def decision_dimension(
     if float(at.gap) > 1e-3:
         message = (
             "decision_dimension: `point` must lie on the boundary, but class "
-            f"{int(at.classes[0, 0])} is more probable by {float(at.gap):.3g}. Project it first, as "
-            "`sample` does."
+            f"{int(at.classes[0, 0])} is more probable by {float(at.gap):.3g}. Project it first, "
+            "as `sample` does."
         )
         raise ParameterError(message)
     device = points.device if generator is None else generator.device

@@ -196,22 +196,20 @@ def planarity(
     check_at_least_one("planarity", "draws", draws)
     sizes = _increasing(radii).to(points)
     points = points.detach()
-    angle, deviation = [points.new_zeros(len(points), 0)], [points.new_zeros(len(points), 0)]
+    angle, deviation = [], []
     with frozen(field):
         unit = unit_gradients("planarity", field, points, labels, batch_size)
         streams = Streams(generator, points)
         for place, size in enumerate(sizes.tolist()):
             balls = Balls("planarity", field, points, labels, size, draws, tol, batch_size)
-            parts = [
-                (near.mean_angle(), near.rms_height() / size)
-                for near in balls.of(streams, unit, in_tangent=True, index=place)
-            ]
-            angle.append(torch.cat([a for a, _ in parts]) if parts else unit[:, :1])
-            deviation.append(torch.cat([d for _, d in parts]) if parts else unit[:, :1])
-    table = torch.cat([a.view(len(points), -1) for a in angle], dim=1)
+            rings = list(balls.of(streams, unit, in_tangent=True, index=place))
+            none = points.new_zeros(0)
+            angle.append(torch.cat([none, *(near.mean_angle() for near in rings)]))
+            deviation.append(torch.cat([none, *(near.rms_height() / size for near in rings)]))
+    table = torch.stack(angle, dim=1)
     return Planarity(
         angle=table,
-        deviation=torch.cat([d.view(len(points), -1) for d in deviation], dim=1),
+        deviation=torch.stack(deviation, dim=1),
         radii=sizes,
         radius=_first_beyond(table, sizes, limit),
         limit=limit,
