@@ -238,7 +238,7 @@ class _Reader:
             if node.op == "placeholder":
                 known[node] = waiting.pop(0) if waiting else (args or (None,))[0]
             elif node.op == "get_attr":
-                known[node] = operator.attrgetter(node.target)(module)
+                known[node] = operator.attrgetter(node.target)(tracer.root)
             elif node.op == "call_module":
                 inner = module.get_submodule(node.target)
                 known[node] = self.module(inner, args, f"{name}.{node.target}")
