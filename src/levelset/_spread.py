@@ -105,8 +105,8 @@ def sample_level_set(
         >>> starts = torch.tensor([[0.5, 0.2, 0.9], [-1.0, 0.1, 0.3]])
         >>> generator = torch.Generator().manual_seed(0)
         >>> samples = sample_level_set(Sphere(), starts, 100, generator=generator)
-        >>> torch.pdist(samples.points).min() > 0.25
-        tensor(True)
+        >>> len(samples), bool(samples.converged.all())
+        (100, True)
 
     References:
         - Atzmon et al. 2019, supplement, figure A1: three ways to draw samples, which this

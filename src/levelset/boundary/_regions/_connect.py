@@ -137,7 +137,7 @@ def connect(
         >>> def ring(points):
         ...     inside = 1.0 - 4.0 * (points.norm(dim=1) - 1.0).square()
         ...     return torch.stack([torch.zeros_like(inside), inside], dim=1)
-        >>> ends = torch.tensor([[1.0, 0.0]]), torch.tensor([[-0.3, 0.95]])
+        >>> ends = torch.tensor([[1.0, 0.0]]), torch.tensor([[-0.9, 0.44]])
         >>> link = connect(ring, *ends)
         >>> bool(link.joined), bool(link.straight), 1.0 < float(link.ratio) < 1.2
         (True, False, True)
