@@ -8,7 +8,6 @@ from levelset.plots._attacks import attack, transfer
 from levelset.plots._audit import borders, distances, robustness, witnesses
 from levelset.plots._curvature import cross_section, curvature, mean_curvatures, ranks, roc
 from levelset.plots._noise import class_frequencies, persistence, persistence_along
-from levelset.plots._section import section
 from levelset.plots._regions import (
     convexity,
     crossings,
@@ -18,6 +17,7 @@ from levelset.plots._regions import (
     skewness,
     spectrum,
 )
+from levelset.plots._section import section
 from levelset.plots._surface import cut
 
 __all__ = [
