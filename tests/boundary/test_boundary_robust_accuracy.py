@@ -86,7 +86,7 @@ def test_every_broken_input_has_a_witness(
 def test_a_higher_effort_leaves_no_other_input_standing(
     network: nn.Module, noise: Callable[..., Tensor], norm: float
 ) -> None:
-    points = noise(24, 1, 8, 8, dtype=torch.float32).sigmoid()
+    points = noise(12, 1, 8, 8, dtype=torch.float32).sigmoid()
     labels = network(points).argmax(1)
     radius = 0.1 if math.isinf(norm) else 0.5
     masks = [
