@@ -148,6 +148,9 @@ def planarity(result: Planarity, ax: "Axes | None" = None) -> "Axes":
     axes.axhline(math.degrees(result.limit), color="0.5", ls="--", lw=0.8, label="limit")
     axes.set(xlabel="radius", ylabel="mean angle of the normals, degrees", xscale="log")
     axes.set_ylim(bottom=0.0)
+    if len(radii) <= 10:
+        axes.set_xticks(radii, [f"{radius:.2g}" for radius in radii])
+        axes.minorticks_off()
     axes.legend(frameon=False)
     return axes
 
