@@ -96,9 +96,7 @@ def figure_a1(config: Config) -> dict[str, Any]:
         inside = (result.points.abs() <= box).all(1)
         return result.points[result.converged & inside]
 
-    dense = sample_level_set(
-        field, uniform(2000), 20 * n, bounds=(-box, box), generator=generator
-    ).points
+    dense = on_boundary(uniform(100_000))
     base = on_boundary(uniform(20 * n))
     base = base[torch.randperm(len(base), generator=generator)[:n]]
 
