@@ -79,3 +79,13 @@ def test_the_distance_of_a_plane_is_exact():
     distance = Margin(line)(points, torch.tensor([1, 1])) / 5**0.5
     torch.testing.assert_close(reports[0].distance, distance.detach(), rtol=1e-9, atol=0)
     assert reports[0].converged.all()
+
+
+def test_the_summary_has_every_term_and_how_the_samples_fared():
+    _, _, _, value, report = evaluated("robust_distance", adversarial=0.5)
+    summary = report.summary()
+    assert summary["adversarial"] + summary["samples"] == pytest.approx(float(value.detach()))
+    assert summary["converged"] == float(report.converged.double().mean())
+    assert summary["distance_median"] == float(report.distance.median())
+    assert repr(report).startswith("Diagnostics(adversarial=")
+    assert repr(Diagnostics()) == "Diagnostics()"

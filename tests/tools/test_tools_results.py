@@ -120,6 +120,12 @@ def test_rich_prints_a_line_an_entry():
     assert out.getvalue().count("\n") == 6
 
 
+def holds(field: dataclasses.Field) -> bool:
+    """Return whether a field is a tensor or another result, and not what computes one."""
+    kinds = ("Tensor", "Point", "Mask", "Counts", "Labels", "Mesh", "Polylines")
+    return any(kind in str(field.type) for kind in kinds) and "Callable" not in str(field.type)
+
+
 def results() -> list[type]:
     """Return every public class with tensors or other results among its fields."""
     families = [getattr(levelset, name) for name in dir(levelset)] + [
@@ -131,9 +137,8 @@ def results() -> list[type]:
         for value in (getattr(family, name) for name in dir(family))
         if isinstance(value, type) and dataclasses.is_dataclass(value)
     }
-    kinds = ("Tensor", "Point", "Mask", "Counts", "Labels", "Mesh", "Polylines")
     return sorted(
-        (c for c in classes if any(k in str(f.type) for f in dataclasses.fields(c) for k in kinds)),
+        (c for c in classes if any(map(holds, dataclasses.fields(c)))),
         key=lambda c: c.__name__,
     )
 

@@ -6,11 +6,14 @@ from typing import TypeAlias
 
 from torch import Tensor
 
+from levelset._tools.results import Result
+from levelset._typing import Summary
+
 __all__ = ["Diagnostics", "Watch"]
 
 
-@dataclass(frozen=True, eq=False)
-class Diagnostics:
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagnostics(Result):
     """The parts of one evaluation of a loss.
 
     Attributes:
@@ -28,6 +31,15 @@ class Diagnostics:
     converged: Tensor | None = None
     distance: Tensor | None = None
     ends: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def summary(self) -> Summary:
+        """Return the value of each term, the share of samples that converged, their distance."""
+        numbers = {name: float(term.detach()) for name, term in self.terms.items()}
+        if self.converged is not None and len(self.converged):
+            numbers["converged"] = float(self.converged.double().mean())
+        if self.distance is not None and len(self.distance):
+            numbers["distance_median"] = float(self.distance.detach().median())
+        return dict(numbers)
 
 
 Watch: TypeAlias = Callable[[Diagnostics], None]
