@@ -106,7 +106,7 @@ def test_train_then_audit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_train_takes_losses_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "--data", "digits", "--network", "digits", "--epochs", "1", "--json"]
     words += ["--limit", "200", "--out", str(tmp_path / "net")]
-    assert main([*words, "--loss", "robust-distance(radius=0.1, cross_entropy=1)"]) == 0
+    assert main([*words, "--loss", "robust-distance(radius=0.1, adversarial=1)"]) == 0
     assert summary_of(capsys.readouterr().out)["epochs"] == 1
     assert main([*words, "--loss", "trades(radius=0.1)", "--resume"]) == 1
     assert "loss" in capsys.readouterr().err

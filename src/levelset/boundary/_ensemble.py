@@ -47,8 +47,9 @@ class Member:
         attack: Called as `attack(model, points, labels, **options)`.
         options: Its own options, beside those that all share.
         last_resort: Whether it takes only the inputs for which nothing was found before.
-        resumes: Whether it takes only the inputs whose witness came from the member before, and
-            starts from that.
+        random: Whether it follows random directions.
+        resumes: Whether it takes only the inputs whose witness goes back to a random direction, and
+            starts from where that one crossed.
         starts: Whether it starts from the witnesses of the members before, and takes all inputs.
         judged: Whether its points are known to be across; those of others are evaluated again.
     """
@@ -57,6 +58,7 @@ class Member:
     attack: Callable[..., Attack]
     options: dict[str, Any]
     last_resort: bool = False
+    random: bool = False
     resumes: bool = False
     starts: bool = False
     judged: bool = True
@@ -77,16 +79,19 @@ def members(
     efforts: list[Effort] = list(walks)
     blind = {"draws": _DRAWS, "reach": _reach(points), "generator": _own_stream()}
     attacks: list[Member] = []
+    steps = 0
     for one in efforts[: efforts.index(effort) + 1]:
         walk = {"norm": norm, **walks[one]}
+        steps += walks[one]["steps"]
         most = one == "thorough"
         attacks.append(Member("direct_boundary", direct_boundary, walk))
         if most:
             second = {"norm": norm, "steps": _SECOND_STEPS}
             name = "fmn" if math.isinf(norm) else "alma"
             attacks.append(Member(name, fmn if math.isinf(norm) else alma, second))
-        attacks.append(Member("random_direction", random_direction, blind, not most))
-        attacks.append(Member("direct_boundary", direct_boundary, walk, resumes=True))
+        attacks.append(Member("random_direction", random_direction, blind, not most, random=True))
+        resumed = walk | {"steps": steps}  # has no walk before it to add to
+        attacks.append(Member("direct_boundary", direct_boundary, resumed, resumes=True))
         if most and math.isinf(norm):
             attacks.append(Member("pgd", shrinking_pgd, {"norm": norm}, starts=True))
             attacks.append(Member("square", shrinking_square, {"norm": norm}, starts=True))
@@ -105,18 +110,22 @@ class Ensemble:
         n = len(points)
         self.lengths = points.new_full((n,), torch.inf)
         self.witnesses = points.clone()
+        # Of those that go back to random directions, where these crossed: a longer walk gets
+        # nowhere from the end of a shorter one.
+        self._random = torch.zeros(n, dtype=torch.bool, device=points.device)
+        self._crossings = points.clone()
         self.winner = torch.full((n,), -1, dtype=torch.int64, device=points.device)
         self.gradients = torch.zeros(n, dtype=torch.int64, device=points.device)
         self.evaluations = torch.zeros(n, dtype=torch.int64, device=points.device)
 
     def run(self, index: int, member: Member, **shared: Any) -> None:
         """Make one attack on the rows that it can still improve; keep what is nearer."""
-        rows = self._rows(index, member)
+        rows = self._rows(member)
         if len(rows) == 0 and (len(self.points) or member.resumes):
             return
         options = {**shared, **member.options}
         if member.resumes or member.starts:
-            options["starts"] = self.witnesses[rows]
+            options["starts"] = (self._crossings if member.resumes else self.witnesses)[rows]
         try:
             result = member.attack(self.model, self.points[rows], self.labels[rows], **options)
         except NoGradientError:
@@ -130,13 +139,16 @@ class Ensemble:
         self.lengths[improved] = lengths[nearer]
         self.witnesses[improved] = result.points[nearer]
         self.winner[improved] = index
+        self._random[improved] = member.random or member.resumes
+        if member.random:
+            self._crossings[improved] = result.points[nearer]
         self.gradients[rows] += result.gradients
         self.evaluations[rows] += result.evaluations
 
-    def _rows(self, index: int, member: Member) -> Tensor:
+    def _rows(self, member: Member) -> Tensor:
         """Return the rows that a member takes."""
         if member.resumes:
-            return ((self.winner == index - 1) & (self.lengths > 0)).nonzero().flatten()
+            return (self._random & (self.lengths > 0)).nonzero().flatten()
         improvable = self.lengths.isinf() if member.last_resort else self.lengths > 0
         return improvable.nonzero().flatten()
 
