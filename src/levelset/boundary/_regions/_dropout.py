@@ -217,8 +217,7 @@ class Normality(Result):
     Attributes:
         distance: Largest distance of the two distribution functions (Kolmogorov), 0 to 1.
         p_value: Share of Gaussian samples of this size, with mean and deviation fitted as well,
-        that
-            are at least as far from theirs (Lilliefors).
+            that are at least as far from theirs (Lilliefors).
         mean: Of the values.
         deviation: Standard deviation.
         skewness: Third standardised moment; 0 of a Gaussian.

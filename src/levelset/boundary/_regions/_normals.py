@@ -119,8 +119,7 @@ class Planarity(Rows):
         angle: Mean angle between the normal at the point and those of the boundary at each radius,
             in radians, `(n, r)`.
         deviation: Root mean square distance of the boundary from the tangent plane, over the
-        radius,
-            `(n, r)`.
+            radius, `(n, r)`.
         radii: The radii, `(r,)`.
         radius: Where the mean angle first exceeds the limit, `(n,)`, interpolated; infinite if it
             does at none.

@@ -108,8 +108,7 @@ class SubspacePersistence(Rows):
 
     Attributes:
         inside: The noise inside, `(n,)`, as the standard deviation of a coordinate of isotropic
-        noise
-            of the same mean square length; infinite if none up to the limit flips enough.
+            noise of the same mean square length; infinite if none up to the limit flips enough.
         outside: The same outside.
         gamma: Share of the copies that keep their class.
         directions: How many span the subspace.
