@@ -109,6 +109,7 @@ def test_schedules_reach_the_loss_in_the_middle_of_each_step() -> None:
     assert history.columns()[name] == pytest.approx([0.375, 0.875, 1.0])
 
 
+@pytest.mark.messages
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

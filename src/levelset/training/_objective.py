@@ -44,7 +44,7 @@ class Term:
 
     loss: Loss
     options: Mapping[str, Any] = field(default_factory=dict)
-    weight: float | Schedule = 1.0
+    weight: int | float | Schedule = 1.0
 
     def __post_init__(self) -> None:
         if not callable(self.loss):

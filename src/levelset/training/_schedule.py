@@ -32,7 +32,7 @@ class Schedule(ABC):
             a value is not finite.
     """
 
-    def __init__(self, knots: Mapping[Any, float]) -> None:
+    def __init__(self, knots: Mapping[Any, int | float]) -> None:
         name = type(self).__name__
         if not isinstance(knots, Mapping) or not knots:
             message = (

@@ -115,6 +115,7 @@ def test_what_is_not_piecewise_linear_is_sampled_or_refused():
         connect(ring, start, end, verify="exact")
 
 
+@pytest.mark.messages
 def test_ends_of_two_classes_and_of_two_shapes_are_refused(linear, noise):
     model = linear([[1.0, 0.0], [0.0, 1.0]])
     start, end = torch.tensor([[1.0, 0.0]] * 3), torch.tensor([[1.0, 0.5], [0.0, 1.0], [0.0, 2.0]])

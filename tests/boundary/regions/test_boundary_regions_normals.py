@@ -44,6 +44,7 @@ def test_the_field_of_a_network_grows_along_its_normals(settled, noise):
         assert bool((field(points + 1e-4 * found) > field(points)).all())
 
 
+@pytest.mark.messages
 def test_angles_are_exact_when_small():
     one = torch.tensor([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]], dtype=torch.float64)
     other = torch.tensor([[1.0, 1e-9], [0.0, 3.0], [-1.0, 0.0]], dtype=torch.float64)

@@ -63,6 +63,7 @@ def test_noise_inside_and_outside_has_the_closed_form_of_a_half_space(linear, ge
     assert bool(swapped.inside.isinf().all())
 
 
+@pytest.mark.messages
 def test_what_spans_no_subspace_is_refused(linear, noise):
     model, points = linear([[0.0, 0.0], [1.0, 0.0]]), torch.ones(2, 2).double()
     with pytest.raises(ShapeError, match="s from 1 to 1"):

@@ -106,6 +106,7 @@ def test_the_edges_close_in_on_marchenko_and_pastur():
     assert high / 1000.0 == pytest.approx(1.1, rel=1e-3)
 
 
+@pytest.mark.messages
 def test_what_has_no_spectrum_is_refused(noise):
     with pytest.raises(DataError, match="at least 3 samples"):
         dimension(noise(2, 4))

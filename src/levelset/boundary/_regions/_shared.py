@@ -2,9 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from levelset._logits import as_logits
@@ -27,6 +28,8 @@ from levelset.boundary._regions._spectrum import Spectrum, check_share, spectrum
 from levelset.errors import NotConvergedError, ParameterError, ShapeError
 
 __all__ = ["SubspacePersistence", "shared_directions", "subspace_persistence"]
+
+Directions: TypeAlias = Float[Tensor, "s ..."]
 
 # Doublings from the largest noise over as many, and halvings, that locate a noise.
 _DOUBLINGS, _HALVINGS = 14, 8
@@ -136,7 +139,7 @@ class SubspacePersistence(Rows):
 def subspace_persistence(
     model: Model,
     points: Points,
-    directions: Points,
+    directions: Directions,
     *,
     gamma: float = 0.7,
     draws: int = 200,

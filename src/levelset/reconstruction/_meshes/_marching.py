@@ -4,6 +4,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._relaxation._piecewise import AffinePieces
@@ -17,7 +18,8 @@ _BATCH, _MOST_CORNERS, _NEAR = 256, 400, 32
 # Units nearer to a corner than this share of the box go through it; how often to flip such.
 _TOL, _TURNS = 1e-11, 8
 
-Cells: TypeAlias = tuple[Tensor, Integers, Tensor, Tensor]
+Keys: TypeAlias = NDArray[np.uint64]
+Cells: TypeAlias = tuple[Tensor, Keys, Tensor, Tensor]
 """Which units are above their kinks, names, units entered through, points on these."""
 Plane: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -32,7 +34,7 @@ class Facets(NamedTuple):
     """
 
     places: Floats
-    names: Integers
+    names: Keys
     counts: Integers
 
 
@@ -143,7 +145,7 @@ class _March:
         chosen = torch.from_numpy(first)
         walls = torch.full((len(first),), -1)
         waiting = [(above[chosen], keys[first], walls, seeds[chosen])]
-        done: list[tuple[Floats, Integers, Integers]] = []
+        done: list[tuple[Floats, Keys, Integers]] = []
         count = 0
         while waiting:
             cells = _joined(waiting)
@@ -165,8 +167,8 @@ class _March:
         return Facets(places, names, counts)
 
     def _cells(
-        self, above: Tensor, keys: Integers, walls: Tensor, points: Tensor
-    ) -> tuple[tuple[Floats, Integers, Integers], Cells]:
+        self, above: Tensor, keys: Keys, walls: Tensor, points: Tensor
+    ) -> tuple[tuple[Floats, Keys, Integers], Cells]:
         """Return the polygons of cells, and the cells past their edges that are new.
 
         Args:
@@ -222,8 +224,8 @@ class _March:
         return lines, size, frame, normal, ends[:, 0, 0] - self.level
 
     def _settled(
-        self, above: Tensor, keys: Integers, walls: Tensor, points: Tensor, plane: Plane
-    ) -> tuple[Tensor, Integers, Tensor, Tensor, Plane]:
+        self, above: Tensor, keys: Keys, walls: Tensor, points: Tensor, plane: Plane
+    ) -> tuple[Tensor, Keys, Tensor, Tensor, Plane]:
         """Flip also those units that coincide with the one a cell was entered through."""
         units = above.shape[1]
         for turn in range(_TURNS):
@@ -271,8 +273,8 @@ class _March:
         return walls, points
 
     def _shared(
-        self, corners: Corners, places: Tensor, above: Tensor, keys: Integers
-    ) -> tuple[tuple[Floats, Integers, Integers], Cells]:
+        self, corners: Corners, places: Tensor, above: Tensor, keys: Keys
+    ) -> tuple[tuple[Floats, Keys, Integers], Cells]:
         """Return polygons whose corners have names, and the new cells past their edges."""
         owner, one, other = (each.numpy() for each in corners[:3])
         active = torch.nn.functional.pad(above, (0, 6)).numpy()
@@ -304,7 +306,7 @@ class _March:
         sizes = np.bincount(owner[real], minlength=len(keys))
         return (places.numpy()[real], names[real], sizes[sizes > 0]), cells
 
-    def _name(self, owner: Integers, unit: Integers, active: Booleans) -> Integers:
+    def _name(self, owner: Integers, unit: Integers, active: Booleans) -> Keys:
         """Return what lying on a unit does to the name of a corner, whichever side it is on."""
         return self._wall[unit] ^ np.where(active[owner, unit], self._flip[unit], np.uint64(0))
 
