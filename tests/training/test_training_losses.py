@@ -71,6 +71,10 @@ def test_schedules_of_the_learning_rate_are_read():
     assert build_schedule("constant") == "constant"
     assert build_schedule("steps({50: 0.5})") == Steps({50: 0.5})
     assert build_schedule(" ramp({'0%': 0.1, '30%': 1}) ") == Ramp({"0%": 0.1, "30%": 1})
+
+
+@pytest.mark.messages
+def test_what_is_no_schedule_is_refused():
     for wrong in ("linear", "steps(5)", "ramp({0: 'x'})", "0.5", "steps", ""):
         with pytest.raises(DataError, match=r"a schedule|schedule is cosine, constant, steps"):
             build_schedule(wrong)
