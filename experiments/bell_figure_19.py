@@ -73,8 +73,8 @@ def main(config: Config) -> list[dict[str, float | str]]:
                     f"{width:8.2f} {inside:13.4f} {bound:7.4f}"
                 )
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     return result
 

@@ -55,8 +55,8 @@ def main(config: Config) -> list[dict[str, float]]:
         )  # fmt: skip
         print(f"{k:6d} {exact:12.4f} {sigma:9.4f}  {low:.4f} to {high:.4f}  {share:14.4f}")
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     return result
 

@@ -3,7 +3,7 @@
 Two Gaussian clouds (figures 20 and 21), then MNIST or Fashion-MNIST with a fully connected
 network: agreement of kernel and network (23), neighbours by the kernel and by pixels (22), the
 straight line from the start of the training to its end (24), wrong labels among the training
-points, and how well inputs of the other data set are told apart.
+points, and how well the kernel tells inputs of the other data set from those of its own.
 """
 
 import json
@@ -159,8 +159,8 @@ def main(config: Config) -> dict[str, object]:
     for name, value in result.items():
         print(f"{name:<60} {value if isinstance(value, dict) else format(value, '.4g')}")
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     return result
 

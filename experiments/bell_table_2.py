@@ -173,8 +173,8 @@ def main(config: Config) -> dict[str, dict[str, float]]:
         return persistence(model, held, gamma=0.7, tolerance=config.tolerance, generator=generator)
 
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     natural, result = measured(points), {}
     plan = [
         (name, keep, radius)

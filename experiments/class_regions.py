@@ -208,9 +208,9 @@ def dropout(config: Config) -> dict[str, Any]:
         start = images.points[place]
         end = images.points[int((images.labels != images.labels[place]).nonzero()[place])]
         generator = torch.Generator().manual_seed(config.seed)
-        found = dropout_crossings(model, start, end, draws=config.draws, generator=generator)
-        fit = normality(found, generator=generator)
-        several = (~found.isnan()).sum(1)
+        crossings = dropout_crossings(model, start, end, draws=config.draws, generator=generator)
+        fit = normality(crossings, generator=generator)
+        several = (~crossings.isnan()).sum(1)
         result[str(place)] = fit.summary() | {"crossings_mean": float(several.double().mean())}
         print(f"dropout, pair {place}: {result[str(place)]}")
     return result
@@ -229,8 +229,8 @@ def main(config: Config) -> dict[str, Any]:
         result |= {name: of_network(name, config) for name in config.networks}
     config.out.mkdir(parents=True, exist_ok=True)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    told = {**options, "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**options, "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     return result
 

@@ -140,8 +140,8 @@ def main(config: Config) -> list[dict[str, float | int | str]]:
             f"{name:<17} {noise:5.2f} {np.mean(errors):13.2f} {max(errors):6.2f} {above:8d} "
             f"{pieces:7d}/{config.seeds:<2d} {closed:4d}/{config.seeds:<2d} {spent:11.2f}"
         )
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     try:
         picture(config.out / "curves.png", shown)

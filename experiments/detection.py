@@ -84,9 +84,9 @@ def main(config: Config) -> dict:
             result["rows"].append(judge(model, few, config, "+".join(scores), scores, None))
         result["attacks"] = others(model, sets, config)
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "weights": str(config.weights)}
-    told["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "weights": str(config.weights)}
+    settings["torch"] = torch.__version__
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     if importlib.util.find_spec("matplotlib"):
         draw(config.out / "result.json", config.out / "detection.png")

@@ -88,9 +88,9 @@ def main(config: Config) -> dict:
         f"{100 * result['knowing']:.1f} % (natural inputs: {100 * result['natural flagged']:.1f} %)"
     )
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "network": str(config.network)}
-    told["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "network": str(config.network)}
+    settings["torch"] = torch.__version__
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     return result
 

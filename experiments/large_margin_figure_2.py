@@ -212,15 +212,15 @@ def scores(rows: list[dict], wanted: list[dict]) -> dict[str, dict[int, float]]:
 
 def table(rows: list[dict], wanted: list[dict]) -> None:
     """Print a line for each method of one fraction of one data set, and the difference."""
-    found = scores(rows, wanted)
+    accuracies = scores(rows, wanted)
     first = wanted[0]
     print(f"{first['data']}, {first['fraction']:g} % ({first['images']}), {first['epochs']} epochs")
-    for name, values in found.items():
+    for name, values in accuracies.items():
         mean, spread = statistics.fmean(values.values()), error([*values.values()])
         print(f"  {name:40} {mean:6.2f} +- {spread:.2f}  ({len(values)} seeds, {first['on']})")
     if first["on"] == "test":
-        ours = next(v for k, v in found.items() if k.startswith(OURS))
-        others = [v for k, v in found.items() if not k.startswith(OURS)]
+        ours = next(v for k, v in accuracies.items() if k.startswith(OURS))
+        others = [v for k, v in accuracies.items() if not k.startswith(OURS)]
         best = max(others, key=lambda values: statistics.fmean(values.values()))
         apart = [ours[seed] - best[seed] for seed in ours if seed in best]
         print(f"  {'difference to the better one':40} {statistics.fmean(apart):+6.2f} +- ", end="")

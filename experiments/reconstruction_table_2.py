@@ -133,9 +133,9 @@ def main(config: Config) -> dict[str, dict[str, dict[str, object]]]:
         )
     torch.set_num_threads(config.threads)
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    told["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    settings["torch"] = torch.__version__
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     result: dict[str, dict[str, dict[str, object]]] = {}
     print("times 1,000:                 Chamfer L1  Chamfer L2     S1     SH  pieces  CPU s")
     for name, scan, true in pairs(config):

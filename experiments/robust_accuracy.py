@@ -123,8 +123,8 @@ def main(config: Config) -> dict:
         result[f"{name}, truth"] = {"first": share}
         print(f"{name:14} the truth, at most{'':15} {share:6.2f} of {len(few)}", flush=True)
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     return result
 

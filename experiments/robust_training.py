@@ -191,8 +191,8 @@ def main(config: Config) -> list[dict]:
             rows = [run(method, minutes, seed, data, config) for seed in range(config.seeds)]
             print(line(rows), flush=True)
             results += rows
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(results, indent=2))
     return results
 

@@ -81,8 +81,8 @@ def main(config: Config) -> dict:
         result["clean"] = (100.0 * table.clean).tolist()
         show(loss, result)
     config.out.mkdir(parents=True, exist_ok=True)
-    told = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(told, indent=2))
+    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     if importlib.util.find_spec("matplotlib"):
         draw(config.out / "result.json", config.out / "transfer.png")

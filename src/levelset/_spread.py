@@ -259,7 +259,8 @@ class _Walk:
 def _independent(points: Tensor, spacing: float, order: np.ndarray) -> np.ndarray:
     """Return a mask of points no two of which are nearer than a spacing, and no more would fit.
 
-    All pairs at once: whoever precedes all its neighbours still there stays, and they go.
+    In rounds, all pairs at once: a point that comes before all its remaining neighbours is chosen,
+    and these are dropped.
     """
     chosen = np.zeros(len(points), dtype=bool)
     if not len(points):

@@ -38,14 +38,6 @@ class Activation(Operation):
         """Return the function of each entry."""
         return self.values(inputs[0])
 
-    def piece(self, above: list[Tensor]) -> tuple[Tensor, Tensor | float]:
-        """Return slope and offset of the affine piece of each entry; only of what has kinks.
-
-        Args:
-            above: Whether entries are above each kink, one mask a kink.
-        """
-        raise NotImplementedError
-
     def slack(self, size: Tensor, unit: float) -> Tensor:
         """Return by how much a computed value may be off; `size` is |f| at its largest."""
         return SMALL * unit * size
@@ -94,11 +86,6 @@ class Rectifier(Activation):
         """Return the entries, or their share."""
         return functional.leaky_relu(entries, self._leak)
 
-    def piece(self, above: list[Tensor]) -> tuple[Tensor, Tensor | float]:
-        """Return slope 1 above and the leak below, without an offset."""
-        slope = above[0].double()
-        return (slope + self._leak * (1.0 - slope) if self._leak else slope), 0.0
-
     def slack(self, size: Tensor, unit: float) -> Tensor:
         """Return nothing for a ReLU, which computes nothing."""
         return super().slack(size, unit) if self._leak else torch.zeros_like(size)
@@ -141,12 +128,6 @@ class Clamp(Activation):
     def values(self, entries: Tensor) -> Tensor:
         """Return the entries, clamped."""
         return entries.clamp(self._low, self._high)
-
-    def piece(self, above: list[Tensor]) -> tuple[Tensor, Tensor | float]:
-        """Return slope 1 between the numbers, and else the offset alone."""
-        low, high = above
-        offset = self._high * high.double() + self._low * (~low).double()
-        return (low & ~high).double(), offset
 
     def slack(self, size: Tensor, unit: float) -> Tensor:
         """Return nothing: nothing is computed."""

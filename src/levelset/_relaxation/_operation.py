@@ -109,6 +109,23 @@ class Operation(abc.ABC):
         """
         return self.apply(inputs)
 
+    def piece(self, above: list[Tensor]) -> tuple[Tensor, Tensor | float]:
+        """Return slope and offset of the affine piece of each entry; only of what has kinks.
+
+        Args:
+            above: Whether entries are above each kink, one mask a kink.
+        """
+        kinks = self.kinks or ()
+        places = torch.tensor([kinks[0] - 1.0, *kinks, kinks[-1] + 1.0], dtype=torch.float64)
+        values = self.apply([places])
+        slopes = values.diff() / places.diff()
+        offsets = values[:-1] - slopes * places[:-1]
+        slope, offset = slopes[0].to(above[0].device), offsets[0].to(above[0].device)
+        for mask, steep, level in zip(above, slopes[1:], offsets[1:], strict=True):
+            slope = torch.where(mask, steep.to(slope), slope)
+            offset = torch.where(mask, level.to(offset), offset)
+        return slope, offset if offsets.any() else 0.0
+
     @abc.abstractmethod
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the range of the result over those of the inputs."""

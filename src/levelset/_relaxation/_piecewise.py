@@ -136,7 +136,7 @@ class AffinePieces:
                     gaps.append(gap)
                     masks.append(above[:, place : place + gap.shape[2]].view(n, *shape))
                     place += gap.shape[2]
-                slope, offset = step.operation.piece(masks)  # type: ignore[attr-defined]
+                slope, offset = step.operation.piece(masks)
                 nodes[node] = value * slope.unsqueeze(1)
                 if isinstance(offset, Tensor):
                     nodes[node][:, 0] += offset

@@ -140,9 +140,9 @@ class _Page:
         cards = _cards([
             ("Prediction", name, self._note(row, truth)),
             ("Its logit", f"{float(result.logits[row, chosen]):.2f}", f"{start:+.2f} at the start"),
-            ("Raised by", f"{float(result.toward[row]):+.1f}", "all positive shares together"),
-            ("Lowered by", f"{float(result.against[row]):+.1f}", "all negative shares together"),
-            ("Weight decay", f"{float(result.weight_decay[row]):+.2f}", "belongs to no point"),
+            ("Raised by", f"{float(result.toward[row]):.1f}", "all positive shares together"),
+            ("Lowered by", f"{-float(result.against[row]):.1f}", "all negative shares together"),
+            ("Weight decay", f"{float(result.weight_decay[row]):+.2g}", "belongs to no point"),
             ("Posterior variance", f"{float(result.variance[row]):.2g}",
              "0 where like inputs were seen, 1 where none"),
         ])  # fmt: skip

@@ -262,27 +262,27 @@ def normality(
           unknown", J. Am. Stat. Assoc. 62 (1967), 399-402.
     """
     check_at_least_one("normality", "draws", draws)
-    kept = values.detach().double().cpu().flatten().numpy()
-    kept = kept[np.isfinite(kept)]
-    if len(kept) < 3 or not kept.std() > 0:
+    finite = values.detach().double().cpu().flatten().numpy()
+    finite = finite[np.isfinite(finite)]
+    if len(finite) < 3 or not finite.std() > 0:
         message = (
             "normality: `values` must hold at least 3 finite numbers that differ, got "
-            f"{len(kept)}{' equal ones' if len(kept) else ''}."
+            f"{len(finite)}{' equal ones' if len(finite) else ''}."
         )
         raise DataError(message)
-    distance = float(_kolmogorov(kept[None])[0])
-    size = min(len(kept), _SIMULATED)
+    distance = float(_kolmogorov(finite[None])[0])
+    size = min(len(finite), _SIMULATED)
     random = np.random.Generator(np.random.Philox(draw_seed(generator)))
-    simulated = _kolmogorov(random.standard_normal((draws, size))) * math.sqrt(size / len(kept))
-    z = (kept - kept.mean()) / kept.std()
+    simulated = _kolmogorov(random.standard_normal((draws, size))) * math.sqrt(size / len(finite))
+    z = (finite - finite.mean()) / finite.std()
     return Normality(
         distance=distance,
         p_value=float((1 + (simulated >= distance).sum()) / (1 + draws)),
-        mean=float(kept.mean()),
-        deviation=float(kept.std(ddof=1)),
+        mean=float(finite.mean()),
+        deviation=float(finite.std(ddof=1)),
         skewness=float((z**3).mean()),
         kurtosis=float((z**4).mean() - 3.0),
-        count=len(kept),
+        count=len(finite),
     )
 
 

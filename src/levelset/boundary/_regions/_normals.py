@@ -86,9 +86,9 @@ def normals(
         check_positive("normals", "radius", radius)
         balls = Balls("normals", field, points, labels, radius, count, tol, batch_size)
         across = [_across(method, near) for near in balls.of(Streams(generator, points), unit)]
-    found = torch.cat(across) if across else unit
-    side = (found * unit).sum(1, keepdim=True).sign()
-    return (found * torch.where(side == 0, 1.0, side)).view_as(points)
+    directions = torch.cat(across) if across else unit
+    side = (directions * unit).sum(1, keepdim=True).sign()
+    return (directions * torch.where(side == 0, 1.0, side)).view_as(points)
 
 
 @checked

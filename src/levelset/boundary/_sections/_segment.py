@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from levelset._relaxation._curves import Largest
-from levelset._relaxation._program import Program
+from levelset._relaxation._program import Node, Program
 from levelset._typing import Booleans, Floats, Integers
 from levelset.boundary._sections._subdivision import ZERO
+from levelset.boundary._sections._walk import Walk
 
 __all__ = ["Stretch", "stretch", "ties"]
 
@@ -42,57 +43,21 @@ def stretch(program: Program, basis: Tensor, begin: float, end: float) -> Stretc
         end: Where it ends.
     """
     walk = _Walk(program, basis, np.array([begin, end]))
-    for index in range(program.output):
-        if index + 1 in walk.uses:
-            walk.step(index)
-    logits = walk.values(program.output).cpu().numpy()
+    logits = walk.run().cpu().numpy()
     size = float(walk.sizes[program.output].max())
     return Stretch(walk.knots, logits, 2.0 * ZERO * size)
 
 
-class _Walk:
-    """Nodes of a network at knots, which become more as the walk goes on.
-
-    Nodes that are affine on the whole segment are kept as their two coefficients.
+class _Walk(Walk):
+    """Nodes of a network at the knots of a segment.
 
     Attributes:
         knots: The knots so far, in order.
-        uses: The nodes that are needed, each with the last step that takes it.
-        sizes: What the entries of each node are summed from, `(1, *shape)`.
     """
 
     def __init__(self, program: Program, basis: Tensor, knots: Floats) -> None:
-        self.program, self.knots = program, knots
-        self.uses = program.uses()
-        self._flat: dict[int, Tensor] = {0: basis}
-        self._known: dict[int, Tensor] = {}
-        self.sizes = {0: basis[:1].abs() + basis[1:].abs()}
-
-    def step(self, index: int) -> None:
-        """Evaluate one step of the network."""
-        step = self.program.steps[index]
-        node, operation = index + 1, step.operation
-        if operation.is_affine:
-            self.sizes[node] = operation.magnitude([self.sizes[i] for i in step.inputs])
-            if all(i in self._flat for i in step.inputs):
-                parts = [self._flat[i] for i in step.inputs]
-                base = operation.apply([part[:1] for part in parts])
-                slope = operation.apply_linear([part[1:] for part in parts])
-                self._flat[node] = torch.cat([base, slope])
-            else:
-                self._known[node] = operation.apply([self.values(i) for i in step.inputs])
-        else:
-            (before,) = step.inputs
-            if isinstance(operation, Largest):
-                self._compare(before, operation)
-            for kink in operation.kinks or ():
-                self._bend(before, kink)
-            self._known[node] = operation.apply([self.values(before)])
-            self.sizes[node] = self._known[node].abs().amax(0, keepdim=True)
-        for i in step.inputs:
-            if self.uses[i] <= index:
-                self._known.pop(i, None)
-                self._flat.pop(i, None)
+        super().__init__(program, basis, basis[:1].abs() + basis[1:].abs())
+        self.knots = knots
 
     def values(self, node: int) -> Tensor:
         """Return the entries of a node at the knots, `(n, *shape)`."""
@@ -102,7 +67,15 @@ class _Walk:
             self._known[node] = base + places.view(-1, *[1] * base.dim()) * slope
         return self._known[node]
 
-    def _bend(self, node: int, kink: float) -> None:
+    def bend(self, step: Node) -> None:
+        """Put knots where a step bends."""
+        (node,) = step.inputs
+        if isinstance(step.operation, Largest):
+            self._compare(node, step.operation)
+        for kink in step.operation.kinks or ():
+            self._pass(node, kink)
+
+    def _pass(self, node: int, kink: float) -> None:
         """Put knots where entries of a node pass a number."""
         values = self.values(node).flatten(1) - kink if kink else self.values(node).flatten(1)
         zero = ZERO * (self.sizes[node].flatten(1) + abs(kink))

@@ -11,6 +11,7 @@ from levelset._relaxation._program import Node, Program
 from levelset._typing import Floats, Integers
 from levelset.boundary._sections._cells import Cells, merged, straightened
 from levelset.boundary._sections._cutting import Births, cut, extended
+from levelset.boundary._sections._walk import Walk
 
 __all__ = ["ZERO", "subdivide"]
 
@@ -40,58 +41,25 @@ def subdivide(
         `(v, k)`, and the size of what the logits are summed from.
     """
     walk = _Walk(program, basis, cells, merge, check)
-    for index in range(program.output):
-        if index + 1 in walk.uses:
-            walk.step(index)
-    logits = walk.values(program.output)
+    logits = walk.run()
     return walk.cells, walk.numpy(logits), float(walk.sizes[program.output].max())
 
 
-class _Walk:
+class _Walk(Walk):
     """Nodes of a network at the corners of cells, which are cut as the walk goes on.
-
-    Nodes that are affine on the whole plane are kept as their three coefficients.
 
     Attributes:
         cells: The cells so far.
-        uses: The nodes that are needed, each with the last step that takes it.
-        sizes: What the entries of each node are summed from, `(1, *shape)`.
     """
 
     def __init__(
         self, program: Program, basis: Tensor, cells: Cells, merge: float,
         check: Callable[[int], None] | None,
     ) -> None:  # fmt: skip
-        self.program, self.cells, self._merge, self._check = program, cells, merge, check
-        self.uses = program.uses()
-        self._flat: dict[int, Tensor] = {0: basis}
-        self._known: dict[int, Tensor] = {}
-        reach = np.abs(cells.places).max(0)
-        self.sizes = {0: (basis[:1].abs() + reach[0] * basis[1:2].abs()
-                          + reach[1] * basis[2:].abs())}  # fmt: skip
-
-    def step(self, index: int) -> None:
-        """Evaluate one step of the network."""
-        step = self.program.steps[index]
-        node, operation = index + 1, step.operation
-        if operation.is_affine:
-            self.sizes[node] = operation.magnitude([self.sizes[i] for i in step.inputs])
-            if all(i in self._flat for i in step.inputs):
-                parts = [self._flat[i] for i in step.inputs]
-                base = operation.apply([part[:1] for part in parts])
-                slopes = operation.apply_linear([part[1:] for part in parts])
-                self._flat[node] = torch.cat([base, slopes])
-            else:
-                self._known[node] = operation.apply([self.values(i) for i in step.inputs])
-        else:
-            self._bend(index, step)
-            self._known[node] = operation.apply([self.values(step.inputs[0])])
-            size = self._known[node].abs().amax(0, keepdim=True)
-            self.sizes[node] = size if len(size) else self._known[node][:1]
-        for i in step.inputs:
-            if self.uses[i] <= index:
-                self._known.pop(i, None)
-                self._flat.pop(i, None)
+        across, up = np.abs(cells.places).max(0)
+        size = basis[:1].abs() + across * basis[1:2].abs() + up * basis[2:].abs()
+        super().__init__(program, basis, size)
+        self.cells, self._merge, self._check = cells, merge, check
 
     def values(self, node: int) -> Tensor:
         """Return the entries of a node at the corners, `(v, *shape)`."""
@@ -108,7 +76,7 @@ class _Walk:
         """Return values as an array, `(v, u)`."""
         return values.flatten(1).cpu().numpy()
 
-    def _bend(self, index: int, step: Node) -> None:
+    def bend(self, step: Node) -> None:
         """Cut the cells where a step bends."""
         (node,) = step.inputs
         if isinstance(step.operation, Largest):

@@ -280,7 +280,7 @@ class _Tracer:
                 wall[:, 0] -= kink
             masks.append((wall[:, 0] > 0).view(len(value), *value.shape[2:]))
             walls.append(wall * torch.where(wall[:, :1] > 0, 1.0, -1.0).to(wall))
-        slope, offset = operation.piece(masks)  # type: ignore[attr-defined]
+        slope, offset = operation.piece(masks)
         result: Tensor = value * slope.unsqueeze(1)
         if isinstance(offset, Tensor):
             result[:, 0] += offset
