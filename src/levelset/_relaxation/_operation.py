@@ -120,11 +120,7 @@ class Operation(abc.ABC):
         values = self.apply([places])
         slopes = values.diff() / places.diff()
         offsets = values[:-1] - slopes * places[:-1]
-        slope, offset = slopes[0].to(above[0].device), offsets[0].to(above[0].device)
-        for mask, steep, level in zip(above, slopes[1:], offsets[1:], strict=True):
-            slope = torch.where(mask, steep.to(slope), slope)
-            offset = torch.where(mask, level.to(offset), offset)
-        return slope, offset if offsets.any() else 0.0
+        return _chosen(slopes, above), _chosen(offsets, above) if offsets.any() else 0.0
 
     @abc.abstractmethod
     def range(self, inputs: list[Range], unit: float) -> Range:
@@ -156,6 +152,15 @@ def dot(coefficients: Tensor, values: Tensor) -> Tensor:
     They are summed in float64, so that the products alone are rounded.
     """
     return _flat(coefficients * values.unsqueeze(1)).sum(2, dtype=torch.float64)
+
+
+def _chosen(numbers: Tensor, above: list[Tensor]) -> Tensor:
+    """Return the number of each entry's piece: the first, or that of the last kink it is above."""
+    first, *others = numbers.to(above[0].device)
+    result = first
+    for mask, number in zip(above, others, strict=True):
+        result = torch.where(mask, number, result)
+    return result
 
 
 def _flat(values: Tensor) -> Tensor:
