@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from levelset._relaxation._curves import Clamp, Rectifier
 from levelset._relaxation._operation import Range, gamma
 from levelset._relaxation._program import ball_range, margins_of
 from levelset._relaxation._trace import trace
@@ -141,3 +142,21 @@ def test_rounding_is_bounded_by_what_other_orders_of_summation_give(settled, noi
     for value in (one, other, exact):
         assert bool((value >= found[1].low).all())
         assert bool((value <= found[1].high).all())
+
+
+@pytest.mark.parametrize(
+    ("activation", "layer"),
+    [
+        (Rectifier(), nn.ReLU()),
+        (Rectifier(0.3), nn.LeakyReLU(0.3)),
+        (Clamp(-1.0, 1.0), nn.Hardtanh()),
+        (Clamp(0.0, 6.0), nn.ReLU6()),
+    ],
+)
+def test_a_piece_is_the_line_that_the_function_follows_there(activation, layer):
+    entries = torch.linspace(-9.0, 9.0, 50, dtype=torch.float64)
+    slope, offset = activation.piece([entries > kink for kink in activation.kinks])
+    torch.testing.assert_close(slope * entries + offset, layer(entries), rtol=1e-15, atol=1e-15)
+    leaf = entries.clone().requires_grad_()
+    (derivative,) = torch.autograd.grad(layer(leaf).sum(), leaf)
+    assert torch.equal(slope, derivative)
