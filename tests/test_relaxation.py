@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from levelset._relaxation._curves import Clamp, Rectifier
 from levelset._relaxation._operation import Range, gamma
@@ -160,3 +161,52 @@ def test_a_piece_is_the_line_that_the_function_follows_there(activation, layer):
     leaf = entries.clone().requires_grad_()
     (derivative,) = torch.autograd.grad(layer(leaf).sum(), leaf)
     assert torch.equal(slope, derivative)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 3),
+        nn.Conv2d(3, 2, (3, 2), stride=(2, 3), padding=(1, 2)),
+        nn.Conv2d(3, 2, 2, dilation=(2, 3), padding=2),
+    ],
+)
+@torch.no_grad()
+def test_a_convolution_of_a_patch_is_that_of_the_whole_image(layer, settled, noise):
+    layer = settled(layer).double()
+    patch = noise(2, 2, 3, 2)
+    for place in ((0, 0, 0), (1, 2, 3), (1, 4, 5)):
+        image = torch.zeros(2, 3, 7, 7, dtype=torch.float64)
+        box = [slice(s, s + n) for s, n in zip(place, patch.shape[1:], strict=True)]
+        image[(slice(None), *box)] = patch
+        expected = functional.conv2d(
+            image, layer.weight, None, layer.stride, layer.padding, layer.dilation
+        )
+        step = trace("test", nn.Sequential(layer), image).steps[0].operation
+        values, start = step.linear_patch(patch.numpy(), place, tuple(expected.shape[1:]))
+        whole = torch.zeros_like(expected)
+        box = [slice(s, s + n) for s, n in zip(start, values.shape[1:], strict=True)]
+        whole[(slice(None), *box)] = torch.from_numpy(values)
+        torch.testing.assert_close(whole, expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+        nn.MaxPool2d(2, stride=1, dilation=2),
+    ],
+)
+def test_the_windows_of_a_patch_have_all_entries_in_it(layer):
+    image = torch.zeros(1, 2, 7, 6, dtype=torch.float64)
+    step = trace("test", nn.Sequential(layer), image).steps[0].operation
+    result = tuple(layer(image).shape[1:])
+    members = step.members(image.shape[1:]).view(*result, -1)
+    inside = torch.zeros(2, 7, 6, dtype=torch.bool)
+    inside[1:2, 2:4, 3:6] = True
+    expected = (inside.flatten()[members.clamp(min=0)] & (members >= 0)).any(-1)
+    found = torch.zeros(result, dtype=torch.bool)
+    found[step.box((1, 2, 3), (1, 2, 3), result)] = True
+    assert (found | ~expected).all()
+    assert found.sum() <= expected.sum() * (3 if layer.dilation == 2 else 1)

@@ -4,11 +4,13 @@ import abc
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from levelset._relaxation._operation import SMALL, Operation, Range, ScaledBall, dot, gamma
+from levelset._typing import Floats
 
 __all__ = ["Convolution", "Dense", "Diagonal", "Difference", "Join", "Mean", "Move", "Sum"]
 
@@ -146,6 +148,12 @@ class Convolution(_Affine):
         bias = None if layer.bias is None else layer.bias.to(dtype).view(-1, 1, 1)
         super().__init__(terms, bias, None if bias is None else bias.abs())
         self.weight, self._layer, self._padding = weight, layer, padding
+        self._columns: Floats | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `linear_patch` takes it: all channels of the image make each of the result."""
+        return self._layer.groups == 1
 
     def _convolve(self, values: Tensor, weight: Tensor) -> Tensor:
         layer = self._layer
@@ -161,6 +169,47 @@ class Convolution(_Affine):
     def linear_abs(self, values: Tensor) -> Tensor:
         """Return the convolution with the absolute weights."""
         return self._convolve(values, self.weight.abs())
+
+    def linear_patch(
+        self, values: Floats, start: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[Floats, tuple[int, ...]]:
+        """Return the convolution of images that are 0 outside of a box, without its bias.
+
+        Only of convolutions without groups.
+
+        Args:
+            values: The box, `(n, c, h, w)`.
+            start: Where it begins, one number an axis.
+            shape: Of the result.
+
+        Returns:
+            A box of the result, outside of which it is 0, and where that begins.
+        """
+        n, channels, *sizes = values.shape
+        kernel, gaps, steps = self.weight.shape[2:], self._layer.dilation, self._layer.stride
+        if self._columns is None:
+            self._columns = self.weight.permute(1, 2, 3, 0).cpu().numpy().copy()
+        matrix = self._columns[start[0] : start[0] + channels].reshape(channels, -1)
+        # Channels last: they lie side by side in memory.
+        moved = values.transpose(0, 2, 3, 1).reshape(-1, channels) @ matrix
+        parts = moved.reshape(n, *sizes, *kernel, -1)
+        spans = [size + gap * (k - 1) for size, gap, k in zip(sizes, gaps, kernel, strict=True)]
+        total = np.zeros((n, *spans, parts.shape[-1]))
+        for a in range(kernel[0]):
+            row = gaps[0] * (kernel[0] - 1 - a)
+            for b in range(kernel[1]):
+                column = gaps[1] * (kernel[1] - 1 - b)
+                total[:, row : row + sizes[0], column : column + sizes[1]] += parts[:, :, :, a, b]
+        box, begin = [], [0]
+        for axis in range(2):
+            # The first window that may begin before the box, in steps of one entry.
+            first = start[1 + axis] + self._padding[axis] - gaps[axis] * (kernel[axis] - 1)
+            low = max(-(-first // steps[axis]), 0)
+            high = min((first + spans[axis] - 1) // steps[axis], shape[1 + axis] - 1)
+            box.append(slice(low * steps[axis] - first, high * steps[axis] - first + 1,
+                             steps[axis]))  # fmt: skip
+            begin.append(low)
+        return total[:, box[0], box[1]].transpose(0, 3, 1, 2), tuple(begin)
 
     def norms(self, scale: Tensor) -> Tensor:
         """Return the norms of the windows, those at the edges included."""

@@ -239,6 +239,27 @@ class Largest(Operation):
         _, highest = self.pool(numbers)
         return self._windows(numbers, highest.shape[2:], -1.0).flatten(0, 3).long()
 
+    def box(
+        self, start: tuple[int, ...], sizes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[slice, ...]:
+        """Return the box of windows that have entries in a box of the image.
+
+        Args:
+            start: Where the box begins, one number an axis.
+            sizes: How large it is.
+            shape: Of the result, `(c, rows, columns)`.
+        """
+        layer = self._layer
+        box = [slice(start[0], start[0] + sizes[0])]
+        for axis in range(2):
+            kernel, step = _pair(layer.kernel_size)[axis], _pair(layer.stride)[axis]
+            first = start[1 + axis] + _pair(layer.padding)[axis]
+            reach = _pair(layer.dilation)[axis] * (kernel - 1)
+            low = max(-(-(first - reach) // step), 0)
+            high = min((first + sizes[1 + axis] - 1) // step, shape[1 + axis] - 1)
+            box.append(slice(low, max(high + 1, low)))
+        return tuple(box)
+
     def pool(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the largest entry of each window, and its place in the image."""
         layer = self._layer

@@ -115,12 +115,16 @@ class Operation(abc.ABC):
         Args:
             above: Whether entries are above each kink, one mask a kink.
         """
+        slopes, offsets = self.pieces()
+        return _chosen(slopes, above), _chosen(offsets, above) if offsets.any() else 0.0
+
+    def pieces(self) -> tuple[Tensor, Tensor]:
+        """Return slopes and offsets of the affine pieces, in order; only of what has kinks."""
         kinks = self.kinks or ()
         places = torch.tensor([kinks[0] - 1.0, *kinks, kinks[-1] + 1.0], dtype=torch.float64)
         values = self.apply([places])
         slopes = values.diff() / places.diff()
-        offsets = values[:-1] - slopes * places[:-1]
-        return _chosen(slopes, above), _chosen(offsets, above) if offsets.any() else 0.0
+        return slopes, values[:-1] - slopes * places[:-1]
 
     @abc.abstractmethod
     def range(self, inputs: list[Range], unit: float) -> Range:

@@ -21,7 +21,7 @@ from levelset.boundary._sections._plane import Extent, Frame, Rectangle, read_fr
 from levelset.boundary._sections._polygons import Polygons, rasterised
 from levelset.boundary._sections._probe import estimate_regions
 from levelset.boundary._sections._subdivision import subdivide
-from levelset.boundary._sections._tracing import Traced, boundary_seeds, trace_boundary
+from levelset.boundary._sections._tracing import Traced, trace_boundary
 from levelset.errors import ParameterError
 
 __all__ = ["ExactSection", "exact_section"]
@@ -51,7 +51,7 @@ class ExactSection(Result):
         lengths: The length of each in the units of the points, `(s,)`.
         triple_points: Where three classes meet, `(t, 2)`.
         complete: Whether it is proven that nothing is missing; else a closed curve, or one from
-            side to side, that fits between the seeds may be.
+            side to side, that fits between the points of the lattice may be.
         route: How it was computed: `"subdivision"`, or `"tracing"`, which gives the boundary alone:
             regions, classes and areas are empty then.
         extent: The rectangle, `((left, right), (bottom, top))`.
@@ -135,10 +135,12 @@ def exact_section(
     coincide, meet in a point, or run along an edge.
 
     A plane of a convolutional network has some ten million regions. There the boundary alone is
-    *traced*: from points of it between neighbours on a lattice, region by region along the line
-    where the two logits tie, to the edge, to another seed, or to a third class, from where the
-    other two curves are followed. That is exact as far as the seeds reach. Which of the two it is
-    is decided by an estimate of the number of regions, from three lines across the rectangle.
+    *traced*: from a point of it between neighbours on a lattice, region by region along the line
+    where the two logits tie, to the edge, back to the start, or to a third class, from where the
+    other two curves are followed; until the curves explain every class on the lattice, and follow
+    one another along its lines without a gap. That is exact as far as the lattice reaches. Which
+    of the two it is is decided by an estimate of the number of regions, from three lines across the
+    rectangle.
 
     Layers: Linear, Conv2d, BatchNorm (evaluation mode), ReLU, LeakyReLU, Hardtanh, ReLU6, max and
     average pooling, Flatten, paddings, Dropout, Identity, a softmax or sigmoid at the end, branches
@@ -161,7 +163,7 @@ def exact_section(
         route: `"subdivision"` for all regions, `"tracing"` for the boundary alone, `"auto"` to
             choose.
         max_regions: More regions than this are not subdivided.
-        seeds: Points of the lattice of seeds along each axis, for tracing.
+        seeds: Points of the lattice along each axis, for tracing.
 
     Returns:
         Regions, classes, areas and the boundary.
@@ -208,8 +210,7 @@ def exact_section(
             small = expected <= max_regions and expected * widest <= _ELEMENTS
             route = "subdivision" if small else "tracing"
         if route == "tracing":
-            places, pairs = boundary_seeds(program, frame, seeds)
-            traced = trace_boundary(program, frame, places, pairs)
+            traced = trace_boundary(program, frame, seeds)
             return _of_trace(frame, traced, round(expected), values.shape[1])
         box = Cells(frame.corners, np.arange(4), np.zeros(1, dtype=np.int64), np.zeros(1, int))
         regions, logits, size = subdivide(
