@@ -1,0 +1,66 @@
+"""Loops around the handles of meshes."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from levelset.reconstruction import Mesh, extract_mesh
+from levelset.reconstruction._meshes._loops import handles, short_loops
+from levelset.shapes import Sphere, Torus
+
+BOX = ((-1.3, -1.3, -0.3), (1.3, 1.3, 0.3))
+
+
+@pytest.fixture(scope="module")
+def torus():
+    return extract_mesh(Torus(1.0, 0.25), bounds=BOX, resolution=40)
+
+
+def both(first, second):
+    """Return two meshes as one."""
+    faces = torch.cat([first.faces, second.faces + len(first.vertices)])
+    return Mesh(torch.cat([first.vertices, second.vertices]), faces)
+
+
+def test_handles_add_up_over_the_pieces(torus):
+    ball = extract_mesh(Sphere(1.0), bounds=((-1.2,) * 3, (1.2,) * 3), resolution=16)
+    assert (handles(torus), handles(ball), handles(both(torus, ball))) == (1, 0, 1)
+    moved = Mesh(torus.vertices + 5, torus.faces)
+    assert handles(both(torus, moved)) == 2
+
+
+def test_the_shortest_loop_goes_around_the_tube(torus):
+    loop = short_loops(torus, longest=9.0)[0]
+    # along edges a little longer than the circle itself
+    assert 0.97 < loop.length / (2 * math.pi * 0.25) < 1.05
+    assert loop.radius == pytest.approx(0.25, rel=0.05)
+    # its middle lies on the ring, its axis along it
+    assert np.linalg.norm(loop.middle) == pytest.approx(1.0, rel=0.02)
+    assert abs(loop.axis @ loop.middle) < 0.15  # along edges it need not stand straight
+
+
+def test_the_other_loop_goes_around_the_hole(torus):
+    loop = short_loops(torus, longest=9.0)[-1]
+    assert 0.75 * 2 * math.pi < loop.length < 1.1 * 2 * math.pi
+    assert abs(loop.axis[2]) > 0.9
+
+
+def test_loops_are_closed_lines_along_edges(torus):
+    edges = {tuple(edge) for edge in torus.edges.tolist()}
+    row = {tuple(place): k for k, place in enumerate(torus.vertices.tolist())}
+    for loop in short_loops(torus, longest=9.0):
+        rows = [row[tuple(place)] for place in loop.places.tolist()]
+        pairs = zip(rows, [*rows[1:], rows[0]], strict=True)
+        assert all((min(pair), max(pair)) in edges for pair in pairs)
+        assert len(set(rows)) == len(rows)
+
+
+def test_no_loop_is_longer_than_asked_for_and_a_ball_has_none(torus):
+    assert all(loop.length < 2.0 for loop in short_loops(torus, longest=2.0))
+    assert short_loops(torus, longest=1.0) == []
+    ball = extract_mesh(Sphere(1.0), bounds=((-1.2,) * 3, (1.2,) * 3), resolution=16)
+    assert short_loops(ball, longest=100.0) == []
+    # nor does a piece without handles beside another
+    assert len(short_loops(both(ball, torus), longest=2.0)) == len(short_loops(torus, longest=2.0))
