@@ -1,0 +1,211 @@
+"""Handles and pieces of a surface that the points do not bear out, found and taken away."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from levelset._typing import Booleans, Floats, Integers
+from levelset.networks import SplineGrid
+from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
+from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
+from levelset.reconstruction._orientation import OrientedPoints
+
+__all__ = ["Handle", "Witnesses", "borne_out", "settle_topology", "without_handles"]
+
+NEAR = 8  # points looked at for each corner of a loop
+CORNERS = 64  # of a loop that are looked at
+FALSE = 0.5  # mean squared cosine above which points face along the axis of a loop
+DOUBT = 0.15  # distance from that within which it is not clear
+REACH = 2.5  # spacings around a loop within which points speak for or against it
+LONELY = 0.25  # share of a loop's corners with points near, below which nothing bears it out
+SLACK = 1.0  # cells that a patch reaches beyond its loop
+LIFT = 0.75  # cells by which a patch goes past the level
+ROUNDS = 4
+FEWEST = 10  # points that a piece must be the nearest to
+BARE = 0.5  # share of a piece's corners with points near, below which nothing bears it out
+TINY = 2.0  # spacings across, up to which a piece is none, or as many standard deviations
+
+
+@dataclass(frozen=True, eq=False)
+class Handle:
+    """A handle of a surface, and what the points near it say.
+
+    Attributes:
+        loop: The shortest line around it.
+        along: Mean squared cosine between normals of the points near and the axis of the loop: 0
+            where the points lie on the handle, 1 where they lie on sheets that it pierces or joins.
+        supported: Share of the loop that has points near.
+    """
+
+    loop: Loop
+    along: float
+    supported: float
+
+    @property
+    def false(self) -> bool:
+        """Whether the points speak against it."""
+        return self.supported < LONELY or self.along > FALSE
+
+    @property
+    def unsure(self) -> bool:
+        """Whether they do not speak clearly."""
+        return self.supported >= LONELY and abs(self.along - FALSE) < DOUBT
+
+
+class Witnesses:
+    """The points of a cloud, asked about handles."""
+
+    def __init__(self, oriented: OrientedPoints) -> None:
+        points = oriented.without_outliers()
+        self.tree = cKDTree(points.points)
+        self.normals, self.spacing, self.noise = points.normals, points.spacing, points.noise
+        self.usual = float(np.median(points.spacing))
+
+    @property
+    def longest(self) -> float:
+        """The length of a loop above which it is not looked at."""
+        return 2.0 * np.pi * max(10.0 * self.usual, 8.0 * self.noise)
+
+    def judge(self, loop: Loop) -> Handle:
+        """Return what the points near a loop say."""
+        corners = loop.places[:: max(1, len(loop.places) // CORNERS)]
+        count = min(NEAR, len(self.normals))
+        away, near = self.tree.query(corners, count)
+        away, near = away.reshape(-1, count), near.reshape(-1, count)
+        reach = self._reach(near[:, 0])
+        close = away <= reach[:, None]
+        # one row a corner of the loop, one column a point
+        cosines = (self.normals[near] @ loop.axis) ** 2
+        along = float(cosines[close].mean()) if close.any() else 1.0
+        return Handle(loop, along, float(close.any(1).mean()))
+
+    def _reach(self, rows: Integers) -> Floats:
+        return np.maximum(REACH * self.spacing[rows], 3.0 * self.noise)
+
+    def near(self, places: Floats) -> Booleans:
+        """Return which places have a point near, `(n,)`."""
+        away, rows = self.tree.query(places)
+        return np.asarray(away <= self._reach(rows))
+
+    def votes(self, mesh: Mesh) -> Integers:
+        """Return how many points are nearest to each piece of a mesh, by its label."""
+        used = torch.unique(mesh.faces)
+        nearest = cKDTree(mesh.vertices[used].numpy()).query(self.tree.data)[1]
+        labels = mesh.labels.numpy()
+        return np.bincount(labels[used.numpy()[nearest]], minlength=int(labels.max()) + 1)
+
+
+def borne_out(mesh: Mesh, witnesses: Witnesses) -> Mesh:
+    """Return the mesh without the pieces that no points bear out; all stay if none would.
+
+    A piece goes if it is smaller than what noise and spacing let be seen, if fewer than ten points
+    are nearest to it, or if most of it has no point near.
+
+    Args:
+        mesh: The mesh, in the frame of the points.
+        witnesses: The points.
+    """
+    if mesh.components < 2:
+        return mesh
+    labels, votes = mesh.labels.numpy(), witnesses.votes(mesh)
+    near = witnesses.near(mesh.vertices.numpy())
+    count = np.maximum(np.bincount(labels, minlength=len(votes)), 1)
+    share = np.bincount(labels, near, minlength=len(votes)) / count
+    low, high = np.full((len(votes), 3), np.inf), np.full((len(votes), 3), -np.inf)
+    np.minimum.at(low, labels, mesh.vertices.numpy())
+    np.maximum.at(high, labels, mesh.vertices.numpy())
+    size = (high - low).max(1)
+    least = TINY * max(witnesses.usual, witnesses.noise)
+    good = (votes >= FEWEST) & (share >= BARE) & (size > least)
+    chosen = torch.from_numpy(good[labels[mesh.faces[:, 0].numpy()]])
+    return keep_faces(mesh, chosen) if bool(chosen.any()) else mesh
+
+
+def settle_topology(
+    network: SplineGrid, witnesses: Witnesses, remesh: Callable[[], Mesh]
+) -> tuple[Mesh, tuple[Handle, ...], int]:
+    """Take away, in place, the handles that the points speak against.
+
+    Args:
+        network: The field.
+        witnesses: The points.
+        remesh: Makes the closed mesh of the field as it is, in its frame.
+
+    Returns:
+        The mesh, the handles that stay though it is not clear that they are there, and how many
+        were taken away.
+    """
+    mesh = borne_out(remesh(), witnesses)
+    count = first = handles(mesh)
+    doubtful: list[Handle] = []
+    for _ in range(ROUNDS):
+        if not (count and mesh.watertight):
+            break
+        met = _judged(short_loops(mesh, longest=witnesses.longest), witnesses)
+        doubtful = [handle for handle in met if handle.unsure and not handle.false]
+        false = [handle for handle in met if handle.false]
+        if not false:
+            break
+        before = network.coefficients.detach().clone()
+        without_handles(network, false)
+        again = borne_out(remesh(), witnesses)
+        if handles(again) >= count or not again.watertight:
+            with torch.no_grad():
+                network.coefficients.copy_(before)
+            break
+        mesh, count = again, handles(again)
+    return mesh, tuple(doubtful), first - count
+
+
+def _judged(loops: list[Loop], witnesses: Witnesses) -> list[Handle]:
+    """Return what loops go around, apart from one another, the false ones first."""
+    chosen: list[Handle] = []
+    judged = [witnesses.judge(loop) for loop in loops]
+    for handle in sorted(judged, key=lambda h: (not h.false, h.loop.length)):
+        mine = handle.loop
+        if all(
+            np.linalg.norm(mine.middle - other.loop.middle) > mine.radius + other.loop.radius
+            for other in chosen
+        ):
+            chosen.append(handle)
+    return chosen
+
+
+def without_handles(network: SplineGrid, false: list[Handle]) -> None:
+    """Fill the tunnels, and cut the bridges, that handles are made of, in place.
+
+    In the middle of each the field gets a patch, a bell as wide as the loop, just high enough to
+    turn the sign there.
+
+    Args:
+        network: The field.
+        false: The handles.
+    """
+    width = 2.0 * network.reach / network.cells
+    with torch.no_grad():
+        values = network(torch.from_numpy(np.stack([h.loop.middle for h in false])).float())
+        for handle, value in zip(false, values.flatten().tolist(), strict=True):
+            loop = handle.loop
+            spread = loop.radius + SLACK * width
+            index, away = _nodes(network, loop.middle, 3.0 * spread)
+            bell = torch.exp(-0.5 * (away / spread) ** 2)
+            height = abs(value) + LIFT * width
+            network.coefficients[index] -= float(np.sign(value) or 1.0) * height * bell
+
+
+def _nodes(
+    network: SplineGrid, middle: Floats, reach: float
+) -> tuple[tuple[slice, slice, slice], torch.Tensor]:
+    """Return the block of coefficients around a place, and how far each is from it."""
+    width = 2.0 * network.reach / network.cells
+    place = (middle + network.reach) / width + 0.5
+    low = np.clip(np.floor(place - reach / width).astype(int), 0, network.cells + 1)
+    high = np.clip(np.ceil(place + reach / width).astype(int) + 1, 1, network.cells + 2)
+    lines = [torch.arange(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    offsets = [(line - float(p)) * width for line, p in zip(lines, place, strict=True)]
+    away = torch.stack(torch.meshgrid(*offsets, indexing="ij")).norm(dim=0)
+    one, two, three = (slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
+    return (one, two, three), away.to(network.coefficients)

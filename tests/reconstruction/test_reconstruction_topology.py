@@ -1,0 +1,137 @@
+"""Handles and pieces that points do not bear out."""
+
+import numpy as np
+import pytest
+import torch
+
+from levelset.networks import SplineGrid
+from levelset.reconstruction import Fast, extract_mesh, sample_surface, surface
+from levelset.reconstruction._meshes._loops import handles, short_loops
+from levelset.reconstruction._orientation import OrientedPoints
+from levelset.reconstruction._topology import Witnesses, borne_out, settle_topology
+from levelset.shapes import Sphere, Torus
+
+BOX = torch.tensor([[-0.9] * 3, [0.9] * 3], dtype=torch.float64)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def slab(points):
+    """Return the distance from a slab 0.1 thick, 1.2 wide."""
+    return (points.abs() - points.new_tensor([0.6, 0.6, 0.05])).amax(1)
+
+
+def grid(field, cells=64):
+    network = SplineGrid(cells)
+    with torch.no_grad():
+        network.coefficients.copy_(field(network.centres().view(-1, 3)).view(*[cells + 2] * 3))
+    return network.requires_grad_(False)
+
+
+def points_on(field, count=4000, resolution=48):
+    """Return oriented points on the zero level, with the normals that a plane fit would give."""
+    mesh = extract_mesh(field, bounds=BOX, resolution=resolution)
+    places, rows = sample_surface(mesh, count, generator=seeded())
+    places, normals = places.numpy(), mesh.face_normals[rows].numpy()
+    spacing = np.full(count, np.sqrt(mesh.area / count))
+    ones = np.ones(count)
+    return OrientedPoints(places, normals, ones, ones, spacing, 0.002)
+
+
+def meshed(network):
+    return extract_mesh(network, bounds=BOX, resolution=64)
+
+
+def pierced(points):
+    """Return the slab with a thin tunnel through it that no point has seen."""
+    hole = 0.04 - (points[:, :2] - points.new_tensor([0.1, 0.2])).norm(dim=1)
+    return torch.maximum(slab(points), hole)
+
+
+def bridged(points):
+    """Return two slabs on a wall, with a bridge between them that no point has seen."""
+    bridge = torch.maximum(points[:, :2].norm(dim=1) - 0.04, points[:, 2].abs() - 0.2)
+    return torch.minimum(clamp(points), bridge)
+
+
+def clamp(points):
+    """Return two slabs on a wall."""
+    up = (points[:, 2].abs() - 0.15).abs() - 0.05
+    sides = (points[:, :2].abs() - 0.6).amax(1)
+    wall = (points - points.new_tensor([-0.55, 0, 0])).abs() - points.new_tensor([0.05, 0.6, 0.2])
+    return torch.minimum(torch.maximum(up, sides), wall.amax(1))
+
+
+@pytest.mark.parametrize(("false", "true"), [(pierced, slab), (bridged, clamp)])
+def test_a_tunnel_and_a_bridge_that_no_point_has_seen_are_taken_away(false, true):
+    network = grid(false)
+    assert handles(meshed(network)) == 1
+    witnesses = Witnesses(points_on(true))
+    mesh, unclear, removed = settle_topology(network, witnesses, lambda: meshed(network))
+    assert (handles(mesh), mesh.components, mesh.watertight) == (0, 1, True)
+    assert (removed, unclear) == (1, ())
+    # the rest of the surface stays where it was
+    far = mesh.vertices[(mesh.vertices[:, :2] - torch.tensor([0.05, 0.1])).norm(dim=1) > 0.35]
+    assert true(far).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("tube", [0.08, 0.2])
+def test_a_handle_that_points_lie_on_stays(tube):
+    ring = Torus(0.6, tube)
+    network = grid(ring)
+    before = network.coefficients.clone()
+    mesh, unclear, removed = settle_topology(
+        network, Witnesses(points_on(ring)), lambda: meshed(network)
+    )
+    assert (handles(mesh), unclear, removed) == (1, (), 0)
+    assert torch.equal(network.coefficients, before)
+
+
+def test_what_the_points_say_is_the_angle_between_normals_and_axis():
+    ring = Torus(0.6, 0.15)
+    loop = short_loops(extract_mesh(ring, bounds=BOX, resolution=48), longest=2.0)[0]
+    handle = Witnesses(points_on(ring)).judge(loop)
+    # on a torus normals are at right angles to the axis of a loop around the tube
+    assert handle.along < 0.1
+    assert handle.supported == 1.0
+    assert not handle.false
+    away = OrientedPoints(*(np.asarray(a) for a in (
+        np.eye(3) + 5, np.eye(3), np.ones(3), np.ones(3), np.full(3, 0.1))), 0.01)  # fmt: skip
+    lonely = Witnesses(away).judge(loop)
+    assert lonely.supported == 0.0
+    assert lonely.false
+
+
+def test_pieces_without_points_go_and_small_ones_with_points_stay():
+    large, small = Sphere(0.5), Sphere(0.06)
+    points = points_on(large)
+    few = points_on(lambda p: small(p - p.new_tensor([0.8, 0, 0])), 20, 128)
+    both = OrientedPoints(
+        *(np.concatenate([a, b]) for a, b in zip(
+            list(vars(points).values())[:5], list(vars(few).values())[:5], strict=True)), 0.002,
+    )  # fmt: skip
+
+    def field(p):
+        seen = torch.minimum(large(p), small(p - p.new_tensor([0.8, 0, 0])))
+        return torch.minimum(seen, Sphere(0.1)(p - p.new_tensor([-0.75, 0, 0])))
+
+    mesh = extract_mesh(field, bounds=BOX, resolution=64)
+    assert mesh.components == 3
+    rest = borne_out(mesh, Witnesses(both))
+    assert rest.components == 2
+    assert rest.vertices[:, 0].min() > -0.52
+    assert rest.vertices[:, 0].max() > 0.8
+    one = extract_mesh(large, bounds=BOX, resolution=24)
+    assert borne_out(one, Witnesses(points)) is one
+
+
+def test_a_field_that_leaves_the_box_is_closed_at_its_wall():
+    # a half of a ball, dense in points, open below: nothing pulls the surface together there
+    draws = torch.randn(600, 3, generator=seeded(), dtype=torch.float64)
+    dome = torch.nn.functional.normalize(draws, dim=1)
+    dome[:, 2] = dome[:, 2].abs()
+    result = surface(dome, settings=Fast(grid=32), resolution=48)
+    assert result.mesh.watertight
+    assert result.mesh.volume > 0
