@@ -45,7 +45,7 @@ _LEAST_NOISE = 0.04
 # Margin around the points, in the unit frame, and how many times it may double.
 _MARGIN, _WIDER = 0.1, 4
 # Cells between the walls of that box and those of the mesh's lattice.
-_INSET = 1.5
+_OUTER = 1.5
 # How many times the usual spacing of the points a face may be away from all of them.
 _OPEN = 3.0
 
@@ -355,9 +355,9 @@ class _Walled(nn.Module):
 def _mesh(network: nn.Module, points: Tensor, resolution: int) -> Mesh:
     """Return the zero set in the unit frame, closed at the walls of a box if it reaches them."""
     low, high = _room(network, points)
-    inset = _INSET * float((high - low).max()) / resolution
-    walled = _Walled(network, low + inset, high - inset)
-    return extract_mesh(walled, bounds=torch.stack([low, high]), resolution=resolution)
+    room = _OUTER * float((high - low).max()) / resolution
+    bounds = torch.stack([low - room, high + room])
+    return extract_mesh(_Walled(network, low, high), bounds=bounds, resolution=resolution)
 
 
 def _placed(mesh: Mesh, cloud: Cloud) -> Mesh:
