@@ -49,6 +49,31 @@ def test_of_affine_models_it_is_the_closed_form(noise, samples):
         assert 0.0 < float(found.detach()) < 3.0 * float(expected.detach())
 
 
+@pytest.mark.parametrize("samples", ["intersect", "project", "both"])
+@pytest.mark.parametrize("adversarial", [0.0, 0.7])
+def test_inputs_of_weight_0_are_not_sampled(settled, noise, samples, adversarial):
+    net, points = network(settled), torch.sigmoid(noise(30, 4))
+    labels = net(points).argmax(1)
+    labels[::3] = (labels[::3] + 1) % 3
+    right = net(points).argmax(1) == labels
+    starts, reports = points + 0.05, []
+    options = {
+        "radius": 0.3, "steps": 4, "samples": samples, "adversarial": adversarial, "starts": starts,
+    }  # fmt: skip
+    loss = robust_distance(
+        net, points, labels, weight_right=0.0, weight_wrong=2.0, watch=reports.append, **options
+    )
+    assert len(reports[0].converged) == int((~right).sum())
+    parts = {
+        weight: robust_distance(net, points, labels, weight_wrong=weight, **options)
+        for weight in (0.0, 1.0)
+    }
+    hardened = robust_distance(net, points, labels, weight_right=0.0, weight_wrong=0.0, **options)
+    torch.testing.assert_close(
+        loss - hardened, 2.0 * (parts[1.0] - parts[0.0]), rtol=1e-9, atol=1e-12
+    )
+
+
 def test_crossings_lie_on_the_boundary_within_the_ball(settled, noise):
     net, points = network(settled), torch.sigmoid(noise(30, 4))
     labels = net(points).argmax(1)
@@ -60,7 +85,16 @@ def test_crossings_lie_on_the_boundary_within_the_ball(settled, noise):
     )  # fmt: skip
     ends = climb.across(field, labels, values)
     found, rows = _sample(
-        field, labels, values, climb, ends, None, "intersect", max_iter=60, tol=1e-10
+        field,
+        labels,
+        values,
+        values == values,
+        climb,
+        ends,
+        None,
+        "intersect",
+        max_iter=60,
+        tol=1e-10,
     )
     right = values[rows] > 0
     on_boundary = field(found.points, labels[rows]).abs() <= 1e-10
@@ -86,7 +120,16 @@ def test_the_nearer_of_two_samples_counts(settled, noise):
         )  # fmt: skip
         ends = climb.across(field, labels, values)
         found, rows = _sample(
-            field, labels, values, climb, ends, None, samples, max_iter=60, tol=1e-10
+            field,
+            labels,
+            values,
+            values == values,
+            climb,
+            ends,
+            None,
+            samples,
+            max_iter=60,
+            tol=1e-10,
         )
         assert len(rows) == len(points)
         rho[samples] = _rho(points, found, found.points)
@@ -117,7 +160,9 @@ def test_its_gradient_is_that_through_projecting_anew_from_the_samples(settled, 
         generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
     ends = climb.across(field, labels, values)
-    found, rows = _sample(field, labels, values, climb, ends, None, samples, max_iter=60, tol=1e-12)
+    found, rows = _sample(
+        field, labels, values, values == values, climb, ends, None, samples, max_iter=60, tol=1e-12
+    )
     on = (found.values.abs() <= 1e-12).nonzero().flatten()
     found, rows = found.at(on), rows[on]
     assert len(rows) > 5

@@ -90,7 +90,9 @@ def robust_distance(
             little more than that to withstand, 0.4 for 0.3 on MNIST.
         radius_wrong: $\epsilon$ of those that are wrong; `None` for the same.
         weight_right: $\lambda$ of inputs that are right: 1 on MNIST, 10 on CIFAR-10 in the paper.
-        weight_wrong: $\lambda$ of those that are wrong; 1 in the paper.
+            Inputs whose weight is 0 are not sampled.
+        weight_wrong: $\lambda$ of those that are wrong; 1 in the paper. Early in training nearly
+            all are, and each takes a projection.
         adversarial: Weight of the cross-entropy where the search ends; 0 for the loss as published.
         samples: `intersect`, `project` or `both`.
         steps: Gradient steps before the crossing.
@@ -157,8 +159,9 @@ def robust_distance(
             heights = margin_of(logits.detach(), labels)
     elif samples != "project":
         ends = climb.across(field, labels, values)
+    counted = torch.where(values > 0, weight_right > 0, weight_wrong > 0)
     places, rows = _sample(
-        field, labels, values, climb, ends, heights, samples, max_iter=max_iter, tol=tol
+        field, labels, values, counted, climb, ends, heights, samples, max_iter=max_iter, tol=tol
     )
     other = radius if radius_wrong is None else radius_wrong
     right = values[rows] > 0
@@ -182,6 +185,7 @@ def _sample(
     field: Margin,
     labels: Tensor,
     values: Tensor,
+    counted: Tensor,
     climb: Climb,
     ends: Tensor | None,
     heights: Tensor | None,
@@ -190,24 +194,25 @@ def _sample(
     max_iter: int,
     tol: float,
 ) -> tuple[Places, Tensor]:
-    """Return a point of the boundary for each of some inputs, and which these are."""
+    """Return a point of the boundary for some of the inputs counted, and which these are."""
     points, right = climb.points, values > 0
     crossed, on_boundary = torch.zeros_like(right), points.clone()
     if samples != "project" and ends is not None:
         crossed, on_boundary = climb.crossings(
             field, labels, values, ends, heights=heights, max_iter=max_iter, tol=tol
         )
-    wanted = ~(crossed | right) if samples == "intersect" else torch.ones_like(right)
+    crossed = crossed & counted
+    wanted = counted & ~(crossed | right) if samples == "intersect" else counted
     rows = wanted.nonzero().flatten()
     newton = Newton(max_iter)
     projected = project(field, points[rows], labels=labels[rows], method=newton, tol=tol).points
     evaluator = Evaluator("robust_distance", field)
     with frozen(field):
         if samples == "both":
-            both = (places_at(evaluator, p, labels) for p in (on_boundary, projected))
-            one, other = (_rho(points, places, places.points) for places in both)
-            nearer = (crossed & (one <= other)).view(-1, *[1] * (points.dim() - 1))
-            projected = torch.where(nearer, on_boundary, projected)
+            both = (places_at(evaluator, p, labels[rows]) for p in (on_boundary[rows], projected))
+            one, other = (_rho(points[rows], places, places.points) for places in both)
+            nearer = (crossed[rows] & (one <= other)).view(-1, *[1] * (points.dim() - 1))
+            projected = torch.where(nearer, on_boundary[rows], projected)
         on_boundary[rows] = projected
         sampled = (crossed | wanted).nonzero().flatten()
         return places_at(evaluator, on_boundary[sampled], labels[sampled]), sampled
