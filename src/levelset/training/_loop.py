@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +17,7 @@ from levelset.losses import Diagnostics
 from levelset.training._data import Examples
 from levelset.training._history import Epoch, Health, Watch
 from levelset.training._objective import Objective
+from levelset.training._precision import Precision, in_precision
 from levelset.training._schedule import LearningRate, middle, rate_factor
 from levelset.training._starts import Starts
 
@@ -126,6 +127,7 @@ class Loop:
         batch_size: Most points a step. Sizes differ by one at most: no epoch ends on a batch of a
             point or two, from which BatchNorm learns nothing.
         statistics: What BatchNorm normalises by in evaluation mode while the loss is evaluated.
+        precision: In which the model is evaluated while it is trained.
         epochs: How many there will be.
         progress: Told the steps done and the steps of all epochs, after each.
         watch: Told the health after each step.
@@ -141,6 +143,7 @@ class Loop:
     schedule: LearningRate
     batch_size: int
     statistics: Statistics
+    precision: Precision
     epochs: int
     progress: Progress | None
     watch: Watch | None
@@ -199,7 +202,7 @@ class Loop:
             torch.set_rng_state(state)
             self._stop(step, self._broken_gradient(objective, points, labels, starts))
         if answer is None:  # the loss moves the points before it asks
-            with frozen(self.model):
+            with frozen(self.model), in_precision(self.model, self.precision):
                 answer = Evaluator("train", self.model).outputs(points)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -240,7 +243,7 @@ class Loop:
         """Return the loss, which is finite and has a gradient, and what it says of itself."""
         reports: list[Diagnostics] = []
         try:
-            with torch.enable_grad(), self._normalising(points):
+            with torch.enable_grad(), self._evaluating(points):
                 loss = objective(self.model, points, labels, starts=starts, watch=reports.append)
         except FieldError:
             self._refuse_broken(step // self.steps)  # logits are NaN because a parameter is
@@ -260,9 +263,13 @@ class Loop:
             self._stop(step, what, f": {', '.join(broken + whole)}")
         return loss, reports[-1]
 
-    def _normalising(self, points: Tensor) -> AbstractContextManager[None]:
-        batch = self.statistics == "batch"
-        return batch_statistics(self.model, points) if batch else nullcontext()
+    @contextmanager
+    def _evaluating(self, points: Tensor) -> Iterator[None]:
+        """Give BatchNorm its statistics, and the model its precision, while a loss asks it."""
+        with in_precision(self.model, self.precision):
+            batch = self.statistics == "batch"
+            with batch_statistics(self.model, points) if batch else nullcontext():
+                yield
 
     def _broken_gradient(
         self, objective: Objective, points: Tensor, labels: Tensor, starts: dict[str, Tensor]
@@ -270,7 +277,7 @@ class Loop:
         """Return which term's gradient is not finite, by evaluating the step once more."""
         reports: list[Diagnostics] = []
         parameters = self.optimizer.param_groups[0]["params"]
-        with torch.enable_grad(), self._normalising(points):
+        with torch.enable_grad(), self._evaluating(points):
             objective(self.model, points, labels, starts=starts, watch=reports.append)
         for name, term in reports[-1].terms.items():
             if term.requires_grad and not _all_finite(
