@@ -1,4 +1,6 @@
-"""Table A3 of Atzmon et al. 2019, for the three networks that were released: black-box attacks.
+"""Table A3 of Atzmon et al. 2019: black-box attacks between the three networks that were released.
+
+With `--trained`, folders of `robust_training.py`, networks that were trained here beside them.
 
 PGD-40 within an L-infinity radius of 0.3 on one network (the row), judged on every network (the
 column), by cross-entropy and by margin. Prints the tables beside the paper's, writes result.json,
@@ -52,6 +54,8 @@ class Config:
     """Where to compute."""
     out: Path = Path("runs/transfer")
     """Folder for config.json, result.json and transfer.png."""
+    trained: tuple[Path, ...] = ()
+    """Folders with weights.safetensors of ConvNet-4a, of runs here; shown by their names."""
     quick: bool = False
     """100 images only."""
 
@@ -68,6 +72,10 @@ def main(config: Config) -> dict:
         shown: load_model("convnet_4a", weights / f"mnist-convnet4a-{name}.safetensors")
         for name, shown in NAMES.items()
     }
+    models |= {
+        folder.name: load_model("convnet_4a", folder / "weights.safetensors")
+        for folder in config.trained
+    }
     models = {name: model.to(config.device) for name, model in models.items()}
     images = read_images("mnist", limit=config.images).to(config.device)
     result: dict = {"names": list(models)}
@@ -81,8 +89,8 @@ def main(config: Config) -> dict:
         result["clean"] = (100.0 * table.clean).tolist()
         show(loss, result)
     config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
+    settings = {**asdict(config), "torch": torch.__version__}
+    (config.out / "config.json").write_text(json.dumps(settings, indent=2, default=str))
     (config.out / "result.json").write_text(json.dumps(result, indent=2))
     if importlib.util.find_spec("matplotlib"):
         draw(config.out / "result.json", config.out / "transfer.png")
@@ -92,13 +100,14 @@ def main(config: Config) -> dict:
 def show(loss: str, result: dict) -> None:
     """Print one table, the paper's numbers in brackets."""
     print(f"PGD by {loss}: rows are sources, columns targets")
-    print(" " * 10 + "".join(f"{name:>18}" for name in result["names"]))
+    wide = max(map(len, result["names"])) + 2
+    print(" " * wide + "".join(f"{name:>18}" for name in result["names"]))
     for source, row in zip(result["names"], result[loss], strict=True):
         cells = []
         for target, share in zip(result["names"], row, strict=True):
             paper = PAPER[loss].get((source, target))
             cells.append(f"{share:.2f}" + ("" if paper is None else f" ({paper:.2f})"))
-        print(f"{source:10}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
+        print(f"{source:{wide}}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
 
 def draw(source: Path, target: Path) -> None:
@@ -106,7 +115,8 @@ def draw(source: Path, target: Path) -> None:
     from matplotlib.figure import Figure
 
     result = json.loads(source.read_text())
-    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    size = 1.5 * max(3, len(result["names"]))
+    figure = Figure(figsize=(2 * size, size), layout="constrained")
     for axes, loss in zip(figure.subplots(1, 2), PAPER, strict=True):
         shares = torch.tensor(result[loss]) / 100.0
         clean = torch.tensor(result["clean"]) / 100.0
