@@ -3,7 +3,7 @@
 ConvNet-4a by the plain cross-entropy, by Madry, by TRADES, by interval bounds, and by the loss on
 level-set samples (`losses.robust_distance`), each for as many epochs as fit a budget of CPU time.
 What a step of each costs, in plain steps, is measured and stands in COSTS, so that the epochs do
-not depend on what else the machine does; the CPU seconds taken are in the result. All take the same
+not depend on what else the machine does; the seconds taken are in the result. All take the same
 optimiser, learning rate, weights and batches, and raise the radius over the first 30 % of the
 steps. Judged on test images by `robust_accuracy(effort="thorough")`.
 
@@ -15,7 +15,6 @@ import json
 import os
 import statistics
 import sys
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -101,7 +100,6 @@ def trained(
     generator = torch.Generator().manual_seed(seed)
     network = initialise(convnet_4a("relu"), generator=generator)
     network = network.to(memory_format=torch.channels_last)
-    began = time.process_time()
     history = train(
         network, data, loss=build_loss(LOSSES[method]),
         epochs=epochs_of(method, minutes, config, len(data)), learning_rate=config.learning_rate,
@@ -110,8 +108,7 @@ def trained(
     )  # fmt: skip
     return network, {
         "epochs": len(history),
-        "cpu_seconds": time.process_time() - began,
-        "wall_seconds": float(history.seconds.sum()),
+        "seconds": float(history.seconds.sum()),
         "converged": [float(share) for share in history.converged],
     }
 
@@ -134,7 +131,8 @@ def judged(network: nn.Module, data: Images, config: Config) -> dict:
     )  # fmt: skip
     result |= {"robust": 100.0 * robust.accuracy, "robust_interval": list(robust.interval)}
     some = data[slice(0, config.certified)]
-    bound = certified_radius(network, some.points, some.labels)
+    # Intervals up to the last layer: a relaxation of all takes longer than the training.
+    bound = certified_radius(network, some.points, some.labels, max_units=0, tolerance=0.05)
     return result | {"certified": share(bound >= config.radius)}
 
 
@@ -164,7 +162,7 @@ def line(results: list[dict]) -> str:
     robust = [result["robust"] for result in results]
     error = statistics.stdev(robust) / len(robust) ** 0.5 if len(robust) > 1 else float("nan")
     first = results[0]
-    seconds = statistics.fmean(result["cpu_seconds"] for result in results)
+    seconds = statistics.fmean(result["seconds"] for result in results)
     numbers = " ".join(f"{mean:9.2f}" for mean in means)
     return (
         f"{first['method']:16} {first['minutes']:4g} {first['epochs']:6} {seconds:8.0f} {numbers} "
@@ -184,7 +182,7 @@ def main(config: Config) -> list[dict]:
     )
     config.out.mkdir(parents=True, exist_ok=True)
     print(
-        "method            min epochs  CPU s     clean      xent    margin    robust certified "
+        "method            min epochs      s     clean      xent    margin    robust certified "
         " error seeds"
     )
     results = []
