@@ -25,6 +25,7 @@ from levelset.cli._demo import DemoCommand
 from levelset.cli._explain import ExplainCommand
 from levelset.cli._options import Common
 from levelset.cli._reconstruct import ReconstructCommand
+from levelset.cli._section import SectionCommand
 from levelset.cli._train import TrainCommand
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,7 @@ COMMANDS = {
     "compare": CompareCommand,
     "explain": ExplainCommand,
     "reconstruct": ReconstructCommand,
+    "section": SectionCommand,
     "demo": DemoCommand,
 }
 WITHOUT_DASHES = {"scans": "`SCAN`", "runs": "`RUN`"}
@@ -47,6 +49,7 @@ SMALLER = {
     "audit": {"--limit": "20"},
     "train": {"--limit": "64"},
     "reconstruct": {"--resolution": "48"},
+    "section": {"--resolution": "48"},
 }
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="the documentation is not in this copy")

@@ -735,6 +735,9 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "report.curvature": lambda: (report.curvature, {"results": curved()}),
         "report.detection": lambda: (report.detection, {"roc": fitted().roc}),
         "report.persistence": lambda: (report.persistence, {"results": persistent()}),
+        "report.section": lambda: (
+            report.section, {"result": boundary.exact_section(bent(), **plane())}
+        ),
         "report.write": lambda: (
             report.write, {"path": scratch("x.html"), "sections": [("a", "b", None)], "title": "x"}
         ),

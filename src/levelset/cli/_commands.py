@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["COMMANDS", "command_class", "first_lines"]
 
-COMMANDS = ("audit", "train", "compare", "attack", "explain", "reconstruct", "demo")
+COMMANDS = ("audit", "train", "compare", "attack", "section", "explain", "reconstruct", "demo")
 """The commands: `NameCommand` in `levelset.cli._name` is the class of each."""
 
 

@@ -1,5 +1,6 @@
 """Planes of classifiers: regions, classes and the decision boundary."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,12 @@ _MOST_WALLS = 20_000
 
 @checked
 def section(
-    result: ExactSection | Section, ax: "Axes | None" = None, *, walls: bool = True
+    result: ExactSection | Section,
+    ax: "Axes | None" = None,
+    *,
+    walls: bool = True,
+    marks: Mapping[str, Sequence[float]] | None = None,
+    classes: Sequence[str] = (),
 ) -> "Axes":
     """Draw a plane: each class in a colour, the decision boundary in black.
 
@@ -30,6 +36,8 @@ def section(
             boundary alone was traced, that is drawn; of a sampled one the pixels.
         ax: Where to draw; `None` for new axes.
         walls: Whether to draw thin lines between the linear regions, if there are not too many.
+        marks: Names of points to show, each with its coordinates (x, y).
+        classes: Names of the classes; `class 0`, `class 1`, ... if empty.
 
     Returns:
         The axes drawn on.
@@ -69,8 +77,16 @@ def section(
         seen = result.classes if len(regions) else result.sides
     patches = matplotlib("matplotlib.patches")
     handles = [
-        patches.Patch(color=pale[label], label=f"class {label}")
+        patches.Patch(
+            color=pale[label], label=classes[label] if label < len(classes) else f"class {label}"
+        )
         for label in torch.unique(seen).tolist()
     ]
     axes.legend(handles=handles, frameon=True, fontsize="small", loc="upper right")
+    for name, (x, y) in (marks or {}).items():
+        axes.plot(x, y, "o", color="black", markeredgecolor="white", markersize=6)
+        axes.annotate(
+            name, (x, y), (6, 6), textcoords="offset points", fontsize="small",
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.8, "linewidth": 0},
+        )  # fmt: skip
     return axes

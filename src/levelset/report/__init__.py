@@ -7,6 +7,7 @@ from levelset.report._comparison import comparison, trainings
 from levelset.report._detection import detection
 from levelset.report._explanation import explanation, mislabelled
 from levelset.report._render import Html
+from levelset.report._section import section
 from levelset.report._sections import curvature, persistence
 from levelset.report._surface import surface
 from levelset.report._write import Section, Table, write
@@ -24,6 +25,7 @@ __all__ = [
     "explanation",
     "mislabelled",
     "persistence",
+    "section",
     "subtitle",
     "surface",
     "trainings",
