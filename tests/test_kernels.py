@@ -90,11 +90,15 @@ NETWORKS = {
 OPTIMIZERS = {
     "sgd": {},
     "momentum": {"momentum": 0.9},
-    "nesterov": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.05},
+    "nesterov": {
+        "momentum": 0.9, "nesterov": True, "weight_decay": 0.05, "schedule": "cosine",
+    },
     "decay": {"weight_decay": 0.05},
     "adam": {"optimizer": "adam", "weight_decay": 0.05, "learning_rate": 0.01},
-    "adamw": {"optimizer": "adamw", "weight_decay": 0.05, "learning_rate": 0.01},
-}
+    "adamw": {
+        "optimizer": "adamw", "weight_decay": 0.05, "learning_rate": 0.01, "schedule": "cosine",
+    },
+}  # fmt: skip
 
 
 def settle(model: nn.Module, seed: int = 0) -> nn.Module:

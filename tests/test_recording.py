@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from levelset._recording._recording import Plan, packed, read_tensors, unpacked, write_tensors
+from levelset._recording._files import RowsFile, packed, read_tensors, unpacked, write_tensors
+from levelset._recording._recording import Plan
 from levelset._recording._rule import Rule, Shares
 from levelset.errors import DataError, ParameterError
 from levelset.training import Recording, record
@@ -171,3 +172,45 @@ def test_tensors_of_every_type_come_back(tmp_path):
     assert metadata == {"words": "a"}
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in tensors.items())
+
+
+@pytest.mark.parametrize("width", [1, 5, 8, 300])
+def test_a_file_of_rows_is_a_safetensors_file_that_shows_any_change(width, tmp_path, monkeypatch):
+    monkeypatch.setattr("levelset._recording._files._PIECE", 4 * 5 * 3)
+    path, rows = tmp_path / "shard-0-7.safetensors", torch.rand(7, width, generator=seeded())
+    with RowsFile(path, 7, width, torch.float32) as file:
+        for row in rows:
+            file.row().copy_(row)
+        file.finish("differences", {"start": rows[0], "rates": torch.ones(3).double()}, {"a": "b"})
+    metadata, tensors = read_tensors(path)
+    assert metadata == {"a": "b"}
+    assert torch.equal(tensors["differences"], rows)
+    assert torch.equal(tensors["start"], rows[0])
+    content = path.read_bytes()
+    begin = len(content) - 24 - 4 * width - 4 * rows.numel()
+    for place in (begin, begin + 4 * rows.numel() - 1, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 64
+        path.write_bytes(changed)
+        with pytest.raises(DataError, match="does not match its own checksum"):
+            read_tensors(path)
+    swapped = bytearray(content)
+    swapped[begin : begin + 8 * width] = (
+        content[begin + 4 * width : begin + 8 * width] + content[begin : begin + 4 * width]
+    )
+    path.write_bytes(swapped)
+    with pytest.raises(DataError, match="does not match its own checksum"):
+        read_tensors(path)
+
+
+def test_what_goes_wrong_in_the_thread_that_writes_is_raised(tmp_path, monkeypatch):
+    def full(file, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("levelset._recording._files._PIECE", 8)
+    with RowsFile(tmp_path / "x", 3, 2, torch.float32) as file:
+        monkeypatch.setattr("levelset._recording._files._write_all", full)
+        file.row()
+        file.row()
+        with pytest.raises(OSError, match="No space left"):
+            file.row()

@@ -13,7 +13,8 @@ from levelset.errors import (
     ParameterError,
     RunError,
 )  # fmt: skip
-from levelset.training import record
+from levelset.training import Ramp, record
+from levelset.training._schedule import rate_factor
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -61,6 +62,31 @@ def test_it_trains_as_torch_does(name, make, tmp_path):
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", Ramp({0: 1.0, 2: 0.1})])
+def test_a_schedule_is_that_of_torch_and_kept_step_by_step(schedule, make, tmp_path):
+    model, other = make(), make().eval()
+    options = {"momentum": 0.9, "weight_decay": 0.1}
+    recording = record(
+        model, POINTS, LABELS, steps=5, learning_rate=0.2, schedule=schedule, folder=tmp_path,
+        batch_size=6, generator=seeded(), **options,
+    )  # fmt: skip
+    (shard,) = recording.shards()
+    # Two steps an epoch, the third epoch broken off.
+    ramp = [1.0 - 0.9 * (step + 0.5) / 4 for step in range(4)] + [0.1]
+    cosine = [rate_factor("cosine", step, 5, 3) for step in range(5)]
+    expected = [0.2 * factor for factor in (cosine if schedule == "cosine" else ramp)]
+    assert shard.rates == pytest.approx(expected, abs=1e-15)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.2, **options)
+    for step, rate in enumerate(shard.rates):
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.zero_grad()
+        rows = shard.batch(step)
+        nn.functional.cross_entropy(other(POINTS[rows]), LABELS[rows]).backward()
+        optimizer.step()
+    for one, two in zip(weights(model), weights(other), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_an_epoch_has_each_point_once(make, tmp_path):
     recording = record(
         make(), POINTS, LABELS, steps=6, learning_rate=0.1, folder=tmp_path, batch_size=4,
@@ -76,12 +102,13 @@ def test_flags_gradients_and_random_state_are_left(make, tmp_path, left_as_found
     model = make()
     model.train()
     model[0].weight.grad = torch.ones_like(model[0].weight)
-    before = model[0].weight.grad
+    before, place = model[0].weight.grad, model[0].weight.data_ptr()
     state = torch.get_rng_state()
     record(model, POINTS, LABELS, steps=2, learning_rate=0.1, folder=tmp_path, generator=seeded())
     assert model.training
     assert model[2].training
     assert model[0].weight.grad is before
+    assert model[0].weight.data_ptr() == place
     assert model[3].weight.grad is None
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -171,6 +198,11 @@ BAD = {
     ),
     "loss of many": ({"loss": lambda logits, labels: logits.sum(1)}, FieldError, "one number"),
     "random": ({"model": Noisy()}, FieldError, "two evaluations differ"),
+    "schedule": ({"schedule": "linear"}, ParameterError, "`schedule` must be"),
+    "two dtypes": (
+        {"model": nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2).double())},
+        ParameterError, "one dtype and on one device, got torch.float32 on cpu, torch.float64",
+    ),
     "frozen": (
         {"model": nn.Linear(3, 2).requires_grad_(requires_grad=False)}, ParameterError, "Thaw it",
     ),

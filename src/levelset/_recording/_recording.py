@@ -1,29 +1,27 @@
 """A recorded training, read from its folder one stretch of steps at a time."""
 
+import bisect
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelset._recording._files import damaged, read_tensors, unpacked
 from levelset._recording._rule import Rule
 from levelset._tools.arguments import checked
 from levelset._tools.digests import checksum
-from levelset._tools.files import write_whole
 from levelset._tools.results import Result
 from levelset._typing import Summary
 from levelset.errors import DataError, FieldError, ParameterError
 
 __all__ = [
     "FORMAT", "LOSSES", "MANIFEST", "Loss", "Plan", "Recording", "Shard", "fingerprint", "identify",
-    "layout_of", "logits_matrix", "packed", "read_manifest", "read_tensors", "unpacked",
-    "write_shard", "write_tensors",
+    "layout_of", "logits_matrix", "read_manifest",
 ]  # fmt: skip
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -51,13 +49,7 @@ LOSSES: dict[str, Loss] = {
 }
 """The losses that a recording knows by name."""
 
-# How safetensors names the types of numbers.
-_KINDS = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8",
-}  # fmt: skip
-
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "recording.json"
 
 
@@ -67,7 +59,8 @@ class Plan:
 
     Attributes:
         steps: How many.
-        learning_rate: Of each step.
+        learning_rate: Before the schedule.
+        schedule: What it is multiplied by, in words.
         rule: The optimiser's rule.
         batch_size: Points a step; `None` for all.
         loss: Name of the loss.
@@ -81,6 +74,7 @@ class Plan:
 
     steps: int
     learning_rate: float
+    schedule: str
     rule: Rule
     batch_size: int | None
     loss: str
@@ -108,7 +102,8 @@ class Shard:
 
     Attributes:
         first: Number of its first step.
-        numbers: The steps before which the states are kept, `(t + 1,)`.
+        numbers: The steps before which the states are kept, `(t + 1,)`, ascending.
+        rates: The learning rate of each step, `(steps,)`.
         weights: The states, `(t + 1, p)`: a row a kept state, the end of the stretch among them.
         rows: The training points of each step, `(steps, b)`, -1 where a batch is smaller; `None`
             where every step has all.
@@ -116,19 +111,22 @@ class Shard:
 
     first: int
     numbers: list[int]
+    rates: list[float]
     weights: Tensor
     rows: Tensor | None
 
     def state(self, step: int) -> Tensor:
         """Return the weights before a step, `(p,)`: on the segment between the kept states."""
-        for index, number in enumerate(self.numbers):
-            if number == step:
-                return self.weights[index]
-            if number > step:
-                low = self.numbers[index - 1]
-                share = (step - low) / (number - low)
-                return torch.lerp(self.weights[index - 1], self.weights[index], share)
-        raise AssertionError("a shard is asked for its own steps")
+        index = bisect.bisect_left(self.numbers, step)
+        if self.numbers[index] == step:
+            return self.weights[index]
+        low, high = self.numbers[index - 1 : index + 1]
+        share = (step - low) / (high - low)
+        return torch.lerp(self.weights[index - 1], self.weights[index], share)
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return self.rates[step - self.first]
 
     def batch(self, step: int) -> Tensor | None:
         """Return the training points of a step, `(b,)`; `None` for all."""
@@ -303,7 +301,8 @@ class Recording(Result):
 
     def _shard(self, path: Path) -> Shard:
         metadata, tensors = read_tensors(path)
-        numbers = json.loads(metadata["numbers"])
+        first, every, last = (int(metadata[name]) for name in ("first", "every", "last"))
+        numbers = [*range(first, last, every), last]
         start, differences = tensors["start"], tensors["differences"]
         weights = start.new_empty(len(numbers), len(start))
         weights[0] = start
@@ -314,87 +313,9 @@ class Recording(Result):
         device = next(self.model.parameters()).device
         rows = tensors.get("rows")
         return Shard(
-            numbers[0], numbers, weights.to(device),
+            first, numbers, tensors["rates"].tolist(), weights.to(device),
             None if rows is None else rows.to(device),
         )  # fmt: skip
-
-
-def packed(difference: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
-    """Return a difference in half precision, with the scale of each weight tensor."""
-    parts = torch.split(difference, sizes)
-    scales = torch.stack([part.abs().max() for part in parts])
-    scales = torch.where(scales > 0, scales, 1.0)
-    return torch.cat([p / s for p, s in zip(parts, scales, strict=True)]).half(), scales
-
-
-def unpacked(
-    difference: Tensor, scales: Tensor | None, index: int, sizes: list[int], like: Tensor
-) -> Tensor:
-    """Return a difference of a shard in the precision of the weights."""
-    if scales is None:
-        return difference
-    parts = torch.split(difference.to(like), sizes)
-    return torch.cat([p * s for p, s in zip(parts, scales[index], strict=True)])
-
-
-def write_shard(folder: Path, numbers: list[int], tensors: dict[str, Tensor]) -> None:
-    """Write a stretch of steps, whole or not at all."""
-    path = folder / f"shard-{numbers[0]:07d}-{numbers[-1]:07d}.safetensors"
-    write_tensors(path, tensors, {"numbers": json.dumps(numbers)})
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors as a safetensors file with a checksum over all, whole or not at all.
-
-    The format is a header in JSON and then the bytes: written here from the tensors' own memory, as
-    the library's writers copy them first, which took more time than the steps of a small network.
-    """
-    views = {name: _bytes_of(tensor) for name, tensor in sorted(tensors.items())}
-    header: dict[str, Any] = {"__metadata__": metadata | {"crc32": _checksum(metadata, views)}}
-    end = 0
-    for name, view in views.items():
-        begin, end = end, end + len(view)
-        kind, shape = _KINDS[tensors[name].dtype], list(tensors[name].shape)
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            for part in (len(text).to_bytes(8, "little"), text, *views.values()):
-                file.write(part)
-
-    write_whole(path, write)
-
-
-def _bytes_of(tensor: Tensor) -> Any:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return flat.view(torch.uint8).numpy().data
-
-
-def _checksum(metadata: dict[str, str], views: dict[str, Any]) -> str:
-    check = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(views):
-        check = zlib.crc32(views[name], zlib.crc32(name.encode(), check))
-    return f"{check:08x}"
-
-
-def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return the metadata and tensors of a file that `write_tensors` wrote.
-
-    Raises:
-        DataError: If it is damaged.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, str(error)) from error
-    check = metadata.pop("crc32", "")
-    if check != _checksum(metadata, {name: _bytes_of(t) for name, t in tensors.items()}):
-        raise _damaged(path, "its content does not match its own checksum")
-    return metadata, tensors
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -407,14 +328,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         message = f"Recording: {folder} has no recording: {MANIFEST} is missing."
         raise DataError(message) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     if version != FORMAT:
-        raise _damaged(path, "it was written by another version of levelset")
+        raise damaged(path, "it was written by another version of levelset")
     return content
-
-
-def _damaged(path: Path, reason: str) -> DataError:
-    words = path.stem.split("-")
-    steps = f" (steps {int(words[1])} to {int(words[2]) - 1})" if len(words) == 3 else ""
-    message = f"Recording: {path.name}{steps} in {path.parent} is damaged: {reason}. Record again."
-    return DataError(message)

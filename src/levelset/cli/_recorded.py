@@ -29,7 +29,7 @@ def record_run(
     Args:
         network: With its initial weights.
         data: The training data.
-        recipe: What to do; its loss must be the cross-entropy, its schedule is left out.
+        recipe: What to do; its loss must be the cross-entropy.
         out: The folder.
         written: The words by which data and network are found again.
         resume: Whether to go on with the run in the folder.
@@ -48,14 +48,13 @@ def record_run(
     steps = recipe.epochs * -(-len(data) // recipe.batch_size)
     recording = levelset.training.record(
         network, data.points, data.labels, steps=steps, learning_rate=recipe.learning_rate,
-        folder=out, optimizer=kind, momentum=momentum,
+        schedule=levelset.training.build_schedule(recipe.schedule), folder=out,
+        optimizer=kind, momentum=momentum,
         nesterov=name == "nesterov", weight_decay=recipe.weight_decay,
         batch_size=recipe.batch_size, resume=resume, generator=generator, progress=progress,
     )  # fmt: skip
     write_json(out / "run.json", written | {"network": recipe.network})
-    levelset._recording._recording.write_tensors(
-        out / "weights.safetensors", network.state_dict(), {}
-    )
+    levelset._recording._files.write_tensors(out / "weights.safetensors", network.state_dict(), {})
     return recording
 
 

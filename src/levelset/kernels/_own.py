@@ -48,13 +48,13 @@ def _of_step(
         train = path.gradients.folded(state, path.points[step.rows[inside]], pulls[inside])
         for share, test in path.parts(step, path.points[step.rows[inside]]):
             for one, other in zip(train, test, strict=True):
-                total[places] -= path.rate * share * _row_products(one, other)
+                total[places] -= step.rate * share * _row_products(one, other)
         return total
     train = path.gradients.folded(state, path.points[rows], _spread(pulls, inside, places, total))
     moved = memory.step(step.number, train, scale)
     for share, test in path.parts(step, path.points[rows]):
         for one, other in zip(moved, test, strict=True):
-            total -= path.rate * share * _row_products(one, other)
+            total -= step.rate * share * _row_products(one, other)
     return total
 
 

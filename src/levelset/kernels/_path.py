@@ -24,6 +24,7 @@ class Step:
 
     Attributes:
         number: From 0.
+        rate: Its learning rate.
         before: The weights before it, `(p,)`.
         after: The weights after it.
         rows: Its training points, `(b,)`.
@@ -31,6 +32,7 @@ class Step:
     """
 
     number: int
+    rate: float
     before: Tensor
     after: Tensor
     rows: Tensor
@@ -57,11 +59,6 @@ class Path:
         self._pulls: dict[int, Tensor] = {}
         self._every = torch.arange(len(points), device=points.device)
 
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
-        return self.recording.plan.learning_rate
-
     def named(self, weights: Tensor) -> Weights:
         """Return a state by the names of the weights."""
         return self.recording.named(weights)
@@ -77,7 +74,8 @@ class Path:
         """Return a step of a shard."""
         rows = shard.batch(number)
         before, after = shard.state(number), shard.state(number + 1)
-        return Step(number, before, after, self._every if rows is None else rows, rows is None)
+        every = self._every if rows is None else rows
+        return Step(number, shard.rate(number), before, after, every, rows is None)
 
     def parts(self, step: Step, points: Tensor) -> list[Part]:
         """Return the gradients of the outputs of points, averaged over a step."""

@@ -163,7 +163,7 @@ class PathKernel:
             moved, lost = torch.zeros_like(start), torch.zeros_like(start)
             shares = Shares(path.recording.plan.rule)
             for step in path.steps() if len(points) else ():
-                up, down = shares.step(step.number, path.rate, path.gradient(step), step.before)
+                up, down = shares.step(step.number, step.rate, path.gradient(step), step.before)
                 for rows in row_batches(len(points), self._most_points(points)):
                     for share, blocks in path.parts(step, points[rows]):
                         for block in blocks:
@@ -407,10 +407,15 @@ class PathKernel:
     def _decay(self, points: Tensor, k: int) -> Tensor:
         """Return the share of weight decay without momentum, `(m, k)`."""
         path, total = self._path, points.new_zeros(len(points), k)
-        factor = -path.rate * self.recording.plan.rule.weight_decay
+        factor = self.recording.plan.rule.weight_decay
         for step in path.steps() if factor else ():
             for share, blocks in path.parts(step, points):
-                total += factor * share * sum(b.times(path.named(step.before)) for b in blocks)
+                total -= (
+                    factor
+                    * step.rate
+                    * share
+                    * sum(b.times(path.named(step.before)) for b in blocks)
+                )
         return total
 
     def _most_points(self, points: Tensor) -> int:

@@ -156,7 +156,7 @@ def shares_at_once(
             parts = path.parts(step, points)
             for at, places, train in _folded(path, step, chosen, piece):
                 for weight, test in parts:
-                    sums.add(train, test, -path.rate * weight, None if at else places)
+                    sums.add(train, test, -step.rate * weight, None if at else places)
         yield rows, sums.result()
 
 
@@ -194,7 +194,7 @@ def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Te
     Returns:
         Shares of the training points, `(n, m, k)`, and of the weight decay, `(m, k)`.
     """
-    rule, rate = path.recording.plan.rule, path.rate
+    rule = path.recording.plan.rule
     sums = Sums(len(path.points), len(points), k, points)
     decay = points.new_zeros(len(points), k)
     squares = Squares(path) if rule.is_adaptive else None
@@ -206,10 +206,10 @@ def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Te
             parts = path.parts(step, points)
             direct, through = rule.weights_of(number)
             scale = None if scales is None else path.named(scales[number - shard.numbers[0]])
-            carried = _blended(carried, rule.keep, parts, -rate * through, scale)
+            carried = _blended(carried, rule.keep, parts, -step.rate * through, scale)
             reach = carried
             if direct:
-                reach = _blended(carried, rule.take, parts, -rate * direct, scale)
+                reach = _blended(carried, rule.take, parts, -step.rate * direct, scale)
             factor = 1.0 if direct else rule.take
             everything = (torch.arange(len(step.rows), device=points.device), step.rows)
             for whole, places, train in _folded(path, step, everything, piece):
@@ -229,7 +229,7 @@ def _decayed(
     if not rule.decays_apart:
         return rule.weight_decay * factor * _times(reach, weights)
     whole = sum(share * _times(blocks, weights) for share, blocks in parts)
-    return -path.rate * rule.weight_decay * whole
+    return -step.rate * rule.weight_decay * whole
 
 
 def _times(blocks: list[Block], weights: dict[str, Tensor]) -> Tensor:

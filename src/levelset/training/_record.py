@@ -1,16 +1,26 @@
 """Training that keeps the path of the weights, for the kernel that the path makes."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn, optim
 
+from levelset._recording._files import (
+    RowsFile,
+    packed,
+    read_tensors,
+    shard_path,
+    unpacked,
+    write_tensors,
+)  # fmt: skip
 from levelset._recording._recording import (
     FORMAT,
     LOSSES,
@@ -22,12 +32,7 @@ from levelset._recording._recording import (
     identify,
     layout_of,
     logits_matrix,
-    packed,
     read_manifest,
-    read_tensors,
-    unpacked,
-    write_shard,
-    write_tensors,
 )  # fmt: skip
 from levelset._recording._rule import Optimizer, Rule
 from levelset._tools.arguments import checked
@@ -38,12 +43,13 @@ from levelset._tools.checks import (
     check_positive,
     check_same_rows,
 )  # fmt: skip
-from levelset._tools.files import make_folder, remove_leftovers, write_json
+from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
 from levelset._tools.modes import evaluating
 from levelset._tools.random import draw_seed, mixed_seed
 from levelset._typing import Labels, Points, Progress
 from levelset.errors import DataError, FieldError, NotConvergedError, ParameterError, RunError
 from levelset.training._checkpoint import Checkpoint
+from levelset.training._schedule import LearningRate, Schedule, rate_factor
 
 __all__ = ["record"]
 
@@ -59,6 +65,7 @@ def record(
     *,
     steps: int,
     learning_rate: float,
+    schedule: LearningRate = "constant",
     folder: str | Path,
     loss: str | Callable[..., Tensor] = "cross_entropy",
     optimizer: Optimizer = "sgd",
@@ -99,7 +106,9 @@ def record(
         points: The training points, `(n, *d)`.
         labels: The class of each, `(n,)`.
         steps: How many steps.
-        learning_rate: Of each step.
+        learning_rate: Of each step, before the schedule.
+        schedule: What it is multiplied by, as in [`train`][levelset.training.train]: `"constant"`,
+            `"cosine"`, or a `Ramp` or `Steps` over the epochs.
         folder: Where to write.
         loss: `"cross_entropy"`, `"squared_error"` (to the label's unit vector, halved), or
             `"binary_cross_entropy"` (of one output); or a function of
@@ -159,16 +168,20 @@ def record(
     if batch_size is not None and batch_size >= len(points):
         batch_size = None
     folder = Path(folder)
-    with evaluating(model), _gradients_kept(model):
+    with evaluating(model):
         _check_model(model, points, labels, function)
         seed, done = _begin(folder, generator, resume=resume)
         plan = Plan(
-            steps, learning_rate, rule, batch_size, name, every, precision == "half",
+            steps, learning_rate, str(schedule), rule, batch_size, name, every, precision == "half",
             seed, identify(model), fingerprint(points, labels), len(points),
         )  # fmt: skip
-        trainer = _Trainer(folder, model, points, labels, function, plan)
-        trainer.begin(done)
-        seconds = trainer.run(progress)
+        trainer = _Trainer(
+            folder, model, points, labels, function, plan,
+            _rates_of(learning_rate, schedule, plan),
+        )  # fmt: skip
+        with trainer.joined():
+            trainer.begin(done)
+            seconds = trainer.run(progress)
     content = {"format": FORMAT, "plan": plan.to_json(), "rounding": trainer.rounding}
     write_json(folder / MANIFEST, content | {"seconds": seconds})
     return Recording(folder, model, function, plan, trainer.rounding, layout_of(model))
@@ -177,6 +190,8 @@ def record(
 @dataclass
 class _Trainer:
     """Takes the steps of a plan, and writes what is kept of them.
+
+    Meanwhile the weights lie in one piece of memory, so that a difference is one subtraction.
 
     Attributes:
         rounding: Largest distance so far between the weights and what is kept of them, as a share
@@ -189,33 +204,42 @@ class _Trainer:
     labels: Tensor
     loss: Loss
     plan: Plan
+    rates: Callable[[int], float]
 
     def __post_init__(self) -> None:
         """Build the optimiser, and see how much one file holds."""
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.weights = torch.cat([p.detach().reshape(-1) for p in self.parameters])
         self.optimizer: optim.Optimizer = self.plan.rule.build(
             self.parameters, self.plan.learning_rate
         )
         self.sizes = [shape.numel() for shape in layout_of(self.model).values()]
         self.step, self.lost = 0, 0.0
-        self.kept = self.weights()
-        self.start = self.kept.clone()
+        self.kept, self.start = self.weights.clone(), self.weights.clone()
         self.between: list[Tensor] = []
-        each = self.kept.numel() * (2 if self.plan.half else self.kept.element_size())
-        states = -(-self.plan.steps // self.plan.every)
-        self.most = min(max(_SHARD // max(each, 1), 1), states)
-        kind = torch.float16 if self.plan.half else self.kept.dtype
-        self.buffer = torch.empty(self.most, self.kept.numel(), dtype=kind, device=self.kept.device)
+        self.dtype = torch.float16 if self.plan.half else self.kept.dtype
+        each = self.kept.numel() * self.dtype.itemsize
+        self.most = max(_SHARD // max(each, 1), 1)
 
     @property
     def rounding(self) -> float:
         """What is lost of the path by keeping a part of it, as a share of the whole way."""
-        way = float((self.weights() - self.start).norm())
+        way = float((self.weights - self.start).norm())
         return self.lost / way if way > 0.0 else 0.0
 
-    def weights(self) -> Tensor:
-        """Return the weights as they are, `(p,)`."""
-        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Let the weights be views of one piece of memory; put them and `.grad` back at the end."""
+        own = [(parameter.data, parameter.grad) for parameter in self.parameters]
+        parts = self.weights.split(self.sizes)
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.data = part.view(parameter.shape)
+        try:
+            yield
+        finally:
+            for parameter, (memory, gradient) in zip(self.parameters, own, strict=True):
+                memory.copy_(parameter.data)
+                parameter.data, parameter.grad = memory, gradient
 
     def begin(self, plan: dict[str, Any] | None) -> None:
         """Write the plan, or go on where the run in the folder stopped."""
@@ -243,66 +267,84 @@ class _Trainer:
         begin = time.perf_counter()
         batches = _batches(self.plan, self.step)
         while self.step < self.plan.steps:
-            self._shard(batches, progress)
+            # A stretch ends where a state is kept.
+            every = self.plan.every
+            last = min((self.step // every + self.most) * every, self.plan.steps)
+            write_whole(
+                shard_path(self.folder, self.step, last),
+                partial(self._stretch, last, batches, progress),
+            )
+            self._write_state()
         return time.perf_counter() - begin
 
-    def _shard(self, batches: Iterator[Tensor | None], progress: Progress | None) -> None:
-        """Take and write one stretch of steps."""
-        plan, numbers, start = self.plan, [self.step], self.kept.clone()
-        scales, rows = [], []
-        while self.step < plan.steps and len(numbers) <= self.most:
-            batch = next(batches)
-            self._take(batch)
-            if batch is not None:
-                rows.append(batch.int())
-            if progress is not None:
-                progress(self.step, plan.steps)
-            if self.step % plan.every and self.step < plan.steps:
-                self.between.append(self.weights())
-                continue
-            scales.append(self._keep(self.buffer[len(numbers) - 1]))
-            numbers.append(self.step)
-        tensors = {"start": start, "differences": self.buffer[: len(numbers) - 1]}
-        if plan.half:
-            tensors["scales"] = torch.stack(scales)
-        if rows:
-            tensors["rows"] = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
-        write_shard(self.folder, numbers, tensors)
-        self._write_state()
+    def _stretch(
+        self, last: int, batches: Iterator[Tensor | None], progress: Progress | None, path: Path
+    ) -> None:
+        """Take the steps up to `last`, and write them."""
+        plan, first, start = self.plan, self.step, self.kept.clone()
+        count = -(-(last - first) // plan.every)
+        scales, rows, rates = [], [], []
+        with RowsFile(path, count, len(start), self.dtype) as file:
+            while self.step < last:
+                batch = next(batches)
+                rates.append(self._take(batch))
+                if batch is not None:
+                    rows.append(batch)
+                if progress is not None:
+                    progress(self.step, plan.steps)
+                if self.step % plan.every and self.step < plan.steps:
+                    self.between.append(self.weights.clone())
+                else:
+                    scales.append(self._keep(file.row()))
+            tensors = {"start": start, "rates": torch.tensor(rates, dtype=torch.float64)}
+            if plan.half:
+                tensors["scales"] = torch.stack(scales)
+            if rows:
+                joined = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
+                tensors["rows"] = joined.int()
+            numbers = {"first": first, "every": plan.every, "last": last}
+            file.finish("differences", tensors, {k: str(v) for k, v in numbers.items()})
 
-    def _take(self, batch: Tensor | None) -> None:
-        """Take one step."""
+    def _take(self, batch: Tensor | None) -> float:
+        """Take one step; return its learning rate."""
         points, labels = self.points, self.labels
         if batch is not None:
-            points, labels = points[batch.to(points.device)], labels[batch.to(labels.device)]
+            # Copies whole rows, where `points[batch]` goes number by number.
+            points = points.index_select(0, batch.to(points.device))
+            labels = labels.index_select(0, batch.to(labels.device))
         with torch.enable_grad():
             value = self.loss(logits_matrix(self.model(points)), labels)
-        if not torch.isfinite(value):
+        if not math.isfinite(number := value.item()):
             message = (
-                f"record: the loss became {float(value.detach())} at step {self.step}. Lower "
-                f"`learning_rate` ({self.plan.learning_rate:g})."
+                f"record: the loss became {number} at step {self.step}. Lower `learning_rate` "
+                f"({self.plan.learning_rate:g})."
             )
             raise NotConvergedError(message)
         gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             # A weight that the loss does not reach decays all the same, as in `Shares`.
             parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
+        rate = self.rates(self.step)
+        self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
         self.step += 1
+        return rate
 
     def _keep(self, row: Tensor) -> Tensor:
         """Write the difference to the state kept last into a row; return its scales."""
-        weights, before = self.weights(), self.kept
-        scales = weights.new_ones(0)
+        before = self.kept.clone() if self.between else self.kept
+        scales = before.new_ones(0)
         if self.plan.half:
-            small, scales = packed(weights - before, self.sizes)
+            small, scales = packed(self.weights - before, self.sizes)
             row.copy_(small)
-            whole = unpacked(row, scales.unsqueeze(0), 0, self.sizes, weights)
-            self.kept = before + whole
-            self.lost = max(self.lost, float((self.kept - weights).norm()))
+            self.kept = before + unpacked(small, scales.unsqueeze(0), 0, self.sizes, before)
+            self.lost = max(self.lost, float((self.kept - self.weights).norm()))
         else:
-            torch.sub(weights, before, out=row)
-            self.kept = torch.add(before, row, out=weights)
+            at_once = row if row.device == before.device else None
+            difference = torch.sub(self.weights, before, out=at_once)
+            if at_once is None:
+                row.copy_(difference)
+            self.kept.add_(difference)
         for index, between in enumerate(self.between):
             share = (index + 1) / (len(self.between) + 1)
             off = between - torch.lerp(before, self.kept, share)
@@ -315,6 +357,15 @@ class _Trainer:
         metadata = {"step": str(self.step), "lost": repr(self.lost)}
         tensors = state.tensors | {"kept": self.kept, "start": self.start}
         write_tensors(self.folder / "state.safetensors", tensors, metadata)
+
+
+def _rates_of(rate: float, schedule: LearningRate, plan: Plan) -> Callable[[int], float]:
+    """Return the learning rate as a function of the step."""
+    each = 1 if plan.batch_size is None else -(-plan.points // plan.batch_size)
+    epochs = -(-plan.steps // each)
+    # A name is a shape over the steps; other schedules follow the epochs, the last one broken off.
+    steps = epochs * each if isinstance(schedule, Schedule) else plan.steps
+    return lambda step: rate * rate_factor(schedule, step, steps, epochs)
 
 
 def _batches(plan: Plan, step: int) -> Iterator[Tensor | None]:
@@ -384,6 +435,13 @@ def _check_examples(model: nn.Module, points: Tensor, labels: Tensor) -> None:
             "with `model.requires_grad_()`."
         )
         raise ParameterError(message)
+    kinds = sorted({f"{p.dtype} on {p.device}" for p in model.parameters() if p.requires_grad})
+    if len(kinds) > 1:
+        message = (
+            "record: the weights of `model` that are trained must be of one dtype and on one "
+            f"device, got {', '.join(kinds)}. Move them with `model.to(...)`."
+        )
+        raise ParameterError(message)
 
 
 def _check_model(model: nn.Module, points: Tensor, labels: Tensor, loss: Loss) -> None:
@@ -419,14 +477,3 @@ def _check_model(model: nn.Module, points: Tensor, labels: Tensor, loss: Loss) -
             "gradient. Does it take argmax, round or detach?"
         )
         raise FieldError(message)
-
-
-@contextmanager
-def _gradients_kept(model: nn.Module) -> Iterator[None]:
-    """Give each parameter its `.grad` back at the end."""
-    gradients = [(p, p.grad) for p in model.parameters()]
-    try:
-        yield
-    finally:
-        for parameter, gradient in gradients:
-            parameter.grad = gradient
