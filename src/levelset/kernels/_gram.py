@@ -113,5 +113,5 @@ def _averaged(left: list[Part], right: list[Part]) -> Tensor:
 
 def _squares(block: Block) -> Tensor:
     if isinstance(block, Outer):
-        return block.input.square().sum(1) * block.output.square().sum((1, 2))
+        return block.inner_rows(block) * block.output.square().sum((1, 2))
     return block.values.square().sum((1, 2))

@@ -1,7 +1,9 @@
 """How the gradient of a test point is averaged over a step of the weights."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ __all__ = [
 Part = tuple[float, list[Block]]
 """A share of the step, and the gradients of each of the k outputs there."""
 Weights = dict[str, Tensor]
+Factors: TypeAlias = Tensor | Callable[[Tensor], Tensor]
+"""A factor of each output, `(n, k)`, or what makes them of the outputs."""
 
 
 class Integral(ABC):
@@ -136,9 +140,10 @@ class Gradients:
         """Return the secant gradients of the k outputs; the gradients, where both are one state."""
         return run(self.model, before, after, points).each()
 
-    def folded(self, state: Weights, points: Tensor, factors: Tensor) -> list[Block]:
+    def folded(self, state: Weights, points: Tensor, factors: Factors) -> list[Block]:
         """Return the gradients of each row's outputs times its factors, `(n, k)`."""
-        return run(self.model, state, state, points).folded(factors)
+        tangent = run(self.model, state, state, points)
+        return tangent.folded(factors if isinstance(factors, Tensor) else factors(tangent.before))
 
 
 class SampleGradients(Gradients):
@@ -150,8 +155,10 @@ class SampleGradients(Gradients):
         jacobian = vmap(jacrev(self._one), in_dims=(None, 0))(before, points)
         return [Dense((name,), part.detach().flatten(2)) for name, part in jacobian.items()]
 
-    def folded(self, state: Weights, points: Tensor, factors: Tensor) -> list[Block]:
+    def folded(self, state: Weights, points: Tensor, factors: Factors) -> list[Block]:
         """Return the gradients of each row's outputs times its factors."""
+        if not isinstance(factors, Tensor):
+            factors = factors(self.outputs(state, points))
 
         def fold(weights: Weights, point: Tensor, factor: Tensor) -> Tensor:
             return (self._one(weights, point) * factor).sum()

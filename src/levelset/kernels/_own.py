@@ -91,11 +91,13 @@ class _Memories:
 def _row_products(train: Block, test: Block) -> Tensor:
     """Return the products row by row, of folded gradients with those of k outputs, `(n, k)`."""
     if isinstance(train, Outer) and isinstance(test, Outer):
-        inner = (train.input * test.input).sum(1, keepdim=True)
+        inner = train.inner_rows(test).unsqueeze(1)
         return inner * torch.einsum("nq,nkq->nk", train.output, test.output)
     values = train.dense().values
     if isinstance(test, Outer):
-        matrices = values.view(len(values), -1, test.input.shape[1])
-        moved = torch.einsum("nqp,np->nq", matrices, test.input)
+        matrices = values.view(len(values), -1, test.width)
+        moved = torch.einsum("nqp,np->nq", matrices[:, :, : test.input.shape[1]], test.input)
+        if test.has_bias:
+            moved += test.constant * matrices[:, :, -1]
         return torch.einsum("nq,nkq->nk", moved, test.output)
     return torch.einsum("np,nkp->nk", values, test.values)

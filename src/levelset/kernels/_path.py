@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from levelset._recording._recording import Recording, Shard, logits_matrix
 from levelset._tools.batches import row_batches, swift_batch
+from levelset.kernels._blocks import Block
 from levelset.kernels._integrals import Gradients, Integral, Part, Weights
 
 __all__ = ["Path", "Step"]
@@ -106,31 +108,50 @@ class Path:
         Times the negative learning rate these are Bell's coefficients, Eq. 12.
         """
         known = self._pulls.get(step.number)
-        if known is not None:
-            return known
-        outputs = self.outputs(step.before, self.points[step.rows]).requires_grad_()
+        return self.pulls_at(step, self._outputs(step)) if known is None else known
+
+    def pulls_at(self, step: Step, outputs: Tensor) -> Tensor:
+        """Return the same from outputs that are known, `(b, k)`, and keep it for the next walk."""
+        leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
-            value = self.recording.loss(outputs, self.labels[step.rows])
-        (pulls,) = torch.autograd.grad(value, outputs)
+            value = self.recording.loss(leaf, self.labels[step.rows])
+        (pulls,) = torch.autograd.grad(value, leaf)
         kept = sum(each.numel() * each.element_size() for each in self._pulls.values())
         if kept + pulls.numel() * pulls.element_size() <= _MOST_PULLS:
             self._pulls[step.number] = pulls
         return pulls
 
+    def folded(self, step: Step, rows: Tensor | None) -> list[Block]:
+        """Return the gradients of the loss at some points of a step, at all of them for `None`."""
+        state, gradients = self.named(step.before), self.gradients
+        if rows is not None:
+            return gradients.folded(state, self.points[step.rows[rows]], self.pulls(step)[rows])
+        points = self.points if step.is_full else self.points[step.rows]
+        known = self._pulls.get(step.number)
+        return gradients.folded(
+            state, points, partial(self.pulls_at, step) if known is None else known
+        )
+
+    def _outputs(self, step: Step) -> Tensor:
+        points = self.points if step.is_full else self.points[step.rows]
+        return self.outputs(step.before, points)
+
     def gradient(self, step: Step) -> Tensor:
         """Return the gradient of the step's loss in the weights, `(p,)`."""
-        pulls, points = self.pulls(step), self.points[step.rows]
+        points = self.points if step.is_full else self.points[step.rows]
         state = {n: w.detach().requires_grad_() for n, w in self.named(step.before).items()}
         total = torch.zeros_like(step.before)
         sums = self.named(total)
         size = max(swift_batch(self.gradients.model, points), _LEAST_ROWS)
+        # One forward pass serves for the loss and for the weights where all points go at once.
+        pulls = self.pulls(step) if len(points) > size else self._pulls.get(step.number)
         for rows in row_batches(len(points), size):
             with torch.enable_grad():
                 outputs = self.gradients.outputs(state, points[rows])
             parts = torch.autograd.grad(
                 outputs,
                 list(state.values()),
-                pulls[rows],
+                self.pulls_at(step, outputs) if pulls is None else pulls[rows],
                 allow_unused=True,
                 materialize_grads=True,
             )

@@ -202,7 +202,9 @@ class PathKernel:
             n, (m, k) = len(self.points), start.shape
             count = n if top is None else min(2 * top, n)
             self._check_fits(m * k * count * start.element_size())
-            shares = start.new_zeros(m, k, count)
+            # By training points, as the sums are made: transposing them takes seconds.
+            store = start.new_zeros(n, k, m) if top is None else start.new_zeros(m, k, count)
+            shares = store.permute(2, 1, 0) if top is None else store
             indices = None if top is None else torch.zeros(m, k, count, dtype=torch.int64)
             decay, rest = torch.zeros_like(start), torch.zeros_like(start)
             size, block, piece = self._plan(points, k) if m else (1, 1, 1)
@@ -216,7 +218,7 @@ class PathKernel:
                     blocks = shares_at_once(self._path, points[rows], k, block, piece)
                 if indices is None:
                     for where, part in blocks:
-                        shares[rows, :, where] = part.permute(1, 2, 0)
+                        store[where, :, rows] = part
                 else:
                     kept = _both_ends(blocks, top or 0)
                     shares[rows], indices[rows], rest[rows] = kept
@@ -431,7 +433,7 @@ class PathKernel:
         size = min(max(self.memory // (4 * each), 1), len(points))
         if has_memory:
             size = min(size, max(self.memory // (4 * n * k * item), 1))
-        block = min(max(self.memory // (8 * size * k * item), 1), n)
+        block = min(max(self.memory // (10 * size * k * item), 1), n)
         return size, block, min(max(self.memory // (4 * train * item), 1), block)
 
     def _check_fits(self, size: int) -> None:
@@ -447,7 +449,7 @@ def _both_ends(blocks: Iterator[tuple[slice, Tensor]], top: int) -> tuple[Tensor
     """Return the most positive and most negative shares with their points, and the others' sum."""
     values, indices, total = torch.empty(0), torch.empty(0, dtype=torch.int64), torch.zeros(())
     for number, (where, part) in enumerate(blocks):
-        new = part.permute(1, 2, 0)
+        new = part.permute(2, 1, 0)
         places = torch.arange(where.start, where.stop, device=new.device).expand(new.shape)
         total = new.sum(2) + (total if number else 0.0)
         values = torch.cat([values, new], 2) if number else new

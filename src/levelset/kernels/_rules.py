@@ -142,15 +142,11 @@ def _product(
 def _linear_block(
     names: tuple[str, ...], middle: Tensor, fixed: bool, size: torch.Size
 ) -> Callable[[Tensor, int], Block]:
-    inner = _with_ones(middle) if len(names) == 2 else middle
     if middle.dim() == 2:
-        return lambda g, k: Outer(names, inner, g, fixed)
+        return lambda g, k: Outer(names, middle, g, fixed)
+    inner = middle if len(names) == 1 else functional.pad(middle, (0, 1), value=1.0)
     steps = inner.flatten(1, -2)
     return lambda g, k: Dense(names, _summed(steps, g.flatten(1 + k, -2)))
-
-
-def _with_ones(values: Tensor) -> Tensor:
-    return torch.cat([values, values.new_ones(*values.shape[:-1], 1)], dim=-1)
 
 
 def _summed(inner: Tensor, outer: Tensor) -> Tensor:

@@ -16,19 +16,30 @@ __all__ = ["Sums", "shares_at_once", "shares_backwards", "sizes"]
 
 # Length at which products over several steps are made.
 _LONG = 800
+# Numbers of the products of inputs that are made at once, few enough for the cache.
+_CACHED = 2**22
 
 
 class Sums:
     """Sums of products of gradients: of n training points, folded, with those of k outputs of m.
 
-    Where the input of a layer is the same at every step, as the first one's is, the outer products
-    are summed over the steps before they meet it, some steps by one matrix product.
+    Several steps are multiplied at once, so that the sums are passed over seldom. Where the input
+    of a layer is the same at every step, as the first one's is, its outer products are summed over
+    the steps before they meet the input; in the last layer, whose outer products are those of the
+    outputs themselves, the inner ones are.
+
+    Args:
+        n: Training points.
+        m: Test points.
+        k: Outputs.
+        like: Any tensor of the same kind.
     """
 
     def __init__(self, n: int, m: int, k: int, like: Tensor) -> None:
-        self.sums = like.new_zeros(n, m, k)
-        self._fixed: dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor]] = {}
-        self._waiting: dict[tuple[str, ...], list[tuple[Tensor, Tensor]]] = {}
+        self.sums = like.new_zeros(n, k, m)
+        self._fixed: dict[tuple[str, ...], tuple[Tensor, Outer]] = {}
+        self._inputs: dict[tuple[str, ...], Tensor] = {}
+        self._waiting: dict[tuple[str, ...], list[tuple[Outer, Tensor, float]]] = {}
 
     def add(
         self, train: list[Block], test: list[Block], factor: float, rows: Tensor | None
@@ -38,54 +49,73 @@ class Sums:
             if isinstance(one, Outer) and isinstance(other, Outer):
                 self._outer(one, other, factor, rows)
             else:
-                values = other.dense().values.flatten(0, 1)
+                values = other.dense().values.transpose(0, 1).flatten(0, 1)
                 self._product(self.sums.flatten(1), one.dense().values, values, factor, rows)
 
     def result(self) -> Tensor:
-        """Return the sums, `(n, m, k)`."""
+        """Return the sums, `(n, k, m)`."""
         for names in list(self._waiting):
             self._flush(names)
-        for sums, inner, other in self._fixed.values():
-            self.sums.addcmul_(sums.view_as(self.sums), (inner @ other.T).unsqueeze(2))
+        for names, (sums, other) in self._fixed.items():
+            one = Outer(names, self._inputs[names], sums)
+            self.sums.addcmul_(sums.view_as(self.sums), one.inner(other).unsqueeze(1))
         self._fixed.clear()
         return self.sums
 
     def _outer(self, one: Outer, other: Outer, factor: float, rows: Tensor | None) -> None:
         if other.is_fixed and not other.is_unit:
             sums = self._fixed_sums(one, other, rows)
+            values = other.output.transpose(0, 1).flatten(0, 1)
             if rows is None:
-                waiting = self._waiting.setdefault(other.names, [])
-                waiting.append((one.output, factor * other.output.flatten(0, 1)))
-                if sum(part.shape[1] for part, _ in waiting) >= _LONG:
-                    self._flush(other.names)
+                self._wait(one, factor * values)
             else:
-                self._product(sums, one.output, other.output.flatten(0, 1), factor, rows)
-            return
-        inner = (one.input @ other.input.T).unsqueeze(2)
-        if other.is_unit:
-            outer = one.output.unsqueeze(1)
+                self._product(sums, one.output, values, factor, rows)
+        elif other.is_unit and rows is None:
+            self._wait(
+                Outer(one.names, one.input, factor * one.output), other.input, other.constant
+            )
         else:
-            outer = (one.output @ other.output.flatten(0, 1).T).view(*inner.shape[:2], -1)
-        if rows is None:
-            self.sums.addcmul_(inner, outer, value=factor)
-        else:
-            self.sums.index_add_(0, rows, inner * outer, alpha=factor)
+            inner = one.inner(other).unsqueeze(1)
+            if other.is_unit:
+                outer = one.output.unsqueeze(2)
+            else:
+                values = other.output.transpose(0, 1).flatten(0, 1)
+                outer = (one.output @ values.T).unflatten(1, (-1, inner.shape[2]))
+            if rows is None:
+                self.sums.addcmul_(inner, outer, value=factor)
+            else:
+                self.sums.index_add_(0, rows, inner * outer, alpha=factor)
+
+    def _wait(self, one: Outer, other: Tensor, constant: float = 1.0) -> None:
+        """Leave a product of all rows until there are some of its layer."""
+        waiting = self._waiting.setdefault(one.names, [])
+        waiting.append((one, other, constant))
+        if len(waiting) * other.shape[1] >= _LONG:
+            self._flush(one.names)
 
     def _flush(self, names: tuple[str, ...]) -> None:
-        """Multiply what waits of a layer: a long product passes over the sums once."""
-        ours, theirs = zip(*self._waiting.pop(names), strict=True)
-        self._fixed[names][0].addmm_(torch.cat(ours, 1), torch.cat(theirs, 1).T)
+        """Multiply what waits of a layer."""
+        ours, theirs, constants = zip(*self._waiting.pop(names), strict=True)
+        if names in self._fixed:
+            outputs = torch.cat([one.output for one in ours], 1)
+            self._fixed[names][0].addmm_(outputs, torch.cat(theirs, 1).T)
+            return
+        test = torch.stack(theirs).transpose(1, 2)  # (t, p, m)
+        for rows in row_batches(len(self.sums), max(_CACHED // (len(ours) * test.shape[2]), 1)):
+            inner = torch.stack([one.input[rows] for one in ours]) @ test  # (t, b, m)
+            outer = torch.stack([one.output[rows] for one in ours], 2)  # (b, k, t)
+            part = self.sums[rows].baddbmm_(outer, inner.transpose(0, 1))
+            if ours[0].has_bias:
+                part += (outer @ outer.new_tensor(constants)).unsqueeze(2)
 
     def _fixed_sums(self, one: Outer, other: Outer, rows: Tensor | None) -> Tensor:
         if other.names not in self._fixed:
             empty = one.input.new_zeros(len(self.sums), one.input.shape[1])
-            inner = one.input if rows is None else empty
-            sums = torch.zeros_like(self.sums).flatten(1)
-            self._fixed[other.names] = sums, inner, other.input
-        sums, inner, _ = self._fixed[other.names]
+            self._inputs[other.names] = one.input if rows is None else empty
+            self._fixed[other.names] = torch.zeros_like(self.sums).flatten(1), other
         if rows is not None:
-            inner[rows] = one.input
-        return sums
+            self._inputs[other.names][rows] = one.input
+        return self._fixed[other.names][0]
 
     def _product(
         self, sums: Tensor, one: Tensor, other: Tensor, factor: float, rows: Tensor | None
@@ -113,9 +143,7 @@ def sizes(path: Path, points: Tensor) -> tuple[int, int, int]:
     train = path.gradients.folded(path.named(step.before), path.points[:1], points.new_zeros(1, k))
     carried = sum(_carried(block, path.recording.plan.rule) for block in test[0][1])
     one = sum(each.numbers() for each in train if isinstance(each, Dense))
-    one += sum(
-        each.input.shape[1] + each.output.shape[1] for each in train if isinstance(each, Outer)
-    )
+    one += sum(each.width + each.output.shape[1] for each in train if isinstance(each, Outer))
     other = sum(_numbers(each) for each in test[0][1]) * len(test)
     return one, other, carried
 
@@ -126,7 +154,7 @@ def _outputs(block: Block) -> int:
 
 def _numbers(block: Block) -> int:
     if isinstance(block, Outer):
-        return block.input.shape[1] + block.output[0].numel()
+        return block.width + block.output[0].numel()
     return block.numbers()
 
 
@@ -138,7 +166,7 @@ def _carried(block: Block, rule: Rule) -> int:
 def shares_at_once(
     path: Path, points: Tensor, k: int, block: int, piece: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield the shares of blocks of training points, `(b, m, k)`, for a rule without memory.
+    """Yield the shares of blocks of training points, `(b, k, m)`, for a rule without memory.
 
     Args:
         path: The path.
@@ -171,12 +199,12 @@ def _folded(
 ) -> Iterator[tuple[bool, Tensor, list[Block]]]:
     """Yield the gradients of a step's points, some at a time, with their places in the block."""
     inside, places = chosen
-    pulls, state = path.pulls(step), path.named(step.before)
+    # All of the block, and beyond it all of the batch.
+    fills_block = step.is_full and len(inside) <= piece
+    is_batch = len(inside) == len(step.rows) <= piece
     for part in row_batches(len(inside), piece):
-        is_whole = step.is_full and len(inside) <= piece
-        rows = inside[part]
-        train = path.gradients.folded(state, path.points[step.rows[rows]], pulls[rows])
-        yield is_whole, places[part], train
+        train = path.folded(step, None if is_batch else inside[part])
+        yield fills_block, places[part], train
 
 
 def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Tensor, Tensor]:
@@ -192,7 +220,7 @@ def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Te
         piece: Training points whose gradients are taken at once.
 
     Returns:
-        Shares of the training points, `(n, m, k)`, and of the weight decay, `(m, k)`.
+        Shares of the training points, `(n, k, m)`, and of the weight decay, `(m, k)`.
     """
     rule = path.recording.plan.rule
     sums = Sums(len(path.points), len(points), k, points)
@@ -261,7 +289,8 @@ def _blend(
             return Outer(new.names, new.input, output, is_fixed=True)
         if new.is_unit:
             inner = factor * new.input + (0.0 if old is None else keep * old.input)
-            return Outer(new.names, inner, new.output)
+            constant = factor * new.constant + (0.0 if old is None else keep * old.constant)
+            return Outer(new.names, inner, new.output, constant=constant)
     values = factor * new.dense().values
     if scale is not None:
         values *= matrix_of(new.names, scale).reshape(-1)
