@@ -13,6 +13,7 @@ from levelset.kernels import (
     GaussLegendre,
     Midpoint,
     PathKernel,
+    effects,
     novelty,
     suspects,
 )  # fmt: skip
@@ -233,7 +234,7 @@ def brute_force(recording: Recording, points: Tensor, labels: Tensor, tests: Ten
         else:
             memory = rule.momentum * memory + own
             update = own + rule.momentum * memory if rule.nesterov else memory
-        moved = -recording.plan.learning_rate * scale * update
+        moved = -shard.rate(number) * scale * update
         for t in range(64):
             load(torch.lerp(shard.state(number), shard.state(number + 1), (t + 0.5) / 64))
             for m, point in enumerate(tests):
@@ -503,6 +504,64 @@ def test_own_shares_are_the_diagonal_of_the_contributions(name, optimizer, batch
     assert (kernel.own_shares() - expected).abs().max() < 1e-12
     scarce = PathKernel(recording, points, labels, memory=3000)
     assert (scarce.own_shares() - expected).abs().max() < 1e-12
+
+
+def outputs_of_weighted(recording: Recording, start: nn.Module, weighted: Tensor, data, test):
+    """Return the outputs after training again with weights on the points' losses, by torch."""
+    points, labels = data
+    plan = recording.plan
+    optimizer = plan.rule.build(list(start.parameters()), 1.0)
+    (shard,) = recording.shards()
+    for number in range(plan.steps):
+        batch = shard.batch(number)
+        rows = torch.arange(len(points)) if batch is None else batch
+        optimizer.param_groups[0]["lr"] = shard.rate(number)
+        optimizer.zero_grad()
+        each = functional.cross_entropy(start(points[rows]), labels[rows], reduction="none")
+        (weighted[rows] * each).mean().backward()
+        optimizer.step()
+    return start(test).detach()
+
+
+@pytest.mark.parametrize("batch_size", [None, 5])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+def test_effects_are_the_derivatives_of_the_training(optimizer, batch_size, tmp_path):
+    def smooth() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3))
+
+    recording, points, labels = trained(
+        tmp_path, smooth, batch_size=batch_size, **OPTIMIZERS[optimizer]
+    )
+    tests, classes = inputs((4,), 3, seed=7), torch.tensor([0, 2, 1])
+    kernel = PathKernel(recording, points, labels)
+    result = effects(kernel, tests, classes)
+    assert result.shape == (3, 12)
+    for i in (0, 7):
+        ends = []
+        for sign in (1.0, -1.0):
+            weighted = torch.ones(12).double()
+            weighted[i] += sign * 1e-5
+            ends.append(
+                outputs_of_weighted(recording, settle(smooth()), weighted, (points, labels), tests)
+            )
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert (result[:, i] - slope.gather(1, classes[:, None])[:, 0]).abs().max() < 1e-9
+    scarce = PathKernel(recording, points, labels, memory=1000)
+    assert (effects(scarce, tests, classes) - result).abs().max() < 1e-13
+    largest = kernel.outputs(tests).argmax(1)
+    assert torch.equal(effects(kernel, tests), effects(kernel, tests, largest))
+    assert effects(kernel, tests[:0]).shape == (0, 12)
+
+
+def test_effects_of_adam_and_of_no_class_are_refused(tmp_path):
+    recording, points, labels = trained(tmp_path, **OPTIMIZERS["adam"])
+    kernel = PathKernel(recording, points, labels)
+    with pytest.raises(ParameterError, match="must be of a training by 'sgd', got 'adam'"):
+        effects(kernel, points)
+    recording, points, labels = trained(tmp_path / "sgd")
+    kernel = PathKernel(recording, points, labels)
+    with pytest.raises(ParameterError, match="`classes` must lie in 0 to 2, got 3"):
+        effects(kernel, points[:1], torch.tensor([3]))
 
 
 def blobs(n: int, seed: int = 3) -> tuple[Tensor, Tensor]:

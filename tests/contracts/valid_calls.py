@@ -484,6 +484,9 @@ def model_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "kernels.explain": lambda: (
             kernels.explain, {"kernel": path_kernel(), "points": points()}
         ),
+        "kernels.effects": lambda: (
+            kernels.effects, {"kernel": path_kernel(), "points": points()}
+        ),
         "kernels.suspects": lambda: (kernels.suspects, {"kernel": path_kernel()}),
         "kernels.PathKernel.asymmetry": lambda: (path_kernel().asymmetry, {"points": points()}),
         "kernels.PathKernel.contributions": lambda: (

@@ -1,5 +1,6 @@
 """The path kernel: whose training points a prediction is made of."""
 
+from levelset.kernels._effects import effects
 from levelset.kernels._explain import Explanation, explain
 from levelset.kernels._gaussian_process import GaussianProcess, novelty
 from levelset.kernels._integrals import GaussLegendre, Midpoint
@@ -18,6 +19,7 @@ __all__ = [
     "Prediction",
     "Signs",
     "Suspects",
+    "effects",
     "explain",
     "novelty",
     "suspects",

@@ -80,7 +80,7 @@ class Sums:
                 outer = one.output.unsqueeze(2)
             else:
                 values = other.output.transpose(0, 1).flatten(0, 1)
-                outer = (one.output @ values.T).unflatten(1, (-1, inner.shape[2]))
+                outer = (one.output @ values.T).view(len(one.output), -1, inner.shape[2])
             if rows is None:
                 self.sums.addcmul_(inner, outer, value=factor)
             else:

@@ -231,7 +231,7 @@ class _Trainer:
     def joined(self) -> Iterator[None]:
         """Let the weights be views of one piece of memory; put them and `.grad` back at the end."""
         own = [(parameter.data, parameter.grad) for parameter in self.parameters]
-        parts = self.weights.split(self.sizes)
+        parts = torch.split(self.weights, self.sizes)
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.data = part.view(parameter.shape)
         try:
