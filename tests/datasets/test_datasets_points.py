@@ -1,5 +1,6 @@
 """Clouds of points from files."""
 
+import gzip
 import time
 
 import numpy as np
@@ -148,12 +149,68 @@ def test_plys_without_points_are_refused(tmp_path, cloud):
         read_points(ply(tmp_path / "d.ply", xyz(cloud[0][:0]), "ascii"))
 
 
-def test_lists_before_the_vertices_are_refused(tmp_path, cloud):
-    path = ply(tmp_path / "a.ply", xyz(cloud[0]))
-    lists = b"element face 1\nproperty list uchar int vertex_indices\nelement vertex"
-    path.write_bytes(path.read_bytes().replace(b"element vertex", lists))
-    with pytest.raises(DataError, match="keeps lists among or before its vertices"):
-        read_points(path)
+FACES = {
+    "alike": [[0, 1, 2], [2, 3, 4]],
+    "different": [[0, 1, 2, 3], [2, 3, 4]],
+    "none": [],
+}
+
+
+@pytest.mark.parametrize("faces", FACES.values(), ids=FACES)
+@pytest.mark.parametrize("order", ORDERS)
+def test_faces_before_the_vertices_are_passed_over(tmp_path, cloud, order, faces):
+    path = ply(tmp_path / "a.ply", xyz(cloud[0]), order)
+    head = f"element face {len(faces)}\nproperty list uchar int vertex_indices\nelement vertex"
+    mark = ORDERS[order]
+    if mark is None:
+        rows = "".join(f"{len(face)} {' '.join(map(str, face))}\n" for face in faces).encode()
+    else:
+        rows = b"".join(
+            bytes([len(face)]) + np.array(face, mark + "i4").tobytes() for face in faces
+        )
+    whole = path.read_bytes().replace(b"element vertex", head.encode())
+    path.write_bytes(whole.replace(b"end_header\n", b"end_header\n" + rows))
+    assert torch.equal(read_points(path).points, torch.from_numpy(cloud[0]))
+    if mark is not None and faces:
+        path.write_bytes(path.read_bytes()[: -40 * 24 - 3])
+        with pytest.raises(DataError, match="is cut short"):
+            read_points(path)
+
+
+@pytest.mark.parametrize("lengths", [(2, 2, 2), (1, 0, 3)])
+@pytest.mark.parametrize("order", ORDERS)
+def test_lists_among_the_numbers_of_a_vertex_are_passed_over(tmp_path, order, lengths):
+    head = (
+        f"ply\nformat {order} 1.0\nelement vertex 3\nproperty float x\nproperty float y\n"
+        "property list uchar short views\nproperty float z\nend_header\n"
+    ).encode()
+    mark, body = ORDERS[order], b""
+    for row, count in enumerate(lengths):
+        x, y, z, views = row, row + 0.5, -row, list(range(count))
+        if mark is None:
+            body += f"{x} {y} {count} {' '.join(map(str, views))} {z}\n".encode()
+        else:
+            body += np.array([x, y], mark + "f4").tobytes() + bytes([count])
+            body += np.array(views, mark + "i2").tobytes() + np.array([z], mark + "f4").tobytes()
+    (tmp_path / "a.ply").write_bytes(head + body)
+    found = read_points(tmp_path / "a.ply")
+    assert found.points.tolist() == [[0, 0.5, 0], [1, 1.5, -1], [2, 2.5, -2]]
+
+
+@pytest.mark.parametrize("names", ["normal_{}", "normal{}", "n{}"])
+def test_normals_and_colours_of_a_ply_by_any_of_their_names(tmp_path, cloud, names):
+    points, normals = cloud
+    columns = {
+        **xyz(points),
+        **{names.format(axis): ("double", normals[:, k]) for k, axis in enumerate("xyz")},
+        **{
+            name: ("uchar", np.arange(40) * k) for k, name in enumerate(["red", "green", "blue"], 1)
+        },
+    }
+    found = read_points(ply(tmp_path / "a.ply", columns))
+    assert torch.equal(found.normals, torch.from_numpy(normals))
+    steps = torch.arange(40, dtype=torch.float64)[:, None] * torch.tensor([1.0, 2.0, 3.0])
+    assert torch.allclose(found.colours, steps / 255)
 
 
 def test_text_that_is_no_number_in_a_ply_is_refused(tmp_path, cloud):
@@ -228,7 +285,6 @@ def test_missing_values_stay_for_who_uses_the_points(tmp_path):
     [
         ("x y z\n1 2 3\n1 two 3\n", "must hold rows of numbers, all of one length: .*two"),
         ("1 2 3\n1 2\n", "must hold rows of numbers, all of one length"),
-        ("1,5;2,5;3,5\n1,5;2,5;3,5\n", "a decimal point, not a comma"),
         ("1\n2\n", "must have 3 columns, 2 for points in the plane, or 6 with normals, got 1"),
         ("x y z\n", "is empty"),
         ("", "is empty"),
@@ -396,7 +452,9 @@ def test_what_is_not_there_is_said(tmp_path):
         read_points(tmp_path / "folder.ply")
     with pytest.raises(DataError, match=r"'a\.stl' must end in one of \.ply, \.obj, \.xyz"):
         read_points(tmp_path / "a.stl")
-    assert set(POINT_SUFFIXES) == {".ply", ".obj", ".xyz", ".txt", ".csv", ".npy", ".pcd"}
+    text = {".obj", ".xyz", ".txt", ".csv", ".asc", ".pts", ".ptx", ".off"}
+    binary = {".ply", ".npy", ".npz", ".pcd", ".las", ".laz", ".e57", ".gz"}
+    assert set(POINT_SUFFIXES) == text | binary
 
 
 def test_names_of_any_letters_and_capital_suffixes(tmp_path, cloud):
@@ -427,3 +485,39 @@ def test_real_files(levelset_data, name):
     assert len(found) == (60_000 if scan else 6_475)
     assert bool(found.notes) == (not scan)
     assert float(found.points.norm(dim=1).max()) == pytest.approx(1.0, abs=0.02 if scan else 1e-6)
+
+
+def test_an_archive_of_arrays_and_what_gzip_packed(tmp_path, cloud):
+    points, normals = cloud
+    colours = np.arange(120, dtype=np.uint8).reshape(40, 3)
+    np.savez(tmp_path / "a.npz", xyz=points, normals=normals, colors=colours)
+    found = read_points(tmp_path / "a.npz")
+    assert torch.equal(found.points, torch.from_numpy(points))
+    assert torch.equal(found.normals, torch.from_numpy(normals))
+    assert torch.allclose(found.colours, torch.from_numpy(colours / 255.0))
+    np.savez(tmp_path / "b.npz", anything=points)
+    assert torch.equal(read_points(tmp_path / "b.npz").points, torch.from_numpy(points))
+    np.savez(tmp_path / "c.npz", left=points, right=points)
+    with pytest.raises(DataError, match=r"must hold one of the arrays points, .*got left, right"):
+        read_points(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", points=points, normals=normals[:5])
+    with pytest.raises(DataError, match=r"must hold normals of the shape \(40, 3\)"):
+        read_points(tmp_path / "d.npz")
+    path = ply(tmp_path / "e.ply", xyz(points))
+    packed = tmp_path / "e.ply.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    found = read_points(packed)
+    assert (found.name, torch.equal(found.points, torch.from_numpy(points))) == ("e", True)
+    (tmp_path / "f.gz").write_bytes(gzip.compress(b"1 2 3"))
+    with pytest.raises(DataError, match=r"must name what it holds before .gz"):
+        read_points(tmp_path / "f.gz")
+    packed.write_bytes(packed.read_bytes()[:50])
+    with pytest.raises(DataError, match=r"e.ply.gz"):
+        read_points(packed)
+
+
+def test_a_packed_file_that_would_grow_too_large_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.xyz.gz").write_bytes(gzip.compress(b"1 2 3\n" * 10**6))
+    monkeypatch.setenv("LEVELSET_MAX_BYTES", str(10**6))
+    with pytest.raises(DataError, match="too large"):
+        read_points(tmp_path / "a.xyz.gz")

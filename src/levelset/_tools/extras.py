@@ -9,6 +9,8 @@ from levelset.errors import MissingExtraError
 __all__ = ["check_extras", "optional"]
 
 _PACKAGES = {
+    "e57": ("pye57",),
+    "las": ("laspy", "lazrs"),
     "mesh": ("skimage", "trimesh"),
     "plot": ("matplotlib",),
     "report": ("jinja2", "plotly"),

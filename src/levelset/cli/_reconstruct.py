@@ -35,8 +35,9 @@ class ReconstructCommand(Common):
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
-    """Files of points (.ply, .obj, .xyz, .txt, .csv, .npy, .pcd), or folders of them; sample is a
-    scan that comes with the package."""
+    """Files of points (.ply, .obj, .off, .xyz, .txt, .csv, .asc, .pts, .ptx, .npy, .npz, .pcd,
+    .las, .laz, .e57, or one of these with .gz), or folders of them; sample is a scan that comes
+    with the package."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="MESH")] = None
     """The file to write: .ply, .obj, .stl or .glb; by default SCAN-mesh.ply in this folder. For
     several scans a folder."""

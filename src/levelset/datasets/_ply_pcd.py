@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelset._typing import Floats
+from levelset.datasets._columns import Columns, by_name, colours_of
 from levelset.errors import DataError
 
-__all__ = ["Columns", "columns_of", "read_pcd", "read_ply"]
+__all__ = ["columns_of", "read_pcd", "read_ply"]
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -30,21 +31,6 @@ MOST_NUMBERS = 1 << 20  # a point
 KINDS = {"F": "f", "I": "i", "U": "u"}
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Points as they lie in a file, not yet checked.
-
-    Attributes:
-        points: `(n, 2)` or `(n, 3)`, of any number type.
-        normals: `(n, 3)`, or `None`.
-        notes: What the user should know, in sentences.
-    """
-
-    points: NDArray[Any]
-    normals: NDArray[Any] | None
-    notes: tuple[str, ...] = ()
-
-
 def columns_of(table: NDArray[Any], names: tuple[str, ...]) -> Floats | None:
     """Return three fields of a structured array as `(n, 3)`, or `None` if one is missing."""
     if not set(names) <= set(table.dtype.names or ()):
@@ -60,7 +46,8 @@ class _Element:
         name: Such as `vertex`.
         count: How many.
         names: Of its properties.
-        types: Of its properties, as NumPy writes them; `list` for lists.
+        types: Of its properties, as NumPy writes them; of lists that of their length and that of
+            their items, with a blank between.
     """
 
     name: str
@@ -68,8 +55,21 @@ class _Element:
     names: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)
 
-    def dtype(self, order: str) -> np.dtype[Any]:
-        return np.dtype([(n, order + t) for n, t in zip(self.names, self.types, strict=True)])
+    @property
+    def has_lists(self) -> bool:
+        return any(" " in kind for kind in self.types)
+
+    def dtype(self, order: str, lengths: dict[str, int] | None = None) -> np.dtype[Any]:
+        """Return the layout of a row whose lists have these lengths; without, of its numbers."""
+        parts: list[Any] = []
+        for name, kind in zip(self.names, self.types, strict=True):
+            if " " not in kind:
+                parts.append((name, order + kind))
+            elif lengths is not None:
+                count, item = kind.split()
+                parts.append((f"{name} length", order + count))
+                parts.append((f"{name} items", order + item, (lengths[name],)))
+        return np.dtype(parts)
 
 
 def read_ply(path: Path) -> Columns:
@@ -96,7 +96,20 @@ def read_ply(path: Path) -> Columns:
         for element in elements
         if element.name in FACES and element.count
     )
-    return Columns(points, columns_of(table, ("nx", "ny", "nz")), notes)
+    return Columns(points, *_extras(table, notes))
+
+
+def _extras(
+    table: NDArray[Any], notes: tuple[str, ...] = ()
+) -> tuple[Floats | None, tuple[str, ...], Floats | None]:
+    """Return normals, notes and colours, by the names of the fields."""
+    names = list(table.dtype.names or ())
+    places = {key: tuple(names[k] for k in rows) for key, rows in by_name(names).items()}
+    normals = columns_of(table, places["normals"]) if "normals" in places else None
+    colours = None
+    if "colours" in places and all(not table.dtype[name].shape for name in places["colours"]):
+        colours = colours_of(np.stack([table[name] for name in places["colours"]], axis=1))
+    return normals, notes, colours
 
 
 def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
@@ -119,9 +132,9 @@ def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
             elif words[:1] == ["element"]:
                 elements.append(_Element(words[1], _count(words[2])))
             elif words[:1] == ["property"]:
-                is_list = words[1] == "list"
+                kinds = words[2:4] if words[1] == "list" else words[1:2]
                 elements[-1].names.append(words[-1])
-                elements[-1].types.append("list" if is_list else TYPES[words[1]])
+                elements[-1].types.append(" ".join(TYPES[kind] for kind in kinds))
         except (IndexError, KeyError, ValueError) as error:
             message = f"read_points: {path} has a header that is no PLY's: {line.strip()!r}."
             raise DataError(message) from error
@@ -150,18 +163,76 @@ def _vertices(
     else:
         message = f"read_points: {path} has no element `vertex`, so no points."
         raise DataError(message)
-    lists = ["list" in e.types for e in before]
-    if "list" in element.types or (order and any(lists)):
-        message = (
-            f"read_points: {path} keeps lists among or before its vertices, which is not read. "
-            "Export the points again, without them."
-        )
-        raise DataError(message)
     if not order:
         return _from_text(data[start:], sum(e.count for e in before), element, path)
-    start += sum(e.count * e.dtype(order).itemsize for e in before)
+    for passed in before:
+        start = _rows_with_lists(data, start, order, passed, path)[1]
+    if element.has_lists:
+        return _rows_with_lists(data, start, order, element, path)[0]
     dtype = element.dtype(order)
     return _from_bytes(data, start, dtype, element.count, path, "vertices")
+
+
+def _rows_with_lists(
+    data: bytes, start: int, order: str, element: _Element, path: Path
+) -> tuple[NDArray[Any], int]:
+    """Return the numbers of each row of an element, without its lists, and where it ends."""
+    dtype = element.dtype(order)
+    if not element.has_lists:
+        table = _from_bytes(data, start, dtype, element.count, path, f"{element.name} rows")
+        return table, start + table.nbytes
+    if not element.count:
+        return np.zeros(0, dtype), start
+    lengths = _first_lengths(data, start, order, element, path)
+    whole = element.dtype(order, lengths)
+    if start + element.count * whole.itemsize <= len(data):
+        table = np.frombuffer(data, whole, element.count, start)
+        # nearly always: all faces are triangles
+        if all((table[f"{name} length"] == lengths[name]).all() for name in lengths):
+            out = np.empty(element.count, dtype)
+            for name in dtype.names or ():
+                out[name] = table[name]
+            return out, start + table.nbytes
+    return _row_by_row(data, start, order, element, path)
+
+
+def _first_lengths(
+    data: bytes, start: int, order: str, element: _Element, path: Path
+) -> dict[str, int]:
+    """Return how long the lists of the first row are, by name."""
+    lengths: dict[str, int] = {}
+    for name, kind in zip(element.names, element.types, strict=True):
+        count, _, item = kind.partition(" ")
+        first = np.dtype(order + count)
+        if start + first.itemsize > len(data):
+            raise _cut_short(path, element.count, 0, f"{element.name} rows")
+        if item:
+            lengths[name] = int(np.frombuffer(data, first, 1, start)[0])
+            if not 0 <= lengths[name] <= MOST_NUMBERS:
+                raise _cut_short(path, element.count, 0, f"{element.name} rows")
+            start += lengths[name] * np.dtype(item).itemsize
+        start += first.itemsize
+    return lengths
+
+
+def _row_by_row(
+    data: bytes, start: int, order: str, element: _Element, path: Path
+) -> tuple[NDArray[Any], int]:
+    """Return the numbers of rows whose lists differ in length, and where they end."""
+    dtype = element.dtype(order)
+    parts = []
+    for row in range(element.count):
+        try:
+            lengths = _first_lengths(data, start, order, element, path)
+        except DataError as error:
+            raise _cut_short(path, element.count, row, f"{element.name} rows") from error
+        whole = element.dtype(order, lengths)
+        if start + whole.itemsize > len(data):
+            raise _cut_short(path, element.count, row, f"{element.name} rows")
+        one = np.frombuffer(data, whole, 1, start)[0]
+        parts.append(tuple(one[name] for name in dtype.names or ()))
+        start += whole.itemsize
+    return np.array(parts, dtype), start
 
 
 def _from_bytes(
@@ -182,18 +253,36 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
         count = sum(bool(line.strip()) for line in lines)
         raise _cut_short(path, element.count, count, "vertices")
     try:
-        table = _numbers(lines)
+        table = _numbers(_without_lists(lines, element) if element.has_lists else lines)
     except (ValueError, UserWarning) as error:
         message = f"read_points: {path} has a vertex that is not {len(element.names)} numbers: "
         raise DataError(message + f"{error}.") from error
-    if table.shape != (element.count, len(element.names)):
+    names = element.dtype("<").names or ()
+    if table.shape != (element.count, len(names)):
         message = (
-            f"read_points: {path} must have {len(element.names)} numbers a vertex on "
+            f"read_points: {path} must have {len(names)} numbers a vertex on "
             f"{element.count} lines, got {table.shape[1]} on {table.shape[0]}."
         )
         raise DataError(message)
-    dtype = np.dtype([(name, "f8") for name in element.names])
+    dtype = np.dtype([(name, "f8") for name in names])
     return np.ascontiguousarray(table).view(dtype)[:, 0]
+
+
+def _without_lists(lines: list[str], element: _Element) -> list[str]:
+    """Return rows of text without the lists in them."""
+    rest = []
+    for line in lines:
+        cells = iter(line.split())
+        row = []
+        for kind in element.types:
+            cell = next(cells, "missing")
+            if " " not in kind:
+                row.append(cell)
+            else:
+                for _ in range(int(cell)):
+                    next(cells, None)
+        rest.append(" ".join(row))
+    return rest
 
 
 def _numbers(lines: list[str]) -> Floats:
@@ -251,7 +340,8 @@ def read_pcd(path: Path) -> Columns:
             f"{', '.join(words['FIELDS'])}."
         )
         raise DataError(message)
-    return Columns(points, columns_of(table, NORMAL))
+    normals, notes, colours = _extras(table)
+    return Columns(points, normals, notes, colours)
 
 
 def _pcd_header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:

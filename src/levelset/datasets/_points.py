@@ -1,11 +1,12 @@
 """`read_points`: clouds of points from the files that scanners and programs write."""
 
-import re
-import warnings
+import gzip
+import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.reading import reading
+from levelset._tools.reading import check_size, check_zip, reading
 from levelset._tools.results import Result
-from levelset._typing import Floats
-from levelset.datasets._ply_pcd import Columns, read_pcd, read_ply
+from levelset.datasets._columns import Columns, by_place, colours_of
+from levelset.datasets._ply_pcd import read_pcd, read_ply
+from levelset.datasets._scanners import read_e57, read_las
 from levelset.datasets._tables import read_array
+from levelset.datasets._text_points import read_obj, read_off, read_pts, read_ptx, read_table
 from levelset.errors import DataError
 
-__all__ = ["POINT_SUFFIXES", "PointCloud", "read_obj", "read_points", "read_table"]
+__all__ = ["POINT_SUFFIXES", "PointCloud", "read_points"]
 
 # Made by `scan_of_a_knot` of the command line with seed 0.
 _SAMPLE = Path(__file__).with_name("sample.ply")
@@ -36,6 +39,7 @@ class PointCloud(Result):
         normals: One a point, as they lie in the file, `(n, 3)`, float64; `None` if it has none.
         name: The name of the file, without its suffix.
         notes: What the user should know of how the file was understood, in sentences.
+        colours: Red, green and blue of each, 0 to 1, `(n, 3)`, float64; `None` if it has none.
     """
 
     _headline: ClassVar = ("name", "points", "normals")
@@ -44,6 +48,7 @@ class PointCloud(Result):
     normals: Tensor | None
     name: str
     notes: tuple[str, ...] = ()
+    colours: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -64,14 +69,22 @@ def read_points(path: str | Path) -> PointCloud:
 
     The suffix decides the format:
 
-    - `.ply`: text or binary of either byte order, with any properties; normals are `nx, ny, nz`;
-    - `.obj`: `v`, and `vn` where there is one for each;
-    - `.xyz`, `.txt`, `.csv`: a row a point, separated by blanks, commas, semicolons or tabs, with
-      or without a line of names. Names say which columns; without them the first three are x, y
-      and z, and columns four to six the normal where its length is 1. Two columns are points in
-      the plane;
-    - `.npy`: an array `(n, 2)`, `(n, 3)`, or `(n, 6)` with normals;
-    - `.pcd`: text or binary, normals being `normal_x, normal_y, normal_z`.
+    - `.ply`: text or binary of either byte order, with any properties and lists; normals are
+      `nx, ny, nz`, `normal_x` or `normalx`, colours `red, green, blue`;
+    - `.obj`: `v`, with colours behind, and `vn` where there is one for each; `.off`, with normals
+      (NOFF) and colours (COFF);
+    - `.xyz`, `.txt`, `.csv`, `.asc`: a row a point, separated by blanks, commas, semicolons or
+      tabs, with or without a line of names, in UTF-8 or UTF-16; decimal commas where commas do not
+      separate. Names, in a comment too, say which columns: x, X, x_coordinate, easting; others
+      are refused. Without names the first three are x, y and z, and columns four to six a
+      normal where its length is 1, a colour where all are whole numbers up to 255 or none
+      exceeds 1, which `notes` says. Two columns are points in the plane;
+    - `.pts`, `.ptx`: the text files of scanners, `.ptx` with the place of each scan;
+    - `.npy`: an array `(n, 2)`, `(n, 3)`, or `(n, 6)` with normals or colours; `.npz`: arrays
+      `points` (or `xyz`, `pos`, `vertices`), `normals`, `colors`;
+    - `.pcd`: text or binary, normals being `normal_x, normal_y, normal_z`;
+    - `.las`, `.laz` with the extra `las`, `.e57` with the extra `e57`: all stations, in place;
+    - any of these packed by gzip, with `.gz` behind its suffix.
 
     `sample` is a scan that comes with the package, if no file has that name: 5,000 points, as a
     scanner would see a tube around a knot.
@@ -90,7 +103,9 @@ def read_points(path: str | Path) -> PointCloud:
 
     Raises:
         DataError: If the file is missing, of another suffix, damaged, cut short, empty, or not
-            what its suffix says; if it holds no numbers; or if it would have to be unpickled.
+            what its suffix says; if it holds no numbers, or names that are not understood; or if
+            it would have to be unpickled.
+        MissingExtraError: If the format needs a package that is not installed.
 
     Example:
         >>> import tempfile
@@ -135,6 +150,11 @@ def _read_npy(path: Path) -> Columns:
             else:
                 message = f"read_points: {path} is damaged, cut short, or no NumPy file ({error})."
             raise DataError(message) from error
+    return _of_array(array, path)
+
+
+def _of_array(array: NDArray[np.generic], path: Path) -> Columns:
+    """Return the columns of an array `(n, 2)`, `(n, 3)` or `(n, 6)`."""
     if array.dtype.kind not in "fiu" or array.ndim != 2:
         message = (
             f"read_points: {path} must hold one array of numbers, (n, 2), (n, 3) or (n, 6), "
@@ -143,11 +163,11 @@ def _read_npy(path: Path) -> Columns:
         raise DataError(message)
     if array.shape[1] not in (2, 3, 6):
         message = (
-            f"read_points: {path} must hold 2, 3 or 6 columns (the last three a normal), got "
-            f"{array.shape[1]}. Keep the columns x, y, z."
+            f"read_points: {path} must hold 2, 3 or 6 columns (the last three a normal or a "
+            f"colour), got {array.shape[1]}. Keep the columns x, y, z."
         )
         raise DataError(message)
-    return Columns(array[:, :3], array[:, 3:] if array.shape[1] == 6 else None)
+    return by_place(array) if array.shape[1] == 6 else Columns(array, None)
 
 
 def _cloud(columns: Columns, path: Path) -> PointCloud:
@@ -162,149 +182,79 @@ def _cloud(columns: Columns, path: Path) -> PointCloud:
     return PointCloud(
         points=_tensor(columns.points),
         normals=None if normals is None else _tensor(normals),
-        name=path.stem,
+        name=_name(path),
         notes=tuple(notes),
+        colours=None if columns.colours is None else _tensor(columns.colours),
     )
+
+
+def _name(path: Path) -> str:
+    """Return the name of a file without its suffix, or both of `scan.ply.gz`."""
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
 def _tensor(array: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64))
 
 
-POINT_NAMES = (("x", "y", "z"), ("x", "y"))
-NORMAL_NAMES = (("nx", "ny", "nz"), ("normal_x", "normal_y", "normal_z"))
-SEPARATORS = re.compile(r"[;,\t]")
-UNIT = (0.9, 1.1)  # lengths that a normal may have
+NPZ_NAMES = {
+    "points": ("points", "xyz", "pos", "vertices", "coords"),
+    "normals": ("normals", "normal"),
+    "colours": ("colors", "colours", "rgb", "color"),
+}
 
 
-def read_table(path: Path) -> Columns:
-    """Return the points of a table, a row a point.
-
-    Raises:
-        DataError: If the rows are not numbers, or not of one length.
-    """
-    lines = _lines(path)
-    rows = [line for line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
-    if not rows:
-        return Columns(np.zeros((0, 3)), None)
-    if rows[0].strip() == str(len(rows) - 1):  # some programs begin with the number of points
-        rows = rows[1:]
-    separator_match = SEPARATORS.search(rows[0])
-    separator = separator_match[0] if separator_match else None
-    names = _names(rows[0], separator)
-    rows = rows if names is None else rows[1:]
-    if not rows:
-        return Columns(np.zeros((0, 3)), None)
-    table = _numbers(rows, separator, path)
-    if names is not None and len(names) == table.shape[1]:
-        named = _by_name(table, names)
-        if named is not None:
-            return named
-    return _by_place(table, path)
-
-
-def read_obj(path: Path) -> Columns:
-    """Return the vertices of an OBJ file, and normals where there is one for each.
-
-    Raises:
-        DataError: If there is no vertex, or one is not three numbers.
-    """
-    lines = _lines(path)
-    vertices = [line[2:] for line in lines if line.startswith(("v ", "v\t"))]
-    if not vertices:
-        message = f"read_points: {path} is no OBJ file, or an empty one: no line begins with `v`."
-        raise DataError(message)
-    points = _numbers([" ".join(line.split()[:3]) for line in vertices], None, path)
-    if points.shape[1] != 3:
-        message = f"read_points: {path} must have three numbers a vertex, got {points.shape[1]}."
-        raise DataError(message)
-    faces = [line for line in lines if line.startswith("f ")]
-    normals_text = [line[3:] for line in lines if line.startswith(("vn ", "vn\t"))]
-    normals = None
-    if len(normals_text) == len(points) and all(_same_numbers(line) for line in faces):
-        normals = _numbers(normals_text, None, path)
-        normals = normals if normals.shape[1] == 3 else None
-    words = f"The file is a mesh of {len(faces):,} faces; only its {len(points):,} vertices "
-    return Columns(points, normals, (words + "were used.",) if faces else ())
-
-
-def _same_numbers(face: str) -> bool:
-    """Tell whether each corner of a face has a normal of its own number."""
-    corners = (corner.split("/") for corner in face.split()[1:])
-    return all(len(parts) == 3 and parts[0] == parts[2] for parts in corners)
-
-
-def _lines(path: Path) -> list[str]:
-    data = path.read_bytes()
-    if b"\0" in data[:4096]:
+def _read_npz(path: Path) -> Columns:
+    """Return the arrays of an archive: `points`, with `normals` and `colors` if it has them."""
+    with zipfile.ZipFile(path) as archive:
+        check_zip(archive, f"read_points: {path}")
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        arrays = {}
+        for key, names in NPZ_NAMES.items():
+            member = next((members[name] for name in names if name in members), None)
+            if member is None and key == "points" and len(members) == 1:
+                member = next(iter(members.values()))
+            if member is not None:
+                with archive.open(member) as stream:
+                    arrays[key] = read_array(stream, archive.getinfo(member).file_size)
+    if "points" not in arrays:
         message = (
-            f"read_points: {path} is binary, but {path.suffix} is a format of text. Was it renamed?"
+            f"read_points: {path} must hold one of the arrays {', '.join(NPZ_NAMES['points'])}, "
+            f"got {', '.join(sorted(members)) or 'none'}."
         )
         raise DataError(message)
-    return data.decode("utf-8-sig", errors="replace").splitlines()
+    columns = _of_array(arrays.pop("points"), path)
+    for key, array in arrays.items():
+        if array.shape != (len(columns.points), 3) or array.dtype.kind not in "fiu":
+            message = (
+                f"read_points: {path} must hold {key} of the shape {(len(columns.points), 3)}, a "
+                f"row a point, got {array.dtype} {array.shape}."
+            )
+            raise DataError(message)
+    normals = arrays.get("normals", columns.normals)
+    colours = colours_of(arrays["colours"]) if "colours" in arrays else columns.colours
+    return Columns(columns.points, normals, columns.notes, colours)
 
 
-def _names(line: str, separator: str | None) -> list[str] | None:
-    """Return the names in a first line, in lower case, or `None` if it holds numbers."""
-    cells = [cell.strip().strip("\"'").lower() for cell in line.split(separator)]
-    return None if any(_is_number(cell) for cell in cells) else cells
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return cell not in ("nan", "inf", "infinity")
-
-
-def _numbers(rows: list[str], separator: str | None, path: Path) -> Floats:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            return np.loadtxt(rows, dtype=np.float64, delimiter=separator, ndmin=2, comments=None)
-    except (ValueError, UserWarning) as error:
-        reason = str(error).split(";")[0].rstrip(".")
+def _read_gz(path: Path) -> Columns:
+    """Return the points of a file that gzip has packed, by the suffix before `.gz`."""
+    inner = Path(path.stem)
+    reader = _READERS.get(inner.suffix.lower())
+    if reader is None or inner.suffix.lower() == ".gz":
         message = (
-            f"read_points: {path} must hold rows of numbers, all of one length: {reason}. "
-            "Numbers have a decimal point, not a comma."
-        )
-        raise DataError(message) from error
-
-
-def _by_name(table: Floats, names: list[str]) -> Columns | None:
-    """Return the columns by their names, or `None` if they name no coordinates."""
-
-    def pick(axes: tuple[str, ...]) -> Any:
-        return table[:, [names.index(name) for name in axes]]
-
-    for axes in POINT_NAMES:
-        if set(axes) <= set(names):
-            normals = next((pick(n) for n in NORMAL_NAMES if set(n) <= set(names)), None)
-            return Columns(pick(axes), normals if len(axes) == 3 else None)
-    return None
-
-
-def _by_place(table: Floats, path: Path) -> Columns:
-    """Return the first columns; four to six are a normal where their length is 1."""
-    columns = table.shape[1]
-    if columns < 2:
-        message = (
-            f"read_points: {path} must have 3 columns, 2 for points in the plane, or 6 with "
-            f"normals, got {columns}."
+            f"read_points: {path.name!r} must name what it holds before .gz, such as "
+            f"scan.ply.gz; known are {', '.join(POINT_SUFFIXES)}."
         )
         raise DataError(message)
-    if columns <= 3:
-        return Columns(table, None)
-    if columns == 6:
-        lengths = np.sqrt((table[:, 3:] ** 2).sum(1))
-        if np.mean((lengths > UNIT[0]) & (lengths < UNIT[1])) > 0.9:
-            return Columns(table[:, :3], table[:, 3:])
-    words = (
-        f"The file has {columns} columns not named x, y, z; the first three were taken as these, "
-        "and the others, which are no normals of length 1, left out."
-    )
-    return Columns(table[:, :3], None, (words,))
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / inner.name
+        size = 0
+        with gzip.open(path) as packed, target.open("wb") as stream:
+            while block := packed.read(1 << 20):
+                size += len(block)
+                check_size(size, f"read_points: {path}")
+                stream.write(block)
+        return reader(target)
 
 
 _READERS: dict[str, Callable[[Path], Columns]] = {
@@ -315,6 +265,15 @@ _READERS: dict[str, Callable[[Path], Columns]] = {
     ".csv": read_table,
     ".npy": _read_npy,
     ".pcd": read_pcd,
+    ".npz": _read_npz,
+    ".asc": read_table,
+    ".pts": read_pts,
+    ".ptx": read_ptx,
+    ".off": read_off,
+    ".las": read_las,
+    ".laz": read_las,
+    ".e57": read_e57,
+    ".gz": _read_gz,
 }
 POINT_SUFFIXES = tuple(_READERS)
 """What `read_points` reads, by suffix."""

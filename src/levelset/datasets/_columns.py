@@ -1,0 +1,124 @@
+"""Columns of a cloud of points: which are coordinates, normals and colours."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from levelset._typing import Floats
+
+__all__ = ["Columns", "by_name", "by_place", "colours_of", "plain_name"]
+
+UNIT = (0.9, 1.1)  # lengths that a normal may have
+MOSTLY = 0.9  # share of the rows that must look like it
+_FORMS = ("{}", "{}coordinate", "{}coord", "point{}", "pos{}", "position{}", "cartesian{}")
+_OTHERS = (("easting", "east"), ("northing", "north"), ("elevation", "altitude", "height"))
+AXES = tuple(
+    (*(form.format(axis) for form in _FORMS), *others)
+    for axis, others in zip("xyz", _OTHERS, strict=True)
+)
+NORMALS = tuple((f"n{a}", f"normal{a}", f"{a}normal") for a in "xyz")
+COLOURS = (
+    ("r", "red", "diffusered", "colorred", "rf"),
+    ("g", "green", "diffusegreen", "colorgreen", "gf"),
+    ("b", "blue", "diffuseblue", "colorblue", "bf"),
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Points as they lie in a file, not yet checked.
+
+    Attributes:
+        points: `(n, 2)` or `(n, 3)`, of any number type.
+        normals: `(n, 3)`, or `None`.
+        notes: What the user should know, in sentences.
+        colours: Red, green and blue, 0 to 1, `(n, 3)`, or `None`.
+    """
+
+    points: NDArray[Any]
+    normals: NDArray[Any] | None
+    notes: tuple[str, ...] = ()
+    colours: Floats | None = None
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a column without case, units in brackets, blanks and underscores."""
+    bare = re.sub(r"[\[(].*?[\])]", "", name.lower())
+    return re.sub(r"[^a-z0-9]", "", bare)
+
+
+def by_name(names: Sequence[str]) -> dict[str, list[int]]:
+    """Return the numbers of the columns that names say to be `points`, `normals`, `colours`.
+
+    Points have two columns where only x and y are named. What is not named in full is left out.
+    """
+    plain = [plain_name(name) for name in names]
+
+    def places(groups: tuple[tuple[str, ...], ...]) -> list[int]:
+        first = [next((plain.index(n) for n in group if n in plain), -1) for group in groups]
+        return first if min(first) >= 0 else []
+
+    points = places(AXES) or places(AXES[:2])
+    result = {"points": points, "normals": places(NORMALS), "colours": places(COLOURS)}
+    return {key: value for key, value in result.items() if value}
+
+
+def colours_of(values: NDArray[Any]) -> Floats:
+    """Return colours from 0 to 1, of integers of 8 or 16 bits, or numbers up to 1, `(n, 3)`."""
+    colours = np.nan_to_num(np.asarray(values, dtype=np.float64))
+    most = float(colours.max(initial=0.0))
+    integers = values.dtype.kind in "iu" or bool((colours == np.round(colours)).all())
+    if most > 255.0:
+        colours = colours / 65535.0
+    elif most > 1.0 or (integers and values.dtype.kind in "iu"):
+        colours = colours / 255.0
+    return np.clip(colours, 0.0, 1.0)
+
+
+def by_place(table: NDArray[Any]) -> Columns:
+    """Return the first three columns of a table of six or more as points, the rest by its values.
+
+    The next three, or the last three of seven, are normals where their length is 1, and colours
+    where all are whole numbers from 0 to 255, or none is below 0 or above 1.
+    """
+    width = table.shape[1]
+    normals = colours = None
+    notes: list[str] = []
+    starts = (3, 6) if width >= 9 else (3, 4) if width == 7 else (3,)
+    for start in starts:
+        block = table[:, start : start + 3]
+        where = f"Columns {start + 1} to {start + 3}"
+        if normals is None and width == 6 and not block.any():
+            return Columns(table[:, :3], block)  # normals that nobody has filled in
+        if normals is None and _are_normals(block):
+            normals = block
+            notes.append(f"{where} have length 1 and were taken as normals.")
+        elif normals is not block and colours is None and _are_colours(block):
+            colours = colours_of(block)
+            notes.append(f"{where} were taken as red, green and blue, by their values.")
+    if not notes:
+        notes.append(
+            f"The file has {width} columns not named x, y, z; the first three were taken as these, "
+            "and the others, which are no normals of length 1 and no colours, left out."
+        )
+    return Columns(table[:, :3], normals, tuple(notes), colours)
+
+
+def _are_normals(block: NDArray[Any]) -> bool:
+    if block.shape[1] < 3 or not len(block):
+        return False
+    lengths = np.sqrt((block.astype(np.float64) ** 2).sum(1))
+    return bool(np.mean((lengths > UNIT[0]) & (lengths < UNIT[1])) > MOSTLY)
+
+
+def _are_colours(block: NDArray[Any]) -> bool:
+    if block.shape[1] < 3 or not len(block):
+        return False
+    low, high = block.min(), block.max()
+    if not (np.isfinite(low) and low >= 0 and high > low):
+        return False
+    return bool(high <= 1.0 or (high <= 255.0 and (block == np.round(block)).all()))
