@@ -61,7 +61,7 @@ POINTS = {
     "zero.obj": b"v 0 0\0 0\n",
     "ragged.xyz": b"1 2 3\n4 5\n",
     "long.csv": b"x,y,z\n" + b"1" * 400 + b"e9,1,x\n",
-    "utf16.txt": "0 0 0\n".encode("utf-16"),
+    "utf16.txt": "0 0 x\n".encode("utf-16"),
 }  # fmt: skip
 
 
