@@ -355,6 +355,22 @@ def test_the_traced_boundary_is_that_of_the_subdivision(kind, seed):
         traced.raster(5)
 
 
+@pytest.mark.parametrize("name", sorted(DEGENERATE))
+@pytest.mark.parametrize("integers", [False, True])
+def test_the_boundary_is_traced_through_degenerate_corners(name, integers):
+    rows, _ = DEGENERATE[name]
+    generator = torch.Generator().manual_seed(1)
+    head = torch.randn(2, len(rows), generator=generator, dtype=torch.float64)
+    if integers:  # the boundary runs through corners, too
+        head = torch.randint(-2, 3, head.shape, generator=generator).double()
+    whole = section(lines(rows, head=head), route="subdivision")
+    traced = section(lines(rows, head=head), route="tracing", seeds=20)
+    length = float(whole.lengths.sum())
+    assert float(traced.lengths.sum()) == pytest.approx(length, rel=1e-12, abs=1e-12)
+    counts = [int((found.lengths > 1e-8).sum()) for found in (whole, traced)]
+    assert counts[1] <= counts[0] + 3  # curves begin inside of regions
+
+
 def test_the_route_is_chosen_by_the_number_of_regions():
     generator = torch.Generator().manual_seed(2)
     rows = torch.randn(60, 3, generator=generator, dtype=torch.float64)

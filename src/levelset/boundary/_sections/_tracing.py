@@ -18,8 +18,8 @@ __all__ = ["Traced", "trace_boundary"]
 # How near two places are one, as a share of the rectangle, and how far past a corner where walls
 # turn a walker round and round the next region is looked at.
 _NEAR, _PAST = 1e-9, 1e-10
-# Walls crossed at one place until then.
-_TURNS = 1000
+# Walls crossed at one place until then, and how far it is to another place, as such a share.
+_TURNS, _SAME = 1000, 1e-14
 _HALVINGS = 50
 
 
@@ -194,14 +194,15 @@ class _Tracer:
                 if over == last:
                     self._meet(end, {*pair, third}, pair)
                 break
-            turns = turns + 1 if stop <= 1e-15 * self._scale else 0
+            turns = turns + 1 if stop <= _SAME * self._scale else 0
             if turns > _TURNS:
                 curve.places.append(end)
                 self._region.enter(end + _PAST * self._scale * ahead)
                 begin, ahead = self._ahead(end, pair)
                 turns = 0
             elif self._region.cross(wall):
-                curve.places.append(end)
+                if np.abs(end - curve.places[-1]).max() > _SAME * self._scale:
+                    curve.places.append(end)
                 begin, ahead = self._ahead(end, pair)
             else:
                 begin = end
