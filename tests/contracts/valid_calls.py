@@ -50,7 +50,7 @@ RESULTS = {
     "Projection", "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc",
     "Section", "Signs", "Stability", "Step", "Surface", "Suspects", "Transfer", "Universal",
     "ClassesNearby", "Convexity", "DecisionLevel", "Link", "Normality", "Planarity", "Skewness",
-    "Spectrum", "SubspacePersistence",
+    "Spectrum", "SubspacePersistence", "PolytopeNetwork",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
@@ -562,6 +562,11 @@ def shape_calls() -> Iterator[tuple[str, Callable[[], tuple[Any, dict[str, Any]]
                     getattr(kind(**given), method), {"points": points()}
                 ),
             )  # fmt: skip
+    cube = (torch.cat([torch.eye(3), -torch.eye(3)]), torch.ones(6))
+    yield "shapes.polytope_network", lambda: (shapes.polytope_network, {"solid": cube})
+    network = shapes.polytope_network(cube)
+    yield "shapes.PolytopeNetwork.forward", lambda: (network.forward, {"points": points()})
+    yield "shapes.PolytopeNetwork.sequential", lambda: (network.sequential, {"max_weights": 1_000})
     noise = {"distance": 1.0, "sigma": 0.5}
     yield "shapes.Orthant.stability", lambda: (shapes.Orthant(2, 3).stability, dict(noise))
     yield (

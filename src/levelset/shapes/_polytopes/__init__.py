@@ -1,0 +1,1 @@
+"""Networks whose level set is a polyhedron: faces, their partition, the network."""
