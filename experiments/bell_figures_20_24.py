@@ -135,7 +135,7 @@ def images(config: Config, generator: torch.Generator) -> dict[str, object]:
         softmax = 1.0 - torch.softmax(kernel.outputs(both), 1).amax(1)
         result["novelty, AUROC, softmax"] = float(roc_auc_score(truth, softmax))
         process = GaussianProcess(kernel, count=config.train, noise=1e-3, stride=20)
-        for score in ("variance", "nearest", "sum"):
+        for score in ("residual", "variance", "nearest", "sum"):
             values = novelty(process, both, score=score)
             result[f"novelty, AUROC, {score}"] = float(roc_auc_score(truth, values))
     wrong = torch.randperm(len(train), generator=generator)[: int(config.flipped * len(train))]

@@ -320,7 +320,8 @@ def test_both_ends_of_the_shares(tmp_path):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
 def test_little_memory_gives_the_same(optimizer, tmp_path):
-    recording, points, labels = trained(tmp_path, batch_size=7, **OPTIMIZERS[optimizer])
+    options = {"batch_size": 7, "steps": 4} | OPTIMIZERS[optimizer]
+    recording, points, labels = trained(tmp_path, **options)
     tests = inputs((4,), 4, seed=7)
     plenty = PathKernel(recording, points, labels).contributions(tests)
     scarce = PathKernel(recording, points, labels, memory=2_500)
@@ -458,7 +459,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
 
 
 def test_the_model_is_left_as_it_was(tmp_path, left_as_found):
-    recording, points, labels = trained(tmp_path, Residual, (1, 6, 6))
+    recording, points, labels = trained(tmp_path, Residual, (1, 6, 6), steps=2)
     recording.model.train()
     with left_as_found(recording.model, points, labels):
         kernel = PathKernel(recording, points, labels)
@@ -570,13 +571,14 @@ def blobs(n: int, seed: int = 3) -> tuple[Tensor, Tensor]:
     return centres[labels] + 0.3 * torch.randn(n, 4, generator=seeded(seed)).double(), labels
 
 
-@pytest.fixture
-def clusters(tmp_path) -> tuple[PathKernel, Tensor]:
+@pytest.fixture(scope="module")
+def clusters(tmp_path_factory) -> tuple[PathKernel, Tensor]:
     """Three clusters with two wrong labels, and the kernel of a network that fits them."""
     points, labels = blobs(36)
     labels[[4, 20]] = (labels[[4, 20]] + 1) % 3
     model = settle(mlp(), 3)
-    recording = record(model, points, labels, steps=60, learning_rate=0.2, folder=tmp_path)
+    folder = tmp_path_factory.mktemp("clusters")
+    recording = record(model, points, labels, steps=60, learning_rate=0.2, folder=folder)
     return PathKernel(recording, points, labels), labels
 
 
@@ -613,9 +615,10 @@ def test_a_network_with_one_output_has_no_suspects(tmp_path):
 def test_the_gaussian_process_is_that_of_the_textbook(clusters):
     kernel, labels = clusters
     tests = blobs(6, seed=8)[0]
-    process = GaussianProcess(kernel, noise=0.1)
-    matrix, cross = kernel.gram(kernel.points), kernel.gram(tests, kernel.points)
-    sizes, own = matrix.diagonal().sqrt(), kernel.gram(tests).diagonal().sqrt()
+    process = GaussianProcess(kernel, noise=0.1, stride=6)
+    matrix = kernel.gram(kernel.points, stride=6)
+    cross = kernel.gram(tests, kernel.points, stride=6)
+    sizes, own = matrix.diagonal().sqrt(), kernel.gram(tests, stride=6).diagonal().sqrt()
     matrix, cross = matrix / sizes / sizes[:, None], cross / sizes / own[:, None]
     inverse = torch.linalg.inv(matrix + 0.1 * torch.eye(36).double())
     targets = functional.one_hot(labels, 3).double() - 1 / 3
@@ -628,12 +631,22 @@ def test_the_gaussian_process_is_that_of_the_textbook(clusters):
     assert none[1].shape == (0,)
 
 
-@pytest.mark.parametrize("score", ["variance", "nearest"])
-def test_points_of_another_kind_are_more_novel(score, clusters):
+def test_points_of_another_kind_are_more_novel(clusters):
     kernel, _ = clusters
-    inside = novelty(kernel, blobs(9, seed=8)[0], score=score)
-    outside = novelty(kernel, torch.tensor([[-3.0, -3.0, -3.0, 9.0], [0, 0, 0, 8.0]]), score=score)
-    assert outside.min() > inside.max()
+    process = GaussianProcess(kernel, stride=6)
+    outside = torch.tensor([[-3.0, -3.0, -3.0, 9.0], [0, 0, 0, 8.0]])
+    for score in ("residual", "variance", "nearest"):
+        inside = novelty(process, blobs(9, seed=8)[0], score=score)
+        assert novelty(process, outside, score=score).min() > inside.max()
+
+
+def test_a_kernel_stands_for_its_gaussian_process(tmp_path):
+    recording, points, labels = trained(tmp_path, steps=2)
+    kernel, tests = PathKernel(recording, points, labels), inputs((4,), 3, seed=7)
+    variance = GaussianProcess(kernel).predict(tests)[1]
+    assert torch.equal(novelty(kernel, tests, score="variance"), variance)
+    own = kernel.gram(tests).diagonal()
+    assert (novelty(kernel, tests) - own * variance).abs().max() < 1e-9 * own.max()
 
 
 def test_the_sum_of_the_kernel_is_a_score_too(clusters):
