@@ -103,7 +103,8 @@ def _suggest(model, points, labels):
 
 
 def _audit(model, points, labels, **options):
-    return levelset.audit(model, points, labels, effort="quick", bounds=(-1.0, 2.0), **options)
+    more = {"norms": (2.0,), "effort": "quick", "bounds": (-1.0, 2.0)}
+    return levelset.audit(model, points, labels, **more, **options)
 
 
 def _distance(model, points, labels, **options):
@@ -371,7 +372,10 @@ WRITTEN = {
 
 
 # What automatic cases are called with, where a function takes it.
-FIXED = {"radius": 0.2, "sigma": 0.05, "steps": 5, "draws": 5, "bounds": (-1.0, 2.0)}
+FIXED = {
+    "radius": 0.2, "sigma": 0.05, "steps": 5, "draws": 5, "searches": 2, "bounds": (-1.0, 2.0),
+    "effort": "quick",
+}  # fmt: skip
 EMPTY = {"levelset.attacks.universal": ParameterError}
 
 
