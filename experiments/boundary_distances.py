@@ -67,12 +67,17 @@ def main(config: Config) -> dict:
         config = replace(config, images=30)
     data = read_images("mnist", limit=config.images)
     weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
-    files = {shown: weights / f"{name}.safetensors" for name, shown in RELEASED.items()}
-    files |= {folder.name: folder / "weights.safetensors" for folder in config.trained}
+    models = {
+        shown: load_model("convnet_4a", weights / f"{name}.safetensors")
+        for name, shown in RELEASED.items()
+    } | {
+        folder.name: load_model("convnet_4a('relu')", folder / "weights.safetensors")
+        for folder in config.trained
+    }
     found: dict[str, list[float]] = {}
     print(f"{'network':28} {'right':>6} {'median':>8} {'5 %':>8} {'nearest':>8}")
-    for name, file in files.items():
-        found[name] = distances(load_model("convnet_4a", file), data.points, data.labels, config)
+    for name, model in models.items():
+        found[name] = distances(model, data.points, data.labels, config)
         reach = torch.tensor(found[name])
         median, few = (float(reach.quantile(share)) for share in (0.5, 0.05))
         print(

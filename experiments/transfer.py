@@ -73,7 +73,7 @@ def main(config: Config) -> dict:
         for name, shown in NAMES.items()
     }
     models |= {
-        folder.name: load_model("convnet_4a", folder / "weights.safetensors")
+        folder.name: load_model("convnet_4a('relu')", folder / "weights.safetensors")
         for folder in config.trained
     }
     models = {name: model.to(config.device) for name, model in models.items()}
