@@ -99,15 +99,15 @@ class ExactSection(Result):
         return rasterised(self.regions, self.classes, self.extent, resolution)
 
     def summary(self) -> Summary:
-        """Return counts, lengths and areas, and whether all is there."""
+        """Return counts, lengths and whether all is there; with an area where regions are."""
+        areas = {"area": float(self.areas.sum())} if len(self.regions) else {}
         return {
             "linear_regions": self.linear_regions,
-            "regions": len(self.regions),
             "classes_seen": len(torch.unique(torch.cat([self.classes, self.sides.flatten()]))),
             "boundary_segments": len(self.boundary),
             "boundary_length": float(self.lengths.sum()),
             "triple_points": len(self.triple_points),
-            "area": float(self.areas.sum()),
+            **areas,
             "complete": self.complete,
         }
 
