@@ -42,7 +42,9 @@ def test_numbers_of_table_a2() -> None:
     assert [options[name] for name in kept] == ["nesterov", 0.02, 1e-4, 200, 256]
 
 
-@pytest.mark.parametrize("name", ["mnist-geometric-svm", "mnist-robust-distance", "mnist-madry"])
+@pytest.mark.parametrize(
+    "name", ["mnist-geometric-svm", "mnist-robust-distance", "mnist-madry", "mnist-level-sets"]
+)
 def test_a_recipe_trains(name: str, toy: Any) -> None:
     small = dataclasses.replace(recipe(name), epochs=1, batch_size=25)
     net = build_network("fc(2, 8, 3)")

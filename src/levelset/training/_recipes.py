@@ -201,6 +201,23 @@ RECIPES = (
         batch_size=128,
     ),
     Recipe(
+        name="mnist-level-sets",
+        source=(
+            "This library, experiments/robust_training.py: Atzmon et al. 2019, Eq. 12, and the "
+            "cross-entropy where its search ends, which goes on from there an epoch later"
+        ),
+        network="convnet_4a('relu')",
+        loss=(
+            "robust_distance(radius=ramp({'0%': 0.02, '30%': 0.33}), weight_wrong=0.0, "
+            "adversarial=1.0, steps=2, step_size=ramp({'0%': 0.008, '30%': 0.132}), starts='last')"
+        ),
+        optimizer="adamw",
+        learning_rate=2e-3,
+        schedule="cosine",
+        epochs=40,
+        batch_size=128,
+    ),
+    Recipe(
         name="mnist-interval-bound",
         source="Gowal et al. 2019, trained at 0.4 to withstand 0.3; their steps as epochs",
         network="convnet_4a",
