@@ -384,6 +384,21 @@ def test_the_route_is_chosen_by_the_number_of_regions():
     assert float(traced.lengths.sum()) == pytest.approx(float(whole.lengths.sum()), rel=1e-9)
 
 
+def test_the_boundary_is_traced_where_the_estimate_was_too_low():
+    """Lines that meet in one corner, off all three lines that the estimate looks along."""
+    generator = torch.Generator().manual_seed(4)
+    slopes = torch.linspace(0.7, 1.4, 20, dtype=torch.float64)
+    x, y = 0.1 * torch.rand(2, 20, generator=generator, dtype=torch.float64) - 0.75
+    rows = torch.stack([-slopes, torch.ones(20).double(), slopes * x + y], dim=1)
+    head = torch.randn(2, 20, generator=generator, dtype=torch.float64)
+    model = lines(rows, head=head)
+    assert section(model, route="tracing").linear_regions < 10
+    assert section(model).linear_regions > 100
+    assert section(model, max_regions=50).route == "tracing"
+    with pytest.raises(ParameterError, match="more than `max_regions`"):
+        section(model, max_regions=50, route="subdivision")
+
+
 def test_any_form_of_points(settled):
     model = settled(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))
     image = torch.rand(1, 2, 2)

@@ -1,5 +1,6 @@
 """The linear regions, the classes and the boundary of a piecewise linear network in a plane."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from levelset._logits import as_logits
 from levelset._relaxation._piecewise import read_piecewise
+from levelset._relaxation._program import Program
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_whole
 from levelset._tools.evaluation import Evaluator
@@ -162,7 +164,8 @@ def exact_section(
             apart.
         route: `"subdivision"` for all regions, `"tracing"` for the boundary alone, `"auto"` to
             choose.
-        max_regions: More regions than this are not subdivided.
+        max_regions: More regions than this are not subdivided: where the route is `"auto"`, the
+            boundary is traced instead.
         seeds: Points of the lattice along each axis, for tracing.
 
     Returns:
@@ -172,7 +175,7 @@ def exact_section(
         FieldError: If the model has a layer that is smooth or not known, or code that cannot be
             traced.
         ParameterError: If u and v are parallel, the rectangle is empty, or there are too many
-            regions.
+            regions where `"subdivision"` was asked for.
         ShapeError: If origin, u and v differ in shape.
         DataError: If one is not finite.
 
@@ -206,20 +209,33 @@ def exact_section(
         program = read_piecewise("exact_section", model, frame.origin, values, REMEDY)
         expected = estimate_regions(program, frame)
         widest = max(node.numel() for node in program.values(frame.origin).values())
-        if route == "auto":
+        chosen = route == "auto"
+        if chosen:
             small = expected <= max_regions and expected * widest <= _ELEMENTS
             route = "subdivision" if small else "tracing"
-        if route == "tracing":
-            traced = trace_boundary(program, frame, seeds)
-            return _of_trace(frame, traced, round(expected), values.shape[1])
-        box = Cells(frame.corners, np.arange(4), np.zeros(1, dtype=np.int64), np.zeros(1, int))
-        regions, logits, size = subdivide(
-            program, frame.basis, box, merge=merge, check=_budget(max_regions, expected)
-        )
-        return _result(frame, regions, by_class(regions, logits, size), logits.shape[1])
+        if route != "tracing":
+            try:
+                return _subdivided(program, frame, merge, _budget(max_regions, expected))
+            except _TooManyRegionsError:
+                if not chosen:
+                    raise
+        traced = trace_boundary(program, frame, seeds)
+        return _of_trace(frame, traced, round(expected), values.shape[1])
 
 
-def _budget(most: int, expected: float) -> Any:
+class _TooManyRegionsError(ParameterError):
+    """A plane has more linear regions than it may have."""
+
+
+def _subdivided(
+    program: Program, frame: Frame, merge: float, check: Callable[[int], None]
+) -> ExactSection:
+    box = Cells(frame.corners, np.arange(4), np.zeros(1, dtype=np.int64), np.zeros(1, int))
+    regions, logits, size = subdivide(program, frame.basis, box, merge=merge, check=check)
+    return _result(frame, regions, by_class(regions, logits, size), logits.shape[1])
+
+
+def _budget(most: int, expected: float) -> Callable[[int], None]:
     def check(count: int) -> None:
         if count > most:
             message = (
@@ -228,7 +244,7 @@ def _budget(most: int, expected: float) -> Any:
                 "alone, which is far cheaper; or take a smaller `extent`, or raise the number. "
                 f"{REMEDY}"
             )
-            raise ParameterError(message)
+            raise _TooManyRegionsError(message)
 
     return check
 
