@@ -1,5 +1,6 @@
 """The page about a plane: its numbers are those of the result, its figure holds the boundary."""
 
+import dataclasses
 import json
 import re
 
@@ -58,6 +59,13 @@ def test_a_traced_plane_with_pixels_and_without(plane):
     assert "images" not in figure_of(report.section(traced))["layout"]
     pixels = section(*plane, extent=2.0, resolution=16)
     assert "images" in figure_of(report.section(traced, pixels=pixels))["layout"]
+
+
+def test_an_estimate_has_two_digits(plane):
+    traced = exact_section(*plane, extent=2.0, route="tracing")
+    for count, words in ((161_334_153, "160 million"), (2_073_455, "2.1 million"), (4567, "4,600")):
+        first = report.section(dataclasses.replace(traced, linear_regions=count))[0]
+        assert f"about {words}<" in first.content.markup
 
 
 def test_a_sampled_plane_with_pictures(plane):

@@ -328,4 +328,5 @@ def _broken(segments: Floats) -> dict[str, list[float]]:
 
 def _round(count: int) -> str:
     """Return an estimate in words that claim no more than it knows."""
-    return f"{count / 1e6:.2g} million" if count >= 1e6 else f"{float(f'{count:.2g}'):,.0f}"
+    about = float(f"{count:.2g}")
+    return f"{about / 1e6:g} million" if count >= 1e6 else f"{about:,.0f}"
