@@ -41,6 +41,23 @@ def test_a_scan_becomes_a_mesh_in_its_own_units(scan, tmp_path, capsys):
     assert [p.name for p in sorted(out.parent.iterdir())] == ["ball.html", "ball.ply"]
 
 
+def test_colours_come_along_and_a_survey_is_moved_for_glb(tmp_path, capsys):
+    points = ball(centre=500_000.0, radius=25.4).numpy()
+    grey = np.repeat(120 + np.round(4 * (points[:, :1] - 500_000.0)), 3, axis=1)
+    np.save(tmp_path / "ball.npy", np.hstack([points, grey]))
+    out = tmp_path / "ball.glb"
+    assert main(["reconstruct", str(tmp_path / "ball.npy"), "-o", str(out), *QUICK]) == 0
+    told = capsys.readouterr().err
+    assert "Columns 4 to 6 were taken as red, green and blue" in told
+    assert "ball.glb.origin.txt" in told
+    origin = [float(x) for x in (tmp_path / "ball.glb.origin.txt").read_text().split()]
+    assert origin == pytest.approx([500_000.0] * 3, abs=1.0)
+    trimesh = pytest.importorskip("trimesh")
+    mesh = trimesh.load(out, force="mesh", process=False)
+    shift = mesh.vertices[:, 0] + origin[0] - 500_000.0
+    assert np.abs(mesh.visual.vertex_colors[:, 0] - (120 + 4 * shift)).mean() < 6
+
+
 def test_a_folder_of_scans_goes_into_a_folder_and_one_failure_stops_no_other(tmp_path, capsys):
     folder = tmp_path / "scans"
     folder.mkdir()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ReconstructCommand"]
 
 MESHES = (".ply", ".obj", ".stl", ".glb")
+SINGLES = (".stl", ".glb")
 CURVES = (".ply", ".obj", ".svg")
 Lines: TypeAlias = dict[str, int | float | str]
 
@@ -173,7 +174,16 @@ class ReconstructCommand(Common):
             )
         for note in result.notes:
             log(f"{cloud.name}: {note}")
-        result.mesh.save(target)
+        mesh = result.mesh
+        if cloud.colours is not None:
+            mesh = mesh.coloured(cloud.points, cloud.colours)
+        mesh.save(target)
+        if any(mesh.origin) and target.suffix.lower() in SINGLES:
+            place = ", ".join(f"{x:.15g}" for x in mesh.origin)
+            log(
+                f"{cloud.name}: {target.suffix} keeps seven digits, so the mesh was moved: add "
+                f"({place}) to its coordinates, as {target.name}.origin.txt says."
+            )
         trained = [step for step in result.history if step.stage == "training"]
         if not trained or trained[-1].done == trained[-1].total:
             shutil.rmtree(part, ignore_errors=True)  # else --resume goes on from there

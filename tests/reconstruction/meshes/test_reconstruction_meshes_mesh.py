@@ -207,3 +207,56 @@ def test_without_trimesh_ply_is_still_written_and_the_extra_named(tmp_path, monk
     for job in (lambda: tetrahedron().save(tmp_path / "a.obj"), lambda: Mesh.read(path)):
         with pytest.raises(MissingExtraError, match=r"pip install 'levelset\[mesh\]'"):
             job()
+
+
+TRIANGLE = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.float64)
+COLOURS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 0.2]], dtype=torch.float64)
+ONE_FACE = torch.tensor([[0, 1, 2]])
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
+def test_colours_are_written(tmp_path, suffix):
+    trimesh = pytest.importorskip("trimesh")
+    path = Mesh(TRIANGLE, ONE_FACE, None, COLOURS).save(tmp_path / f"a{suffix}")
+    loaded = trimesh.load(path, force="mesh", process=False)
+    assert loaded.visual.vertex_colors[:, :3].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 51]]
+    if suffix == ".ply":
+        found = read_points(path)
+        assert torch.allclose(found.colours, COLOURS)
+        assert torch.equal(found.points, TRIANGLE)
+
+
+def test_colours_come_from_the_points_around():
+    line = torch.linspace(0, 1, 101, dtype=torch.float64)
+    points = torch.stack([line, 0 * line, 0 * line], 1)
+    colours = torch.stack([line, 1 - line, 0 * line], 1)
+    mesh = Mesh(torch.tensor([[0.25, 0, 0], [0.5, 0.001, 0], [0.75, 0, 0.001]]), ONE_FACE)
+    found = mesh.coloured(points, colours).colours
+    assert torch.allclose(found[:, 0], torch.tensor([0.25, 0.5, 0.75]).double(), atol=2e-3)
+    assert torch.allclose(found.sum(1), torch.ones(3).double())
+    points[3] = torch.nan
+    assert mesh.coloured(points, colours).colours.isfinite().all()
+    assert mesh.coloured(points[50:51], colours[50:51]).colours[0].tolist() == [0.5, 0.5, 0.0]
+    with pytest.raises(ShapeError, match=r"`points` and `colours` must have one shape, \(n, 3\)"):
+        mesh.coloured(points, colours[:5])
+    with pytest.raises(DataError, match="must hold a finite point with a colour, got none"):
+        mesh.coloured(points[3:4], colours[3:4])
+    with pytest.raises(ShapeError, match="`colours` must have one row per vertex"):
+        Mesh(TRIANGLE, ONE_FACE, None, COLOURS[:2])
+
+
+@pytest.mark.parametrize("suffix", [".stl", ".glb"])
+def test_surveys_are_moved_where_single_precision_would_round_them(tmp_path, suffix):
+    place = torch.tensor([512_000.0, 5_403_000.0, 120.0], dtype=torch.float64)
+    mesh = Mesh(10 * TRIANGLE + place, ONE_FACE)
+    path = mesh.save(tmp_path / f"a{suffix}")
+    origin = [float(x) for x in (tmp_path / f"a{suffix}.origin.txt").read_text().split()]
+    assert tuple(origin) == mesh.origin == (512_005.0, 5_403_005.0, 120.0)
+    back = Mesh.read(path).vertices + torch.tensor(origin, dtype=torch.float64)
+    order = [mesh.vertices.tolist().index(row) for row in back.round(decimals=5).tolist()]
+    assert sorted(order) == [0, 1, 2]
+    near = Mesh(TRIANGLE, ONE_FACE)
+    near.save(tmp_path / f"b{suffix}")
+    assert near.origin == (0.0, 0.0, 0.0)
+    assert not (tmp_path / f"b{suffix}.origin.txt").exists()
+    assert Mesh(TRIANGLE[:0], ONE_FACE[:0]).origin == (0.0, 0.0, 0.0)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,6 +34,10 @@ __all__ = [
 SHARE = 1e-3  # of the points, below which a piece is a phantom
 WRITTEN = (".ply", ".obj", ".stl", ".glb")
 READ = (*WRITTEN, ".off")
+SINGLES = (".stl", ".glb")  # formats in single precision
+SINGLE = 2.0**-24  # the share of a number that single precision rounds away
+ROUNDING = 1e-5  # of the size of a mesh, that may be
+COLOURING = 8  # points whose colours a corner has
 Array = NDArray[Any]
 
 
@@ -49,6 +53,7 @@ class Mesh(Result):
         vertices: The corners, `(v, 3)`, float64.
         faces: Three rows of `vertices` each, `(f, 3)`, int64.
         normals: Unit vectors that point outwards at the corners, `(v, 3)`, float64, or `None`.
+        colours: Red, green and blue at the corners, 0 to 1, `(v, 3)`, float64, or `None`.
     """
 
     _headline: ClassVar = ("vertices", "faces", "genus", "watertight", "area")
@@ -56,20 +61,26 @@ class Mesh(Result):
     vertices: Tensor
     faces: Tensor
     normals: Tensor | None = None
+    colours: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check the shapes, and that the faces name corners that are there."""
-        for name in ("vertices", "faces", "normals"):
+        for name in ("vertices", "faces", "normals", "colours"):
             value = getattr(self, name)
             if value is not None and (value.dim() != 2 or value.shape[1] != 3):
                 message = f"Mesh: `{name}` must have the shape (n, 3), got {tuple(value.shape)}."
                 raise ShapeError(message)
-        if self.normals is not None and len(self.normals) != len(self.vertices):
-            message = (
-                f"Mesh: `normals` must have one row per vertex ({len(self.vertices)}), "
-                f"got {tuple(self.normals.shape)}."
-            )
-            raise ShapeError(message)
+        for name in ("normals", "colours"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if len(value) != len(self.vertices):
+                message = (
+                    f"Mesh: `{name}` must have one row per vertex ({len(self.vertices)}), "
+                    f"got {tuple(value.shape)}."
+                )
+                raise ShapeError(message)
+            object.__setattr__(self, name, value.detach().to("cpu", torch.float64))
         if self.faces.is_floating_point():
             message = f"Mesh: `faces` must be integers, got {self.faces.dtype}."
             raise ShapeError(message)
@@ -82,8 +93,6 @@ class Mesh(Result):
             raise ShapeError(message)
         object.__setattr__(self, "faces", faces)
         object.__setattr__(self, "vertices", self.vertices.detach().to("cpu", torch.float64))
-        if self.normals is not None:
-            object.__setattr__(self, "normals", self.normals.detach().to("cpu", torch.float64))
 
     @cached_property
     def edges(self) -> Tensor:
@@ -160,20 +169,88 @@ class Mesh(Result):
         }
 
     @checked
+    def coloured(self, points: Tensor, colours: Tensor) -> "Mesh":
+        """Return the mesh with colours at its corners, from points near them.
+
+        Each corner has the mean of its eight nearest points, near ones counting more: a bell as
+        wide as the distance to the third.
+
+        Args:
+            points: Where colours are known, `(n, 3)`, in units of the vertices; rows with NaN are
+                passed over.
+            colours: Red, green and blue of each, 0 to 1, `(n, 3)`.
+
+        Raises:
+            ShapeError: If the two are not of one shape, `(n, 3)`.
+            DataError: If no point is finite.
+        """
+        if points.shape != colours.shape or points.dim() != 2 or points.shape[1] != 3:
+            message = (
+                "Mesh.coloured: `points` and `colours` must have one shape, (n, 3), got "
+                f"{tuple(points.shape)} and {tuple(colours.shape)}."
+            )
+            raise ShapeError(message)
+        finite = points.isfinite().all(1) & colours.isfinite().all(1)
+        places, values = (each[finite].detach().cpu().double() for each in (points, colours))
+        if not len(places):
+            message = "Mesh.coloured: `points` must hold a finite point with a colour, got none."
+            raise DataError(message)
+        count = min(COLOURING, len(places))
+        away, near = cKDTree(places.numpy()).query(self.vertices.numpy(), count)
+        away, near = away.reshape(-1, count), near.reshape(-1, count)
+        width = np.maximum(away[:, min(2, count - 1), None], 1e-300)
+        weights = torch.from_numpy(np.exp(-0.5 * (away / width) ** 2) + 1e-12)
+        mean = (values[torch.from_numpy(near)] * weights[..., None]).sum(1)
+        mean = (mean / weights.sum(1, keepdim=True)).clamp(0.0, 1.0)
+        return replace(self, colours=mean)
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """What STL and GLB take off the coordinates, as single precision would round them away.
+
+        Zero unless the mesh is so far from the origin that it would lose more than 1e-5 of
+        its size; then the middle of its box, in whole units where these are small against it.
+        """
+        if not len(self.vertices):
+            return (0.0, 0.0, 0.0)
+        low, high = self.vertices.amin(0), self.vertices.amax(0)
+        size, largest = float((high - low).max()), float(self.vertices.abs().max())
+        if largest * SINGLE <= ROUNDING * size:
+            return (0.0, 0.0, 0.0)
+        middle = (low + high) / 2
+        x, y, z = (middle.round() if size > 1.0 else middle).tolist()
+        return (x, y, z)
+
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the mesh, by the suffix `.ply`, `.obj`, `.stl` or `.glb`; return the path.
 
         The file is written whole and then renamed into place. PLY is binary with every digit;
         OBJ is text with as many; STL and GLB keep float32 by their definition, STL no normals
-        of vertices. All but PLY need the extra `mesh`.
+        and no colours of vertices. A mesh far from the origin, as those of surveys, is therefore
+        moved to its own `origin` in STL and GLB, which a file beside, `NAME.origin.txt`, holds.
+        All but PLY need the extra `mesh`.
 
         Raises:
             ParameterError: If the suffix is another.
             RunError: If the file cannot be written.
             MissingExtraError: If trimesh is needed and not installed.
         """
-        normals = None if self.normals is None else self.normals.numpy()
-        return write_mesh(Path(path), self.vertices.numpy(), self.faces.numpy(), normals)
+        path, vertices = Path(path), self.vertices
+        beside = path.with_name(f"{path.name}.origin.txt")
+        moved = path.suffix.lower() in SINGLES and any(self.origin)
+        if moved:
+            vertices = vertices - torch.tensor(self.origin, dtype=torch.float64)
+        write_mesh(path, vertices.numpy(), self.faces.numpy(), self._array("normals"),
+                   self._array("colours"))  # fmt: skip
+        if moved:
+            text = " ".join(f"{x!r}" for x in self.origin) + "\n"
+            write_whole(beside, lambda partial: partial.write_text(text))
+        return path
+
+    def _array(self, name: str) -> Array | None:
+        value: Tensor | None = getattr(self, name)
+        return None if value is None else value.numpy()
 
     @classmethod
     @checked
@@ -251,7 +328,8 @@ def keep_faces(mesh: Mesh, chosen: Tensor) -> Mesh:
     faces = mesh.faces[chosen]
     used, inverse = torch.unique(faces, return_inverse=True)
     normals = None if mesh.normals is None else mesh.normals[used]
-    return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals)
+    colours = None if mesh.colours is None else mesh.colours[used]
+    return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals, colours)
 
 
 def trimesh(function: str) -> Any:
@@ -259,7 +337,13 @@ def trimesh(function: str) -> Any:
     return optional("trimesh", "mesh", function)
 
 
-def write_mesh(path: Path, vertices: Array, faces: Array, normals: Array | None) -> Path:
+def write_mesh(
+    path: Path,
+    vertices: Array,
+    faces: Array,
+    normals: Array | None,
+    colours: Array | None = None,
+) -> Path:
     """Write a mesh in the format of its suffix; return the path.
 
     Args:
@@ -267,6 +351,7 @@ def write_mesh(path: Path, vertices: Array, faces: Array, normals: Array | None)
         vertices: `(v, 3)`, float64.
         faces: `(f, 3)`, int64.
         normals: `(v, 3)`, float64, or `None`.
+        colours: `(v, 3)`, 0 to 1, or `None`.
     """
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
@@ -276,40 +361,61 @@ def write_mesh(path: Path, vertices: Array, faces: Array, normals: Array | None)
         )
         raise ParameterError(message)
     encode: Callable[[], bytes] = (
-        (lambda: _ply(vertices, faces, normals))
+        (lambda: _ply(vertices, faces, normals, colours))
         if suffix == ".ply"
-        else (lambda: _by_trimesh(suffix, vertices, faces, normals))
+        else (lambda: _by_trimesh(suffix, vertices, faces, normals, colours))
     )
     content = encode()
     write_whole(path, lambda partial: partial.write_bytes(content))
     return path
 
 
-def _ply(vertices: Array, faces: Array, normals: Array | None) -> bytes:
+def _ply(vertices: Array, faces: Array, normals: Array | None, colours: Array | None) -> bytes:
     """Return a binary little-endian PLY in double precision, which trimesh cuts to single.
 
     Coordinates of surveys run into the millions; single precision would round them to decimetres.
     """
     columns = vertices if normals is None else np.hstack([vertices, normals])
     names = ["x", "y", "z", "nx", "ny", "nz"][: columns.shape[1]]
+    red_green_blue = ["red", "green", "blue"] if colours is not None else []
     header = [
         "ply",
         "format binary_little_endian 1.0",
         f"element vertex {len(vertices)}",
         *(f"property double {name}" for name in names),
+        *(f"property uchar {name}" for name in red_green_blue),
         f"element face {len(faces)}",
         "property list uchar int vertex_indices",
         "end_header",
     ]
+    corners = np.empty(len(vertices), [("places", "<f8", (len(names),)), ("colours", "u1", (3,))])
+    corners["places"] = columns
+    if colours is not None:
+        corners["colours"] = _bytes(colours)
+    body = np.ascontiguousarray(columns, dtype="<f8") if colours is None else corners
     rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", (3,))])
     rows["count"], rows["corners"] = 3, faces
     text = ("\n".join(header) + "\n").encode("ascii")
-    return text + np.ascontiguousarray(columns, dtype="<f8").tobytes() + rows.tobytes()
+    return text + body.tobytes() + rows.tobytes()
 
 
-def _by_trimesh(suffix: str, vertices: Array, faces: Array, normals: Array | None) -> bytes:
+def _bytes(colours: Array) -> Array:
+    """Return colours as whole numbers from 0 to 255."""
+    return np.round(255.0 * np.clip(colours, 0.0, 1.0)).astype(np.uint8)
+
+
+def _by_trimesh(
+    suffix: str, vertices: Array, faces: Array, normals: Array | None, colours: Array | None
+) -> bytes:
     module = trimesh("Mesh.save")
-    mesh = module.Trimesh(vertices, faces, vertex_normals=normals, process=False, validate=False)
+    mesh = module.Trimesh(
+        vertices,
+        faces,
+        vertex_normals=normals,
+        vertex_colors=None if colours is None else _bytes(colours),
+        process=False,
+        validate=False,
+    )
     if suffix == ".obj":
         text = mesh.export(
             file_type="obj", digits=_decimals(vertices), include_normals=normals is not None
