@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
-from levelset.errors import RunError
+from levelset.errors import LevelSetWarning, RunError
 
 
 def names(folder) -> list[str]:
@@ -69,9 +69,59 @@ def test_numbers_that_json_lacks_are_refused_and_leave_nothing(tmp_path):
     assert names(tmp_path) == []
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("levelset._tools.files._WAITS", (0.01, 0.02))
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(RunError, match=r"cannot write .*b\.json: No such file or directory"):
+    with (
+        pytest.raises(RunError, match=r"cannot write .*b\.json: No such file or directory"),
+        pytest.warns(LevelSetWarning, match="Trying again"),
+    ):
         write_json(tmp_path / "a" / "b.json", 1)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENOENT])
+def test_a_share_that_vanishes_for_a_moment_is_waited_for(tmp_path, monkeypatch, code):
+    share, attempts = tmp_path / "share", []
+    share.mkdir()
+
+    def write(partial):
+        attempts.append(partial)
+        if len(attempts) == 1:
+            share.rename(tmp_path / "away")
+        if len(attempts) < 3:
+            raise OSError(code, os.strerror(code))
+        partial.write_text("new")
+
+    def back(seconds):
+        if len(attempts) == 2:
+            (tmp_path / "away").rename(share)
+
+    monkeypatch.setattr("time.sleep", back)
+    with pytest.warns(LevelSetWarning, match="Trying again"):
+        write_whole(share / "a.txt", write)
+    assert (share / "a.txt").read_text() == "new"
+    assert names(share) == ["a.txt"]
+
+
+def test_a_writer_that_cannot_repeat_is_called_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", pytest.fail)
+
+    def write(partial):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(RunError, match="Input/output error"):
+        write_whole(tmp_path / "a.txt", write, repeatable=False)
+
+
+def test_an_error_of_the_writer_itself_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", pytest.fail)
+    with pytest.raises(RunError, match=r"cannot write .*a\.txt: No such file or directory"):
+        write_whole(tmp_path / "a.txt", lambda partial: (tmp_path / "no" / "file").read_text())
 
 
 def test_a_file_in_place_of_a_folder_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,10 @@ from levelset._tools.checks import (
 )
 from levelset._tools.cost import operations
 from levelset._tools.files import write_json
+from levelset._tools.locks import sole_user
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
+from levelset._tools.stops import finishing
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._search._problem import box_of
 from levelset.auditing._answers import answers, first_answers
@@ -112,7 +115,8 @@ def audit(
         FieldError: If the model returns another shape, NaN, rows that depend on each other, or
             labels where logits are needed, or the smoothing can be measured at none of the first
             inputs.
-        RunError: If the folder cannot be written, or holds another run.
+        RunError: If the folder cannot be written, holds another run, or another process is at
+            work in it.
 
     References:
         - Atzmon et al. 2019, reply: attacks aimed at the decision boundary.
@@ -123,7 +127,8 @@ def audit(
     radii = _radii(measures, radius, norms)
     measures = list(dict.fromkeys([*measures, *(["robust_accuracy"] if radii else [])]))
     _check(points, measures, norms, smoothing)
-    with frozen(model):
+    with ExitStack() as stack:
+        stack.enter_context(frozen(model))
         box = box_of("audit", model, points, bounds)
         if classes is None and isinstance(model, Classifier):
             classes = model.classes
@@ -145,14 +150,14 @@ def audit(
         store = None
         if folder is not None:
             content = manifest(original, points, labels, _options(measures, settings, names))
+            stack.enter_context(sole_user("audit", folder))
             start_run(folder, content, resume=resume)
             columns = declared(settings.norms, radii)
             store = Parts(folder, identity(content), settings.norms, columns)
         work = Work(model, points, labels, logits, chosen, settings, progress)
-        parts = work.run(store)
-    result = _join(points, parts, settings, names, name)
-    if folder is not None:
-        write_json(folder / "summary.json", result.summary())
+        result = _join(points, work.run(store), settings, names, name)
+        if folder is not None:
+            write_json(folder / "summary.json", result.summary())
     return result
 
 
@@ -295,9 +300,13 @@ class Work:
         meter.tell()
         parts = []
         for number, (rows, part) in enumerate(zip(cuts, stored, strict=True)):
-            parts.append(self._measure(rows, meter) if part is None else part)
-            if part is None and store is not None:
-                store.write(number, self.points[rows], parts[-1])
+            if part is not None:
+                parts.append(part)
+                continue
+            with nullcontext() if store is None else finishing():
+                parts.append(self._measure(rows, meter))
+                if store is not None:
+                    store.write(number, self.points[rows], parts[-1])
         return parts
 
     def _measure(self, rows: slice, meter: Meter) -> Measured:

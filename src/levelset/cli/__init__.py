@@ -3,6 +3,7 @@
 Words are checked, and help is shown, before torch is imported: see `_commands`.
 """
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -24,12 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `levelset`; `None` for those of the process.
 
     Returns:
-        0 if all went well, 1 after an error that the message explains, 130 after Ctrl-C. Wrong
-        words exit with 2, SIGTERM with 143.
+        0 if all went well, 1 after an error that the message explains, 130 after Ctrl-C, 143 after
+        SIGTERM. Wrong words exit with 2.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     command: Any = None
-    with stopping(owner=arguments is None):
+    with stopping(owner=arguments is None) as stop:
         try:
             command = _understand(words)
             if command is not None:
@@ -41,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"levelset: {error}")
             return 1
         except KeyboardInterrupt:
-            return stopped(resumable=hasattr(command, "resume"))
-    return 0
+            stopped(resumable=hasattr(command, "resume"))
+            return stop.code or 128 + signal.SIGINT
+    return stop.code  # a fit that was stopped returns what it has
 
 
 def _understand(words: list[str]) -> Any:

@@ -10,6 +10,8 @@ import tyro
 import levelset
 from levelset._tools.extras import check_extras
 from levelset._tools.files import make_folder
+from levelset._tools.locks import sole_user
+from levelset._tools.stops import finishing
 from levelset.cli._options import Common, check_file, check_folder, show
 from levelset.cli._progress import busy, log, watching
 from levelset.cli._words import count
@@ -32,7 +34,8 @@ class ReconstructCommand(Common):
     """Turn raw points of a scan, without normals, into a surface or a curve.
 
     Writes a mesh in the units and at the place of the scan. Several scans, or a folder of them,
-    go into a folder, each under its own name. Ctrl-C ends the fit and meshes what is there.
+    go into a folder, each under its own name. Ctrl-C ends the fit and meshes what is there; of
+    several scans it first finishes the one in hand.
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
@@ -79,20 +82,27 @@ class ReconstructCommand(Common):
             out = Path(f"{scans[0].stem}-{'curve' if self.curve else 'mesh'}.ply")
         targets = [out / f"{scan.stem}{suffix}" if several else out for scan in scans]
         self._check_targets(scans, targets)
-        (check_folder if several else check_file)(out)
+        if not several:
+            check_file(out)
+            show(self._one(scans[0], out), json=self.json)
+            return
+        check_folder(out)
+        with sole_user("reconstruct", out):
+            self._several(scans, targets)
+
+    def _several(self, scans: list[Path], targets: list[Path]) -> None:
+        """Reconstruct all scans; one that fails stops no other."""
         lines: Lines = {}
         failed = []
         for scan, target in zip(scans, targets, strict=True):
-            name = f"{scan.stem}: " if several else ""
             try:
-                result = self._one(scan, target)
+                with finishing():
+                    result = self._one(scan, target)
             except LevelSetError as error:
-                if not several:
-                    raise
                 failed.append(scan.name)
                 log(f"levelset: {scan.name}: {error}")
                 continue
-            lines |= {f"{name}{key}": value for key, value in result.items()}
+            lines |= {f"{scan.stem}: {key}": value for key, value in result.items()}
         show(lines, json=self.json)
         if failed:
             message = f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}."

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from levelset._projection import Newton, project
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_instance
 from levelset._tools.digests import checksum
-from levelset._tools.files import make_folder
 from levelset._tools.least_norm import least_norm
+from levelset._tools.locks import sole_user
 from levelset._tools.point_tree import PointTree
 from levelset._tools.random import draw_seed, mixed_seed, private_stream
 from levelset._typing import PerPoint, Points
@@ -92,11 +92,11 @@ def train_paper(
     seed = draw_seed(generator or torch.Generator().manual_seed(0))
     trained = network if network is not None else paper_network(data, curve, seed)
     trainer = _Trainer(data, settings, trained, noise, seed)
-    if out is not None:
-        make_folder(Path(out))
-        trainer.open_folder(Path(out) / "checkpoint.safetensors", resume)
-    with suppress(KeyboardInterrupt):
-        trainer.run(progress)
+    with nullcontext() if out is None else sole_user("train_paper", Path(out)):
+        if out is not None:
+            trainer.open_folder(Path(out) / "checkpoint.safetensors", resume)
+        with suppress(KeyboardInterrupt):
+            trainer.run(progress)
     for parameter in trained.parameters():
         parameter.grad = None
     return trained, trainer.history()

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,8 +44,10 @@ from levelset._tools.checks import (
     check_same_rows,
 )  # fmt: skip
 from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
+from levelset._tools.locks import sole_user
 from levelset._tools.modes import evaluating
 from levelset._tools.random import draw_seed, mixed_seed
+from levelset._tools.stops import finishing
 from levelset._typing import Labels, Points, Progress
 from levelset.errors import DataError, FieldError, NotConvergedError, ParameterError, RunError
 from levelset.training._checkpoint import Checkpoint
@@ -168,8 +170,10 @@ def record(
     if batch_size is not None and batch_size >= len(points):
         batch_size = None
     folder = Path(folder)
-    with evaluating(model):
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(model))
         _check_model(model, points, labels, function)
+        stack.enter_context(sole_user("record", folder))
         seed, done = _begin(folder, generator, resume=resume)
         plan = Plan(
             steps, learning_rate, str(schedule), rule, batch_size, name, every, precision == "half",
@@ -182,8 +186,8 @@ def record(
         with trainer.joined():
             trainer.begin(done)
             seconds = trainer.run(progress)
-    content = {"format": FORMAT, "plan": plan.to_json(), "rounding": trainer.rounding}
-    write_json(folder / MANIFEST, content | {"seconds": seconds})
+        content = {"format": FORMAT, "plan": plan.to_json(), "rounding": trainer.rounding}
+        write_json(folder / MANIFEST, content | {"seconds": seconds})
     return Recording(folder, model, function, plan, trainer.rounding, layout_of(model))
 
 
@@ -270,11 +274,13 @@ class _Trainer:
             # A stretch ends where a state is kept.
             every = self.plan.every
             last = min((self.step // every + self.most) * every, self.plan.steps)
-            write_whole(
-                shard_path(self.folder, self.step, last),
-                partial(self._stretch, last, batches, progress),
-            )
-            self._write_state()
+            with finishing():
+                write_whole(
+                    shard_path(self.folder, self.step, last),
+                    partial(self._stretch, last, batches, progress),
+                    repeatable=False,  # the steps are taken while the file is written
+                )
+                self._write_state()
         return time.perf_counter() - begin
 
     def _stretch(

@@ -13,7 +13,9 @@ from torch import nn
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
+from levelset._tools.locks import sole_user
 from levelset._tools.random import draw_seed, private_stream
+from levelset._tools.stops import finishing
 from levelset._typing import Progress
 from levelset.errors import LevelSetError, NotConvergedError, ParameterError
 from levelset.training._checkpoint import Options, Store
@@ -128,7 +130,7 @@ def train(
         NotConvergedError: If the loss, a gradient or a parameter is no longer finite. The model
             keeps what the steps so far made of it, the last checkpoint stays.
         RunError: If `out` cannot be written, holds a run already, or one of other settings, or a
-            damaged checkpoint.
+            damaged checkpoint, or another process is at work in it.
         MissingExtraError: If `tensorboard` is wanted and not installed.
 
     Example:
@@ -178,8 +180,9 @@ def train(
         return _run(loop, held_out, None, draw_seed(generator), ())
     identity = options | _identity(model, objective, data, held_out)
     store = Store(Path(out), identity, model, stepper, tensorboard, loop.starts)
-    history = _run(loop, held_out, store, *store.begin(generator, resume=resume))
-    store.finish(history)
+    with sole_user("train", store.folder):
+        history = _run(loop, held_out, store, *store.begin(generator, resume=resume))
+        store.finish(history)
     return history
 
 
@@ -196,14 +199,15 @@ def _run(
     with in_training(loop.model), logging as log:
         for index in range(len(epochs), loop.epochs):
             start = time.perf_counter()
-            with private_stream(device, seed, index), _failures(loop, store, index):
-                epoch = loop.epoch(index)
-            score = math.nan if held_out is None else share_right(loop.model, held_out)
-            seconds = time.perf_counter() - start
-            epochs = (*epochs, replace(epoch, held_out=score, seconds=seconds))
-            if store is not None:
-                store.keep(seed, epochs)
-            log(epochs)
+            with nullcontext() if store is None else finishing():
+                with private_stream(device, seed, index), _failures(loop, store, index):
+                    epoch = loop.epoch(index)
+                score = math.nan if held_out is None else share_right(loop.model, held_out)
+                seconds = time.perf_counter() - start
+                epochs = (*epochs, replace(epoch, held_out=score, seconds=seconds))
+                if store is not None:
+                    store.keep(seed, epochs)
+                log(epochs)
     return History.of(epochs)
 
 

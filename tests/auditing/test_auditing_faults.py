@@ -1,0 +1,99 @@
+"""An audit that is killed, stopped or not alone ends in the tables of an unbroken one."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from levelset import audit
+from levelset._tools.locks import sole_user
+from levelset._tools.stops import postpone
+from levelset.errors import RunError
+from levelset.networks import fc
+
+# Forked processes have torch at hand, so that a kill falls into the audit, not into imports.
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 4)
+
+
+def measure(out: Path, **options: Any) -> None:
+    """Audit 16 points of a fixed network, in four parts."""
+    generator = torch.Generator().manual_seed(2)
+    model: nn.Module = fc(6, 12, 3).eval()
+    for parameter in model.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    points = torch.rand(16, 6, generator=generator)
+    labels = model(points).argmax(1)
+    audit(model, points, labels, norms=[2.0], effort="quick", out=out, resume=True, **options)
+
+
+def files(out: Path) -> dict[str, bytes]:
+    """Return all that a run holds but the lock, which a killed process leaves without effect."""
+    paths = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != ".lock"]
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_kills_at_random_moments_lose_double_and_change_no_row(tmp_path: Path, kills: int) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    start = time.monotonic()
+    measure(whole)
+    seconds = time.monotonic() - start
+    draws = random.Random(kills)
+    for _ in range(kills):
+        process = FORK.Process(target=measure, args=(run,))
+        process.start()
+        process.join(draws.uniform(0.0, seconds))
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it had ended: the next one begins anew
+            assert files(run) == files(whole)
+            run.rename(run.with_name(f"ended-{process.pid}"))
+        else:
+            assert process.exitcode == -signal.SIGKILL
+    measure(run)
+    assert files(run) == files(whole)
+    table = pq.read_table(run / "measurements")
+    assert table["index"].to_pylist() == list(range(16))
+
+
+def test_a_second_audit_of_the_folder_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with (
+        sole_user("audit", run),
+        pytest.raises(RunError, match=rf"audit: .*run is in use by process {os.getpid()} on"),
+    ):
+        measure(run)
+    assert files(run) == {}
+    measure(run)
+    assert not (run / ".lock").exists()
+
+
+def test_a_stop_waits_for_the_part_in_hand(tmp_path: Path) -> None:
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    asked = []
+
+    def stop(done: int, total: int) -> None:
+        if (run / "measurements" / "part-00000.parquet").exists() and not asked:
+            asked.append(postpone())
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(run, progress=stop)
+    assert asked == [True]
+    parts = sorted(path.name for path in (run / "measurements").iterdir())
+    assert parts == ["part-00000.parquet", "part-00001.parquet"]
+    measure(run)
+    measure(whole)
+    assert files(run) == files(whole)
