@@ -5,7 +5,7 @@ import math
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ class RowsFile:
         self._file = path.open("wb", buffering=0)
         self._file.write(bytes(_HEAD))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RowsFile":
         """Return the file."""
         return self
 
@@ -157,7 +157,7 @@ class _Sums:
     def __init__(self) -> None:
         self._parts: list[tuple[bytes, bytes]] = []
 
-    def add(self, rows: Any) -> Self:
+    def add(self, rows: Any) -> "_Sums":
         """Add rows, `(n, bytes)`."""
         whole = rows.shape[1] // 8 * 8
         sums = rows[:, :whole].view(np.uint64).sum(1, dtype=np.uint64)
