@@ -554,6 +554,26 @@ def test_effects_are_the_derivatives_of_the_training(optimizer, batch_size, tmp_
     assert effects(kernel, tests[:0]).shape == (0, 12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pooled", "residual", "sequence"])
+def test_effects_go_through_convolutions_and_pooling(name, tmp_path):
+    make, shape = NETWORKS[name]
+    recording, points, labels = trained(
+        tmp_path, make, shape, n=6, steps=4, learning_rate=0.05, batch_size=4
+    )
+    kernel, tests = PathKernel(recording, points, labels), inputs(shape, 2, seed=7)
+    classes = torch.tensor([2, 0])
+    ends = []
+    for sign in (1.0, -1.0):
+        weighted = torch.ones(6).double()
+        weighted[3] += sign * 1e-6
+        start = settle(make()).eval()
+        ends.append(outputs_of_weighted(recording, start, weighted, (points, labels), tests))
+    slope = ((ends[0] - ends[1]) / 2e-6).gather(1, classes[:, None])[:, 0]
+    assert slope.abs().min() > 1e-6
+    assert (effects(kernel, tests, classes)[:, 3] - slope).abs().max() < 1e-7
+
+
 def test_effects_of_adam_and_of_no_class_are_refused(tmp_path):
     recording, points, labels = trained(tmp_path, **OPTIMIZERS["adam"])
     kernel = PathKernel(recording, points, labels)
