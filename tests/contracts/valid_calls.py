@@ -50,7 +50,7 @@ RESULTS = {
     "Projection", "RandomDirections", "Recording", "RobustAccuracy", "RobustnessCurve", "Roc",
     "Section", "Signs", "Stability", "Step", "Surface", "Suspects", "Transfer", "Universal",
     "ClassesNearby", "Convexity", "DecisionLevel", "Link", "Normality", "Planarity", "Skewness",
-    "Spectrum", "SubspacePersistence", "PolytopeNetwork",
+    "Spectrum", "SubspacePersistence", "PolytopeNetwork", "ClassChanges",
 }  # fmt: skip
 # Names of types, and functions that take anything.
 NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "detect", "frozen"}
@@ -562,6 +562,22 @@ def shape_calls() -> Iterator[tuple[str, Callable[[], tuple[Any, dict[str, Any]]
                     getattr(kind(**given), method), {"points": points()}
                 ),
             )  # fmt: skip
+    wedge, places = shapes.Wedge((1.0,), 3), {"positions": torch.rand(4)}
+    both = {"start": points(), "end": points() + 0.1}
+    yield "shapes.Wedge.centerline", lambda: (wedge.centerline, dict(places))
+    yield "shapes.Wedge.parallel", lambda: (wedge.parallel, {**places, "offset": 0.1})
+    yield "shapes.Wedge.crossings", lambda: (wedge.crossings, dict(both))
+    yield "shapes.Wedge.stability", lambda: (wedge.stability, {"points": points(), "sigma": 0.5})
+    yield "shapes.Wedge.persistence", lambda: (
+        wedge.persistence, {"points": points(), "gamma": 0.7}
+    )  # fmt: skip
+    corners = torch.tensor([[-9.0, -9, -9], [9, 0, 0], [0, 9, 0], [0, 0, 9]])
+    for name in ("VoronoiClassifier", "DelaunayClassifier"):
+        given = {"points": corners, "labels": torch.tensor([0, 1, 2, 0])}
+        made = getattr(shapes, name)(**given)
+        yield f"shapes.{name}", lambda name=name, given=given: (getattr(shapes, name), dict(given))
+        yield f"shapes.{name}.__call__", lambda made=made: (made, {"points": points()})
+        yield f"shapes.{name}.crossings", lambda made=made: (made.crossings, dict(both))
     cube = (torch.cat([torch.eye(3), -torch.eye(3)]), torch.ones(6))
     yield "shapes.polytope_network", lambda: (shapes.polytope_network, {"solid": cube})
     network = shapes.polytope_network(cube)

@@ -91,12 +91,14 @@ def check_points(function: str, points: Any, name: str = "points") -> Tensor:
     return points
 
 
-def check_columns(function: str, points: Tensor, columns: int | None = None) -> None:
+def check_columns(
+    function: str, points: Tensor, columns: int | None = None, name: str = "points"
+) -> None:
     """Refuse points other than `(n, columns)`; `None` for any number of columns but none."""
     if points.dim() != 2 or points.shape[1] != (columns or max(points.shape[1], 1)):
         shape = f"(n, {columns or 'd'})"
         got = f"got {tuple(points.shape)}."
-        raise ShapeError(f"{function}: `points` must have the shape {shape}, {got}")
+        raise ShapeError(f"{function}: `{name}` must have the shape {shape}, {got}")
 
 
 def check_finite(function: str, points: Tensor, name: str = "points") -> None:
