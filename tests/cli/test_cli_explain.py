@@ -51,3 +51,19 @@ def test_other_losses_are_not_recorded(tmp_path, capsys):
     words = "train --data digits --network digits --record --loss hinge --limit 20 --out"
     assert main([*words.split(), str(tmp_path / "run")]) == 1
     assert "--record keeps the path of plain training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--clip-norm", "1.0"], "--clip-norm"),
+        (["--precision", "bfloat16", "--tensorboard"], "--precision, --tensorboard"),
+        (["--statistics", "batch"], "--statistics"),
+    ],
+)
+def test_what_a_recording_does_not_do_is_refused(tmp_path, capsys, words, named):
+    options = ["--data", "digits", "--network", "fc(64, 10)", "--record", "--limit", "20"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *options, *words, "--out", str(tmp_path / "run")])
+    assert f"--record does not go with {named}:" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

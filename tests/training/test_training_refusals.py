@@ -104,6 +104,7 @@ def test_a_class_without_examples_is_named(toy: Any) -> None:
             "`schedule` was 'cosine' and is now 'steps",
         ),
         ({"optimizer": "nesterov"}, "`optimizer` was 'adamw' and is now 'nesterov'"),
+        ({"clip_norm": 1.0}, "`clip_norm` was None and is now 1.0"),
         ({"precision": "bfloat16"}, "`precision` was 'full' and is now 'bfloat16'"),
         ({"statistics": "batch"}, "`statistics` was 'running' and is now 'batch'"),
         (

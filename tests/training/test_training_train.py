@@ -301,3 +301,29 @@ def test_one_output_is_refused_with_the_remedy(toy: Any, noise: Callable[..., Te
     model = Classifier(nn.Linear(3, 1), bounds=(-9.0, 9.0), outputs="logit")
     history = train(model, data, epochs=40, learning_rate=0.1, batch_size=10, generator=seeded())
     assert history.accuracy[-1] > 0.95
+
+
+def test_a_long_gradient_is_shortened_to_the_norm_asked_for(toy: Any) -> None:
+    moves = {}
+    for clip_norm in (None, 1e-3, 1e6):
+        network = initialise(fc(2, 3), generator=seeded())
+        before = [p.detach().clone() for p in network.parameters()]
+        train(
+            network, toy, epochs=1, batch_size=50, optimizer="sgd", learning_rate=0.5,
+            weight_decay=0.0, schedule="constant", clip_norm=clip_norm, generator=seeded(),
+        )  # fmt: skip
+        steps = [
+            (p.detach() - q).flatten() for p, q in zip(network.parameters(), before, strict=True)
+        ]
+        moves[clip_norm] = torch.cat(steps)
+    assert float(moves[1e-3].norm()) == pytest.approx(0.5e-3, rel=1e-3)
+    assert torch.equal(moves[1e6], moves[None])
+    torch.testing.assert_close(
+        moves[1e-3] / moves[1e-3].norm(), moves[None] / moves[None].norm(), rtol=1e-3, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, -1.0, float("nan")])
+def test_a_norm_to_clip_to_must_be_positive(toy: Any, clip_norm: float) -> None:
+    with pytest.raises(ParameterError, match="`clip_norm` must be positive"):
+        train(fc(2, 3), toy, epochs=1, clip_norm=clip_norm)

@@ -71,6 +71,9 @@ class TrainCommand(Common):
     """How the learning rate goes: cosine (a short rise and half a cosine to 0), constant,
     'steps({50: 0.5, 100: 0.25})' or 'ramp({0: 0.1, 5: 1})'. By default cosine, or as in the
     recipe."""
+    clip_norm: float | None = None
+    """Largest norm of a step's gradient, a longer one is shortened; by default no limit, or as in
+    the recipe."""
     batch_size: int | None = count(None)
     """Inputs a step; by default 64, or as in the recipe."""
     statistics: Literal["running", "batch"] = "running"
@@ -102,6 +105,8 @@ class TrainCommand(Common):
         if self.tensorboard:
             levelset.training._logs.check_tensorboard()
         recipe = self._recipe()
+        if self.record:
+            self._check_recorded(recipe)
         device = self.place()
         data = read_images(self.data, split="train", limit=self.limit).to(device)
         held_out = read_images(self.data, split="test").to(device)
@@ -130,6 +135,20 @@ class TrainCommand(Common):
             {**history.summary(), "weights": str(self.out / "weights.safetensors")}, json=self.json
         )
 
+    def _check_recorded(self, recipe: "Recipe") -> None:
+        """Refuse what a recording does not do."""
+        left_out = {
+            "--clip-norm": recipe.clip_norm is not None,
+            "--precision": self.precision != "full",
+            "--statistics": self.statistics != "running",
+            "--tensorboard": self.tensorboard,
+        }
+        names = [name for name, wanted in left_out.items() if wanted]
+        if names:
+            raise UsageError(
+                f"--record does not go with {', '.join(names)}: leave one or the other out."
+            )
+
     def _record(
         self, network: "nn.Module", data: "Images", recipe: "Recipe", generator: "torch.Generator"
     ) -> None:
@@ -142,7 +161,7 @@ class TrainCommand(Common):
 
     def _recipe(self) -> "Recipe":
         """Return what is to be done: a recipe with the options beside it, or the options alone."""
-        written = {name: getattr(self, name) for name in ("network", *_DEFAULTS)}
+        written = {name: getattr(self, name) for name in ("network", "clip_norm", *_DEFAULTS)}
         options = {name: value for name, value in written.items() if value is not None}
         if self.recipe is None:
             if self.network is None:
@@ -173,6 +192,6 @@ def _described(recipe: "Recipe") -> str:
     flags = [
         f"  --{name.replace('_', '-')} {shlex.quote(str(value))}"
         for name, value in recipe.summary().items()
-        if name not in ("name", "source")
+        if name not in ("name", "source") and value is not None
     ]
     return "\n".join([recipe.name, f"  {recipe.source}", *flags])

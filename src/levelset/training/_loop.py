@@ -124,6 +124,7 @@ class Loop:
         optimizer: Takes the steps.
         learning_rate: Before the schedule.
         schedule: See `rate_factor`.
+        clip_norm: Largest norm of a step's gradient; `None` for no limit.
         batch_size: Most points a step. Sizes differ by one at most: no epoch ends on a batch of a
             point or two, from which BatchNorm learns nothing.
         statistics: What BatchNorm normalises by in evaluation mode while the loss is evaluated.
@@ -141,6 +142,7 @@ class Loop:
     optimizer: optim.Optimizer
     learning_rate: float
     schedule: LearningRate
+    clip_norm: float | None
     batch_size: int
     statistics: Statistics
     precision: Precision
@@ -206,6 +208,8 @@ class Loop:
                 answer = Evaluator("train", self.model).outputs(points)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         factor = rate_factor(self.schedule, step, steps, self.epochs)
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * factor
         self.optimizer.step()

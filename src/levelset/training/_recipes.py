@@ -30,6 +30,7 @@ class Recipe(Result):
         learning_rate: Before the schedule.
         weight_decay: On all parameters.
         schedule: As [`build_schedule`][levelset.training.build_schedule] reads it.
+        clip_norm: As `train` takes it.
         epochs: How often each input is seen. Shares in schedules scale with it.
         batch_size: Inputs a step.
     """
@@ -42,12 +43,13 @@ class Recipe(Result):
     learning_rate: float
     weight_decay: float = 0.0
     schedule: str = "constant"
+    clip_norm: float | None = None
     epochs: int
     batch_size: int
 
     def options(self) -> dict[str, Any]:
         """Return the options for [`train`][levelset.training.train]."""
-        named = ("optimizer", "learning_rate", "weight_decay", "epochs", "batch_size")
+        named = ("optimizer", "learning_rate", "weight_decay", "clip_norm", "epochs", "batch_size")
         plain = {name: getattr(self, name) for name in named}
         schedule = build_schedule(self.schedule)
         return {**plain, "loss": build_loss(self.loss), "schedule": schedule}
@@ -208,12 +210,13 @@ RECIPES = (
         ),
         network="convnet_4a('relu')",
         loss=(
-            "robust_distance(radius=ramp({'0%': 0.02, '30%': 0.33}), weight_wrong=0.0, "
-            "adversarial=1.0, steps=2, step_size=ramp({'0%': 0.008, '30%': 0.132}), starts='last')"
+            "robust_distance(radius=ramp({'0%': 0.02, '30%': 0.3}), weight_wrong=0.0, "
+            "adversarial=1.0, steps=2, step_size=ramp({'0%': 0.008, '30%': 0.12}), starts='last')"
         ),
         optimizer="adamw",
         learning_rate=2e-3,
         schedule="cosine",
+        clip_norm=1.0,
         epochs=40,
         batch_size=128,
     ),

@@ -49,6 +49,7 @@ def train(
     learning_rate: float = 1e-3,
     weight_decay: float = 1e-4,
     schedule: LearningRate = "cosine",
+    clip_norm: float | None = None,
     batch_size: int = 128,
     statistics: Statistics = "running",
     precision: Precision = "full",
@@ -96,6 +97,8 @@ def train(
         schedule: `"cosine"`: a linear rise over a 20th of the steps, then half a cosine to 0;
             `"constant"`; or factors by the epoch, as [`Steps`][levelset.training.Steps] or
             [`Ramp`][levelset.training.Ramp].
+        clip_norm: Largest L2 norm of a step's gradient, all parameters together: a longer one is
+            shortened to it. `None` for no limit.
         batch_size: Most points a step.
         statistics: What BatchNorm layers normalise by where a loss evaluates the model in
             evaluation mode, to find samples of level sets and to tie them to the parameters, alike:
@@ -155,12 +158,15 @@ def train(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "schedule": str(schedule),
+        "clip_norm": clip_norm,
         "batch_size": batch_size,
         "statistics": statistics,
         "precision": precision,
     }
     check_at_least_one("train", "epochs", epochs)
     check_positive("train", "learning_rate", learning_rate)
+    if clip_norm is not None:
+        check_positive("train", "clip_norm", clip_norm)
     if not (math.isfinite(weight_decay) and weight_decay >= 0):
         message = f"train: `weight_decay` must be 0 or positive, got {weight_decay}."
         raise ParameterError(message)
@@ -173,8 +179,8 @@ def train(
     check_precision(model, data.points, precision)
     stepper = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     loop = Loop(
-        model, data, objective, stepper, learning_rate, schedule, batch_size, statistics, precision,
-        epochs, progress, watch,
+        model, data, objective, stepper, learning_rate, schedule, clip_norm, batch_size, statistics,
+        precision, epochs, progress, watch,
     )  # fmt: skip
     if out is None:
         return _run(loop, held_out, None, draw_seed(generator), ())
