@@ -57,7 +57,7 @@ NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "
 # Methods of results that take tensors the library made.
 INTERNAL = {
     "Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read", "Recording.named",
-    "Recording.shards", "GaussianProcess.similarities",
+    "Recording.shards", "GaussianProcess.similarities", "GaussianProcess.prior",
 }  # fmt: skip
 # What a smoothing answers when the package asks it, with arguments that it has checked.
 HOOKS = {"parts", "operator", "second_derivatives", "numbers", "refuse", "solve"}
@@ -694,6 +694,9 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "reconstruction.Paper.rate_at": lambda: (reconstruction.Paper().rate_at, {"epoch": 3}),
         "reconstruction.Mesh": lambda: (
             reconstruction.Mesh, {"vertices": cube().vertices, "faces": cube().faces}
+        ),
+        "reconstruction.Mesh.coloured": lambda: (
+            cube().coloured, {"points": points(), "colours": points() / 10.0}
         ),
         "reconstruction.Mesh.save": lambda: (cube().save, {"path": scratch("mesh.ply")}),
         "reconstruction.Mesh.read": lambda: (
