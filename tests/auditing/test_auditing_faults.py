@@ -45,7 +45,9 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(
+    "kills", [3, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.exhaustive])]
+)
 def test_kills_at_random_moments_lose_double_and_change_no_row(tmp_path: Path, kills: int) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     start = time.monotonic()
