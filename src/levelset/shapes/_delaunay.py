@@ -138,8 +138,8 @@ class DelaunayClassifier:
         return ClassChanges(segment, share, where, before, after, normals.to(start))
 
     def _pieces(
-        self, start: Floats, way: Floats, simplex: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+        self, start: Floats, way: Floats, simplex: NDArray[np.integer]
+    ) -> tuple[NDArray[np.integer], NDArray[np.integer], Floats]:
         """Return the pieces of segments in simplices: segment, simplex, and both ends as shares."""
         rows, share, simplex = np.arange(len(start)), np.zeros(len(start)), simplex.astype(np.int64)
         parts = [(rows[:0], simplex[:0], np.zeros((0, 2)))]
@@ -159,7 +159,7 @@ class DelaunayClassifier:
         order = np.argsort(rows, kind="stable")
         return rows[order], simplex[order], cuts[order]
 
-    def _shares(self, places: Floats, simplex: NDArray[np.int64]) -> Floats:
+    def _shares(self, places: Floats, simplex: NDArray[np.integer]) -> Floats:
         """Return barycentric coordinates in simplices, `(n, d + 1)`, none negative, 1 in all."""
         inverse = self._inverse[simplex]
         shares = np.einsum("pvd,pd->pv", inverse[:, :, :-1], places) + inverse[:, :, -1]
