@@ -40,6 +40,7 @@ def test_confidence_is_a_lead(model: nn.Linear, noise: Callable[..., Tensor]) ->
     assert (lead >= 0.3).all()
 
 
+@pytest.mark.slow
 def test_inputs_on_the_sides_of_the_box_move(
     model: nn.Linear, noise: Callable[..., Tensor]
 ) -> None:

@@ -146,6 +146,7 @@ def test_more_steps_are_no_worse_on_average(
     assert lengths[0].log().mean() >= lengths[1].log().mean() >= lengths[2].log().mean()
 
 
+@pytest.mark.slow
 def test_it_spends_what_it_says(
     settled: Callable[..., nn.Module], noise: Callable[..., Tensor]
 ) -> None:

@@ -168,6 +168,7 @@ def test_a_class_that_nothing_leaves_is_missed_honestly() -> None:
     assert found.summary()["missed"] == 4
 
 
+@pytest.mark.slow
 def test_more_effort_never_finds_less() -> None:
     generator = torch.Generator().manual_seed(8)
     model = fc(10, 20, 4).eval()
