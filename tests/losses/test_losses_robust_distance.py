@@ -28,6 +28,20 @@ def network(settled, seed=3):
     return settled(net, seed, torch.float64)
 
 
+def sampled(net, points, labels, radius, samples):
+    """Return the samples of all inputs, as the loss takes them, and of which inputs they are."""
+    field, values = margins("test", net, points, labels)
+    climb = Climb(
+        "test", net, points, radius=radius, norm=torch.inf, bounds=None, steps=20, step_size=None,
+        generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    ends = climb.across(field, labels, values)
+    counted = torch.ones_like(values, dtype=torch.bool)
+    return _sample(
+        field, labels, values, counted, climb, ends, None, samples, max_iter=60, tol=1e-10
+    )
+
+
 @pytest.mark.parametrize("samples", ["intersect", "project", "both"])
 def test_of_affine_models_it_is_the_closed_form(noise, samples):
     """A sample by projection is x - F w / |w|^2; a crossing lies on F = 0 anywhere."""
@@ -79,23 +93,7 @@ def test_crossings_lie_on_the_boundary_within_the_ball(settled, noise):
     labels = net(points).argmax(1)
     labels[:6] = (labels[:6] + 1) % 3
     field, values = margins("test", net, points, labels)
-    climb = Climb(
-        "test", net, points, radius=0.3, norm=torch.inf, bounds=None, steps=20, step_size=None,
-        generator=torch.Generator().manual_seed(1),
-    )  # fmt: skip
-    ends = climb.across(field, labels, values)
-    found, rows = _sample(
-        field,
-        labels,
-        values,
-        values == values,
-        climb,
-        ends,
-        None,
-        "intersect",
-        max_iter=60,
-        tol=1e-10,
-    )
+    found, rows = sampled(net, points, labels, 0.3, "intersect")
     right = values[rows] > 0
     on_boundary = field(found.points, labels[rows]).abs() <= 1e-10
     assert bool(on_boundary[right].all())
@@ -111,26 +109,9 @@ def test_crossings_lie_on_the_boundary_within_the_ball(settled, noise):
 def test_the_nearer_of_two_samples_counts(settled, noise):
     net, points = network(settled), torch.sigmoid(noise(30, 4))
     labels = net(points).argmax(1)
-    field, values = margins("test", net, points, labels)
     rho = {}
     for samples in ("project", "both"):
-        climb = Climb(
-            "test", net, points, radius=0.5, norm=torch.inf, bounds=None, steps=20,
-            step_size=None, generator=torch.Generator().manual_seed(1),
-        )  # fmt: skip
-        ends = climb.across(field, labels, values)
-        found, rows = _sample(
-            field,
-            labels,
-            values,
-            values == values,
-            climb,
-            ends,
-            None,
-            samples,
-            max_iter=60,
-            tol=1e-10,
-        )
+        found, rows = sampled(net, points, labels, 0.5, samples)
         assert len(rows) == len(points)
         rho[samples] = _rho(points, found, found.points)
     assert bool((rho["both"] <= rho["project"] + 1e-9).all())

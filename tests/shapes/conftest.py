@@ -49,3 +49,28 @@ def slope() -> Callable[..., Tensor]:
 def cloud(noise) -> Tensor:
     """Return points of every distance from the origin, in space."""
     return noise(150, 3, seed=11) * torch.logspace(-3, 1, 150, dtype=torch.float64).unsqueeze(1)
+
+
+@pytest.fixture
+def check_changes() -> Callable[..., None]:
+    """Return a check of a classifier's crossings of segments, against dense samples of these.
+
+    At each the two highest logits are equal, and the classes are the stated ones a step before and
+    after it along its normal. There are as many as a dense sample shows, but for two.
+    """
+
+    def check(model, start: Tensor, end: Tensor, *, step: float = 1e-8) -> None:
+        changes = model.crossings(start, end)
+        top = model(changes.points).topk(2, 1).values
+        assert (top[:, 0] - top[:, 1]).abs().max() <= 1e-12
+        move = step * changes.normals
+        assert torch.equal(model(changes.points + move).argmax(1), changes.after)
+        assert torch.equal(model(changes.points - move).argmax(1), changes.before)
+        share = torch.linspace(0, 1, 3_001, dtype=torch.float64).reshape(1, -1, 1)
+        dense = start.unsqueeze(1) + share * (end - start).unsqueeze(1)
+        classes = model(dense.flatten(0, 1)).argmax(1).reshape(len(start), -1)
+        seen = (classes.diff(dim=1) != 0).sum(1)
+        counts = torch.bincount(changes.segments, minlength=len(start))
+        assert (counts - seen).abs().sum() <= 2
+
+    return check

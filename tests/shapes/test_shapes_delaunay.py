@@ -36,22 +36,12 @@ def test_outside_the_weights_are_those_of_the_nearest_point_of_the_hull():
 
 
 @pytest.mark.parametrize("d", [2, 3])
-def test_crossings_are_all_there_and_on_the_boundary(d):
+def test_crossings_are_all_there_and_on_the_boundary(d, check_changes):
     model = classifier(80, d)
     start, end = (
         torch.rand(2, 40, d, generator=torch.Generator().manual_seed(4), dtype=torch.float64) - 0.5
     )
-    found = model.crossings(start, end)
-    top = model(found.points).topk(2, 1).values
-    assert (top[:, 0] - top[:, 1]).abs().max() <= 1e-12
-    step = 1e-8 * found.normals
-    assert torch.equal(model(found.points + step).argmax(1), found.after)
-    assert torch.equal(model(found.points - step).argmax(1), found.before)
-    share = torch.linspace(0, 1, 2_001, dtype=torch.float64).reshape(1, -1, 1)
-    dense = start.unsqueeze(1) + share * (end - start).unsqueeze(1)
-    classes = model(dense.reshape(-1, d)).argmax(1).reshape(40, -1)
-    changes = (classes.diff(dim=1) != 0).sum(1)
-    assert (torch.bincount(found.segments, minlength=40) - changes).abs().sum() <= 2
+    check_changes(model, start, end)
 
 
 def test_on_a_circle_the_boundary_is_within_half_an_edge():

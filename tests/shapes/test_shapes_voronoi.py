@@ -20,19 +20,9 @@ def test_the_class_is_that_of_the_nearest_point(noise):
 
 
 @pytest.mark.parametrize("d", [2, 6])
-def test_crossings_are_all_there_and_on_the_boundary(d, noise):
+def test_crossings_are_all_there_and_on_the_boundary(d, noise, check_changes):
     model, start, end = classifier(d=d), noise(60, d, seed=1), noise(60, d, seed=2)
-    found = model.crossings(start, end)
-    top = model(found.points).topk(2, 1).values
-    assert (top[:, 0] - top[:, 1]).abs().max() <= 1e-12
-    step = 1e-7 * found.normals
-    assert torch.equal(model(found.points + step).argmax(1), found.after)
-    assert torch.equal(model(found.points - step).argmax(1), found.before)
-    share = torch.linspace(0, 1, 3_001, dtype=torch.float64).reshape(1, -1, 1)
-    dense = start.unsqueeze(1) + share * (end - start).unsqueeze(1)
-    classes = model(dense.reshape(-1, d)).argmax(1).reshape(60, -1)
-    changes = (classes.diff(dim=1) != 0).sum(1)
-    assert (torch.bincount(found.segments, minlength=60) - changes).abs().sum() <= 2
+    check_changes(model, start, end, step=1e-7)
 
 
 def test_edges_between_neighbours_cross_their_own_face_at_right_angles():
