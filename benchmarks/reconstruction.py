@@ -229,9 +229,9 @@ def topology(options: argparse.Namespace, names: list[str]) -> None:
                     f"\n{shape}, {title}, seed {seed}: {len(points):,} points\n{HEAD}", flush=True
                 )
                 for name in names:
-                    found = apart(name, options, points)
-                    made = line(name, found, truth, options.draws) is not None
-                    right.setdefault((name, title), []).append(made and is_right(found, shape))
+                    result = apart(name, options, points)
+                    made = line(name, result, truth, options.draws) is not None
+                    right.setdefault((name, title), []).append(made and is_right(result, shape))
     print("\nclosed, with the right pieces and handles:")
     for (name, title), runs in right.items():
         print(f"  {name:10} {title:10} {sum(runs)} of {len(runs)}")
@@ -297,8 +297,8 @@ def main() -> None:
         print("open3d is not installed: Poisson and ball pivoting are skipped.")
     if options.solids:
         solids = CHOOSING if options.solids == "choosing" else REPORTING
-        given = [name for name in options.shapes if name in solids]
-        options.shapes = given or list(solids)
+        named = [name for name in options.shapes if name in solids]
+        options.shapes = named or list(solids)
         options.regimes = [title for title in options.regimes if REGIMES[title].count]
         topology(options, names)
         return

@@ -66,12 +66,12 @@ def regions(repeats: int, epochs: int) -> None:
     train(model, data[slice(0, 20_000)], epochs=epochs, generator=generator)
     where = plane(images().points, 8.45 if inputs == 784 else 3.0)
     model = model.double()
-    spent, found = seconds(lambda: exact_section(model, **where, route="subdivision"), repeats)
+    spent, section = seconds(lambda: exact_section(model, **where, route="subdivision"), repeats)
     area = (2 * where["extent"]) ** 2
-    error, pixels = abs(float(found.areas.sum()) - area) / area, wrong(model, where, found)
-    print(f"subdivision    {spent:7.3f} s  {found.linear_regions:,} regions, "
-          f"{len(found.regions):,} of one class, area off by {error:.0e}, Euler "
-          f"{found.regions.euler}, {pixels} of 512^2 pixels differ")  # fmt: skip
+    error, pixels = abs(float(section.areas.sum()) - area) / area, wrong(model, where, section)
+    print(f"subdivision    {spent:7.3f} s  {section.linear_regions:,} regions, "
+          f"{len(section.regions):,} of one class, area off by {error:.0e}, Euler "
+          f"{section.regions.euler}, {pixels} of 512^2 pixels differ")  # fmt: skip
     if importlib.util.find_spec("regioncam") is None:
         print("regioncam is not installed, and so left out (pip install regioncam)")
         return
@@ -86,7 +86,7 @@ def regions(repeats: int, epochs: int) -> None:
           f"{abs(total - area) / area:.0e}; ours takes {spent / theirs:.2f} x as long")  # fmt: skip
 
 
-def wrong(model: torch.nn.Module, where: Plane, found: Any) -> int:
+def wrong(model: torch.nn.Module, where: Plane, section: Any) -> int:
     """Return the pixels whose class is not the network's."""
     side, half = 512, where["extent"]
     ticks = (torch.arange(side, dtype=torch.float64) + 0.5) / side * 2 * half - half
@@ -96,7 +96,7 @@ def wrong(model: torch.nn.Module, where: Plane, found: Any) -> int:
         answers = torch.cat([
             model(where["origin"].flatten() + part @ axes).argmax(1) for part in places.split(8192)
         ])  # fmt: skip
-    return int((found.raster(side).flatten() != answers).sum())
+    return int((section.raster(side).flatten() != answers).sum())
 
 
 def peer(model: torch.nn.Module, where: Plane) -> Any:
@@ -138,28 +138,29 @@ def pictures() -> torch.Tensor:
 def tracing(extent: float) -> None:
     """Print the cost of the boundary in a plane of three images."""
     model, where = convnet(), plane(pictures(), extent)
-    spent, found = seconds(lambda: exact_section(model, **where, route="tracing"))
-    ends = found.boundary.flatten(0, 1)
+    spent, section = seconds(lambda: exact_section(model, **where, route="tracing"))
+    ends = section.boundary.flatten(0, 1)
     residual = 0.0
     axes = torch.stack([where["u"], where["v"]])
     with torch.no_grad():
-        for part, pair in zip(ends.split(64), found.sides.repeat_interleave(2, 0).split(64),
+        for part, pair in zip(ends.split(64), section.sides.repeat_interleave(2, 0).split(64),
                               strict=True):  # fmt: skip
             logits = model(where["origin"] + torch.einsum("nk,k...->n...", part, axes))
             both = logits.gather(1, pair)
             residual = max(residual, float((both[:, 0] - both[:, 1]).abs().max()))
-    print(f"tracing        {spent:7.1f} s  {len(found.boundary):,} segments, length "
-          f"{float(found.lengths.sum()):.4f}, {len(found.triple_points)} triple points, residual "
-          f"{residual:.1e}; {1e3 * spent / len(found.boundary):.2f} ms a segment")  # fmt: skip
+    print(f"tracing        {spent:7.1f} s  {len(section.boundary):,} segments, length "
+          f"{float(section.lengths.sum()):.4f}, {len(section.triple_points)} triple points, "
+          f"residual {residual:.1e}; "
+          f"{1e3 * spent / len(section.boundary):.2f} ms a segment")  # fmt: skip
 
 
 def crossings() -> None:
     """Print the cost of all pieces between two images."""
     model, points = convnet(), pictures().double()
-    spent, found = seconds(lambda: exact_crossings(model, points[0], points[1], regions=True))
+    spent, changes = seconds(lambda: exact_crossings(model, points[0], points[1], regions=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"crossings      {spent:7.1f} s  {found.pieces:,} pieces, {len(found)} changes of class, "
-          f"at most {peak:.2f} GB in use")  # fmt: skip
+    print(f"crossings      {spent:7.1f} s  {changes.pieces:,} pieces, {len(changes)} changes of "
+          f"class, at most {peak:.2f} GB in use")  # fmt: skip
 
 
 def mesh(width: int, steps: int) -> None:
@@ -174,12 +175,12 @@ def mesh(width: int, steps: int) -> None:
         loss.backward()
         optimizer.step()
     bounds = ([-1.0] * 3, [1.0] * 3)
-    spent, found = seconds(lambda: exact_mesh(field.double(), bounds=bounds))
-    edges = torch.cat([found.faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+    spent, surface = seconds(lambda: exact_mesh(field.double(), bounds=bounds))
+    edges = torch.cat([surface.faces[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
     _, counts = torch.unique(edges.sort(dim=1).values, dim=0, return_counts=True)
     with torch.no_grad():
-        residual = float(field(found.vertices).abs().max())
-    print(f"mesh           {spent:7.1f} s  {len(found.faces):,} triangles of 3-{width}-{width}-"
+        residual = float(field(surface.vertices).abs().max())
+    print(f"mesh           {spent:7.1f} s  {len(surface.faces):,} triangles of 3-{width}-{width}-"
           f"{width}-1, {int((counts != 2).sum())} edges without two faces, residual "
           f"{residual:.1e}")  # fmt: skip
 

@@ -74,18 +74,18 @@ def main(config: Config) -> dict:
         folder.name: load_model("convnet_4a('relu')", folder / "weights.safetensors")
         for folder in config.trained
     }
-    found: dict[str, list[float]] = {}
+    lengths: dict[str, list[float]] = {}
     print(f"{'network':28} {'right':>6} {'median':>8} {'5 %':>8} {'nearest':>8}")
     for name, model in models.items():
-        found[name] = distances(model, data.points, data.labels, config)
-        reach = torch.tensor(found[name])
+        lengths[name] = distances(model, data.points, data.labels, config)
+        reach = torch.tensor(lengths[name])
         median, few = (float(reach.quantile(share)) for share in (0.5, 0.05))
         print(
             f"{name:28} {len(reach):6} {median:8.3f} {few:8.3f} {float(reach.min()):8.3f}",
             flush=True,
         )
     converged = {folder.name: History.read(folder).converged.tolist() for folder in config.trained}
-    result = {"distances": found, "converged": converged}
+    result = {"distances": lengths, "converged": converged}
     config.out.mkdir(parents=True, exist_ok=True)
     settings = {**asdict(config), "torch": torch.__version__}
     (config.out / "config.json").write_text(json.dumps(settings, indent=2, default=str))

@@ -244,10 +244,14 @@ def _lines(path: Path) -> list[str]:
 
 def _separator(line: str) -> str | None:
     """Return what separates the cells of a line; `None` for blanks."""
-    found = next((mark for mark in SEPARATORS if mark in line), None)
-    if found == "," and all(COMMA.fullmatch(cell) for cell in line.split()) and " " in line.strip():
+    separator = next((mark for mark in SEPARATORS if mark in line), None)
+    if (
+        separator == ","
+        and all(COMMA.fullmatch(cell) for cell in line.split())
+        and " " in line.strip()
+    ):
         return None  # blanks separate, and the commas are decimal
-    return found
+    return separator
 
 
 def _with_points(rows: list[str], separator: str | None) -> tuple[list[str], tuple[str, ...]]:

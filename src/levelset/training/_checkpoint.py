@@ -82,6 +82,7 @@ class Checkpoint(Result):
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
+                # An open file can't be iterated over, its keys can.
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise _damaged(path, str(error)) from error

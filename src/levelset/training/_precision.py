@@ -33,7 +33,7 @@ def check_precision(model: nn.Module, points: Tensor, precision: Precision) -> N
 
 @contextmanager
 def in_precision(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """Evaluate a model in a precision; what it returns is float32 in either.
+    """Evaluate a model in a precision; what it returns has that of its parameters in either.
 
     Weights are converted anew at every pass: a conversion made while they are frozen, in a search
     for samples, would have no gradient for the passes after it.

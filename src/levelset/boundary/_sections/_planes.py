@@ -147,15 +147,15 @@ def _witness(
     generator: torch.Generator | None,
 ) -> tuple[Tensor, float]:  # fmt: skip
     """Return the nearest point of another class than an input's, and how far it is."""
-    found = distance(model, point.unsqueeze(0), effort=effort, bounds=bounds, generator=generator)
-    length = float(found.distance[0])
+    nearest = distance(model, point.unsqueeze(0), effort=effort, bounds=bounds, generator=generator)
+    length = float(nearest.distance[0])
     if not 0.0 < length < float("inf"):
         message = (
             f"section: no point of another class was found near {name}. Choose another "
             "input, or three."
         )
         raise DataError(message)
-    return found.points[0], length
+    return nearest.points[0], length
 
 
 def _beside(
