@@ -63,7 +63,8 @@ fuzz: $(DEV) ## Mutate files, looking for an exception that is not ours, SECONDS
 
 .PHONY: shapes
 shapes: $(DEV) ## Run the fast tests with the shapes in signatures checked
-	$(SERIAL) $(PYTEST) -n $(WORKERS) -m 'not slow and not gpu and not data and not messages' \
+	$(SERIAL) $(PYTEST) -n $(WORKERS) \
+		-m 'not slow and not gpu and not data and not messages and not same_shapes' \
 		--jaxtyping-packages=levelset,beartype.beartype
 
 .PHONY: doctest

@@ -33,6 +33,7 @@ def test_every_public_function_is_in_the_table(cases):
     assert not missing, f"add these to the table in tests/contracts/conftest.py: {sorted(missing)}"
 
 
+@pytest.mark.same_shapes
 def test_model_arguments_and_the_world_are_left_bit_for_bit(
     case, make_model, points, labels, left_as_found
 ):
@@ -41,6 +42,7 @@ def test_model_arguments_and_the_world_are_left_bit_for_bit(
         case.call(model, points, labels, **options(case))
 
 
+@pytest.mark.same_shapes
 def test_a_failure_half_way_leaves_all_bit_for_bit(case, make_model, points, labels, left_as_found):
     model = make_model(case)
     calls = 0
@@ -64,6 +66,7 @@ def test_a_failure_half_way_leaves_all_bit_for_bit(case, make_model, points, lab
             assert calls <= 1
 
 
+@pytest.mark.same_shapes
 def test_points_that_carry_a_graph_get_no_gradient_and_pass_none_on(
     case, make_model, points, labels, leaves
 ):
@@ -77,6 +80,7 @@ def test_points_that_carry_a_graph_get_no_gradient_and_pass_none_on(
             assert value.grad_fn is None, name
 
 
+@pytest.mark.same_shapes
 def test_gradients_may_be_switched_off_around_it(case, make_model, points, labels, assert_close):
     model = make_model(case)
     expected = case.call(model, points, labels, **options(case))
@@ -86,6 +90,7 @@ def test_gradients_may_be_switched_off_around_it(case, make_model, points, label
         assert_close(found, expected)
 
 
+@pytest.mark.same_shapes
 def test_the_global_random_state_is_neither_used_nor_moved(
     case, make_model, points, labels, assert_close
 ):
@@ -128,6 +133,7 @@ def test_one_point_is_enough(case, make_model, points, labels):
         assert repr(result).count("\n") == 0
 
 
+@pytest.mark.same_shapes
 def test_strides_change_nothing_but_rounding(case, make_model, points, labels, assert_close):
     model = make_model(case)
     expected = case.call(model, points, labels, **options(case))
@@ -161,6 +167,7 @@ def test_the_batch_size_changes_nothing_but_rounding(
     assert_close(parts, whole, atol=1e-9)
 
 
+@pytest.mark.same_shapes
 def test_the_same_generator_gives_the_same_result_and_another_may_not(
     drawing_case, make_model, points, labels, assert_close
 ):
@@ -169,6 +176,7 @@ def test_the_same_generator_gives_the_same_result_and_another_may_not(
     assert_close(drawing_case.call(model, points, labels, **options(drawing_case, seed=1)), one)
 
 
+@pytest.mark.same_shapes
 def test_without_a_generator_the_global_one_is_drawn_from(
     drawing_case, make_model, points, labels, assert_close
 ):
@@ -183,6 +191,7 @@ def test_without_a_generator_the_global_one_is_drawn_from(
         torch.set_rng_state(state)
 
 
+@pytest.mark.same_shapes
 def test_results_survive_pickle_and_torch_save(case, make_model, points, labels, assert_close):
     result = case.call(make_model(case), points, labels, **options(case))
     if isinstance(result, Tensor):
@@ -194,6 +203,7 @@ def test_results_survive_pickle_and_torch_save(case, make_model, points, labels,
     assert_close(torch.load(file, weights_only=False), result)
 
 
+@pytest.mark.same_shapes
 def test_results_share_no_memory_with_the_arguments_but_for_the_inputs_they_keep(
     case, make_model, points, labels, leaves
 ):
@@ -256,6 +266,7 @@ class Reads(Writes):
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last", "stepped", "one row expanded"])
+@pytest.mark.same_shapes
 def test_a_model_that_writes_into_its_input_changes_nothing(
     case, make_model, points, labels, assert_close, layout
 ):
