@@ -6,15 +6,16 @@ within several widths of sigma sqrt(n) and of r, and the proposition's lower bou
 the paper's epsilon is in units of sigma).
 """
 
-import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
 
 # How the library itself draws; nothing else of it is needed.
+from _results import write_results
+
 from levelset.boundary._sampling._noise import Noise
 
 
@@ -72,10 +73,7 @@ def main(config: Config) -> list[dict[str, float | str]]:
                     f"{size:9d}  {kind:<9} {float(found.mean()):12.4f} {float(found.std()):7.4f} "
                     f"{width:8.2f} {inside:13.4f} {bound:7.4f}"
                 )
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 

@@ -4,12 +4,12 @@ Prints, for each k, the closed form of proposition 4.3 (`Orthant.persistence`), 
 `boundary.persistence` by draws alone with its interval, and the stability at sigma = 1.
 """
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import write_results
 
 from levelset.boundary import persistence
 from levelset.shapes import Orthant
@@ -54,10 +54,7 @@ def main(config: Config) -> list[dict[str, float]]:
             }
         )  # fmt: skip
         print(f"{k:6d} {exact:12.4f} {sigma:9.4f}  {low:.4f} to {high:.4f}  {share:14.4f}")
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 

@@ -11,15 +11,13 @@ are less persistent than natural images; for the linear FC10s it is the other wa
 folder of data that LEVELSET_DATA names.
 """
 
-import json
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 from torch import Tensor, nn
 
 from levelset.attacks import distortion, lbfgs
@@ -158,8 +156,7 @@ def row(name: str, train_data: Images, test: Images, config: Config) -> dict[str
 
 def main(config: Config) -> dict[str, dict[str, float]]:
     """Run the experiment, print the table beside the paper's, and write the result."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/.")
+    data_folder("mnist")
     if config.quick:
         names = ("FC10-4", "FC100-100-10", "C-2")
         config = replace(
@@ -186,10 +183,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
             f"{found['adversarial']:8.4f} {paper[3]:8.4f}",
             flush=True,
         )
-    config.out.mkdir(parents=True, exist_ok=True)
-    described = asdict(config) | {"out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(described, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 

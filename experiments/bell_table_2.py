@@ -9,10 +9,8 @@ target's class. Persistence and distortion are in units of the pixel range
 """
 
 import json
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -20,6 +18,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import torch
 import tyro
+from _results import data_folder, write_settings
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -154,13 +153,12 @@ def row(
 
 def main(config: Config) -> dict[str, dict[str, float]]:
     """Run, print the table beside the paper's, write the result, and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with imagenet/.")
+    home = data_folder("imagenet")
     if config.quick:
         config = replace(config, images=4, tolerance=0.2, radii=config.radii[:1])
     torch.set_num_threads(config.threads)
     torch.backends.cudnn.allow_tf32 = False
-    problem = load(Path(os.environ["LEVELSET_DATA"]), config.images, bfloat16=config.bfloat16)
+    problem = load(home, config.images, bfloat16=config.bfloat16)
     model, points, labels = (part.to(config.device) for part in problem)
     with torch.no_grad():
         logits = torch.cat([model(part) for part in torch.split(points, 10)])
@@ -172,9 +170,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
         generator = torch.Generator(config.device).manual_seed(config.seed + 1)
         return persistence(model, held, gamma=0.7, tolerance=config.tolerance, generator=generator)
 
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
+    write_settings(config)
     natural, result = measured(points), {}
     plan = [
         (name, keep, radius)

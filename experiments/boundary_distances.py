@@ -12,13 +12,12 @@ data that LEVELSET_DATA names.
 import importlib.util
 import json
 import math
-import os
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 from torch import Tensor, nn
 
 from levelset.boundary import Effort, distance
@@ -61,12 +60,10 @@ def distances(network: nn.Module, points: Tensor, labels: Tensor, config: Config
 
 def main(config: Config) -> dict:
     """Run, print the medians, write the result and its figures, and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
+    weights = data_folder("mnist", "networks") / "networks"
     if config.quick:
         config = replace(config, images=30)
     data = read_images("mnist", limit=config.images)
-    weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
     models = {
         shown: load_model("convnet_4a", weights / f"{name}.safetensors")
         for name, shown in RELEASED.items()
@@ -86,10 +83,7 @@ def main(config: Config) -> dict:
         )
     converged = {folder.name: History.read(folder).converged.tolist() for folder in config.trained}
     result = {"distances": lengths, "converged": converged}
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2, default=str))
-    (config.out / "result.json").write_text(json.dumps(result))
+    write_results(config, result)
     if importlib.util.find_spec("matplotlib"):
         draw(config.out / "result.json", config.out / "boundary_distances.png")
     return result

@@ -9,15 +9,13 @@ LEVELSET_DATA names.
 """
 
 import importlib.util
-import json
-import os
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
+from _results import data_folder, write_results
 from torch.nn import functional
 
 from levelset import LogitDifference, losses, plots
@@ -68,8 +66,7 @@ class Config:
 
 def main(config: Config) -> dict:
     """Run, print, write the result and its figure, and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and fashion-mnist/.")
+    data_folder(config.data)
     if config.quick:
         config = replace(config, images=2, trained=500, flatten=False)
     torch.set_num_threads(1)
@@ -92,11 +89,7 @@ def main(config: Config) -> dict:
     result: dict = {name: numbers(found) for name, found in held.items()}
     if config.flatten:
         result["flattening"] = flattening(config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "weights": str(config.weights)}
-    settings["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     if importlib.util.find_spec("matplotlib"):
         draw(config, model, held)
     return result

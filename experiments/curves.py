@@ -8,14 +8,14 @@ noise, how many came as one piece, and how many were closed. Goal: at most 2 for
 in one piece.
 """
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import tyro
+from _results import write_results
 from numpy.typing import NDArray
 from scipy.interpolate import splev, splprep
 
@@ -140,9 +140,7 @@ def main(config: Config) -> list[dict[str, float | int | str]]:
             f"{name:<17} {noise:5.2f} {np.mean(errors):13.2f} {max(errors):6.2f} {above:8d} "
             f"{pieces:7d}/{config.seeds:<2d} {closed:4d}/{config.seeds:<2d} {spent:11.2f}"
         )
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     try:
         picture(config.out / "curves.png", shown)
     except MissingExtraError as error:

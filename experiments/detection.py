@@ -9,16 +9,15 @@ it if matplotlib is there. Needs the folder of data that LEVELSET_DATA names.
 
 import importlib.util
 import json
-import os
-import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
+from _results import data_folder, write_results
 
 from levelset.attacks import carlini_wagner, deepfool, fgsm, pgd
 from levelset.boundary import CentralDifference, GaussianSmoothing, SoftplusSurrogate, detect
@@ -64,8 +63,7 @@ class Config:
 
 def main(config: Config) -> dict:
     """Run, print, write the result and its figure, and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and fashion-mnist/.")
+    data_folder(config.data)
     if config.quick:
         config = replace(config, images=40, fitted=40, extended=False)
     torch.set_num_threads(1)
@@ -83,11 +81,7 @@ def main(config: Config) -> dict:
         for scores in (("distance",), ("persistence",), ("curvature", "distance", "persistence")):
             result["rows"].append(judge(model, few, config, "+".join(scores), scores, None))
         result["attacks"] = others(model, sets, config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "weights": str(config.weights)}
-    settings["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     if importlib.util.find_spec("matplotlib"):
         draw(config.out / "result.json", config.out / "detection.png")
     return result

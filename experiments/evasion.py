@@ -11,15 +11,13 @@ flagged beside that of the plain attack, writes result.json. Needs the folder of
 LEVELSET_DATA names.
 """
 
-import json
-import os
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
+from _results import data_folder, write_results
 from detection import PROTOCOL, fitted, images, network
 from detection import Config as Protocol
 from torch import Tensor, nn
@@ -64,8 +62,7 @@ class Config:
 
 def main(config: Config) -> dict:
     """Run, print, write the result and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and fashion-mnist/.")
+    data_folder(config.data)
     protocol = Protocol(
         config.data, images=100, fitted=config.fitted, weights=config.network, seed=config.seed,
         device=config.device,
@@ -87,11 +84,7 @@ def main(config: Config) -> dict:
         f"flagged: plain {100 * result['plain']:.1f} %, by an attacker who knows the detector "
         f"{100 * result['knowing']:.1f} % (natural inputs: {100 * result['natural flagged']:.1f} %)"
     )
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "network": str(config.network)}
-    settings["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 

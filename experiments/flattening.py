@@ -9,14 +9,12 @@ networks are so certain that it is 0 to rounding. Prints medians over the images
 the plain network, writes result.json. Needs the folder of data that LEVELSET_DATA names.
 """
 
-import json
-import os
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 
 from levelset import LogitDifference, project
 from levelset.boundary import CentralDifference, curvature, distance
@@ -44,13 +42,11 @@ class Config:
 
 def main(config: Config) -> dict:
     """Run, print, write the result and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
+    folder = data_folder("mnist", "networks") / "networks"
     if config.quick:
         config = replace(config, images=2, h=config.h[:1])
     torch.set_num_threads(1)
     torch.backends.cudnn.allow_tf32 = False
-    folder = Path(os.environ["LEVELSET_DATA"]) / "networks"
     models = {
         name: load_model("convnet_4a", folder / f"mnist-convnet4a-{name}.safetensors")
         for name in NETWORKS
@@ -65,10 +61,7 @@ def main(config: Config) -> dict:
         for key, value in result[name].items():
             ratio = value / result[NETWORKS[0]][key]
             print(f"  {key:46} {value:10.4g}   {ratio:8.3f} x {NETWORKS[0]}", flush=True)
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 

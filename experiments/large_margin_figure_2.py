@@ -16,17 +16,17 @@ test image is seen; SETTINGS are what came of that.
 
 import importlib.util
 import json
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_settings
 from torch import Tensor, nn
 
 from levelset.datasets import Images, read_images
@@ -155,14 +155,11 @@ def jobs(config: Config, name: str, fraction: float) -> list[dict]:
 
 def main(config: Config) -> list[dict]:
     """Run what is not yet done, print the tables, draw the figure, and return all results."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and fashion-mnist/.")
+    data_folder(*config.data)
     if config.quick:
         config = replace(config, fractions=(0.1,), seeds=2, epochs=2)
     torch.set_num_threads(1)
-    config.out.mkdir(parents=True, exist_ok=True)
-    described = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(described, indent=2))
+    write_settings(config)
     file = config.out / "results.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     known = [row["job"] for row in rows]

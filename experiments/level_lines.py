@@ -6,13 +6,12 @@ surface: mean and spread of | |grad F| - 1 | and of |F| - d. Takes a mesh and sc
 `LEVELSET_DATA`, or a torus.
 """
 
-import json
-import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 
 from levelset.errors import MissingExtraError
 from levelset.reconstruction import (
@@ -57,7 +56,7 @@ def truth(name: str) -> Mesh:
     """Return the true surface, at most of radius 1."""
     if name == "torus":
         return extract_mesh(Torus(0.7, 0.28), bounds=([-1.1] * 3, [1.1] * 3), resolution=128)
-    return Mesh.read(Path(os.environ["LEVELSET_DATA"]) / "meshes" / f"{name}.ply")
+    return Mesh.read(data_folder("meshes") / "meshes" / f"{name}.ply")
 
 
 def picture(path: Path, found: Surface, mesh: Mesh) -> None:
@@ -115,10 +114,7 @@ def main(config: Config) -> list[dict[str, int | float]]:
             f"{band:5.2f} {told.slope:18.4f} {told.slope_spread:9.4f} {told.error:13.5f} "
             f"{told.error_spread:10.5f} {told.error_size:12.5f}"
         )
-    config.out.mkdir(parents=True, exist_ok=True)
-    written = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(written, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     try:
         picture(config.out / "level_lines.png", found, mesh)
     except MissingExtraError as error:

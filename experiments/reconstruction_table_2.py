@@ -17,12 +17,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 import tyro
+from _results import write_settings
 from scipy.spatial import cKDTree
 
 from levelset.datasets import read_points
@@ -132,10 +133,7 @@ def main(config: Config) -> dict[str, dict[str, dict[str, object]]]:
             config, count=1, methods=("fast",), draws=3_000, exact_draws=5_000, resolution=48
         )
     torch.set_num_threads(config.threads)
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    settings["torch"] = torch.__version__
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
+    write_settings(config)
     result: dict[str, dict[str, dict[str, object]]] = {}
     print("times 1,000:                 Chamfer L1  Chamfer L2     S1     SH  pieces  CPU s")
     for name, scan, true in pairs(config):

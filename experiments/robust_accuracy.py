@@ -7,15 +7,13 @@ boundary is above the radius. It is an upper bound still. Needs the folder of da
 LEVELSET_DATA names.
 """
 
-import json
 import math
-import os
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 
 from levelset.attacks import pgd
 from levelset.boundary import Effort, distance
@@ -94,12 +92,10 @@ def truth(
 
 def main(config: Config) -> dict:
     """Run, print the table, write the result, and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
+    weights = data_folder("mnist", "networks") / "networks"
     if config.quick:
         config = replace(config, images=200, block=200, truth_images=20, truth_effort="quick")
     torch.backends.cudnn.allow_tf32 = False
-    weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
     images = read_images("mnist", limit=config.images).to(config.device)
     few = images[slice(0, config.truth_images)]
     result: dict = {}
@@ -122,10 +118,7 @@ def main(config: Config) -> dict:
         share = per_cent(truth(model, few, left, config))
         result[f"{name}, truth"] = {"first": share}
         print(f"{name:14} the truth, at most{'':15} {share:6.2f} of {len(few)}", flush=True)
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 

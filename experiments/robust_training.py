@@ -12,14 +12,13 @@ names.
 """
 
 import json
-import os
 import statistics
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 from torch import nn
 
 from levelset.attacks import pgd
@@ -175,8 +174,7 @@ def line(results: list[dict]) -> str:
 
 def main(config: Config) -> list[dict]:
     """Run, print the table, write the results, and return them."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/.")
+    data_folder("mnist")
     if config.quick:
         config = replace(config, minutes=(0.001,), images=10, certified=5, effort="quick")
     data = (
@@ -194,9 +192,7 @@ def main(config: Config) -> list[dict]:
             rows = [run(method, minutes, seed, data, config) for seed in range(config.seeds)]
             print(line(rows), flush=True)
             results += rows
-    settings = {**asdict(config), "out": str(config.out), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(results, indent=2))
+    write_results(config, results)
     return results
 
 

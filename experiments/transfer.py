@@ -10,14 +10,13 @@ names.
 
 import importlib.util
 import json
-import os
-import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 import tyro
+from _results import data_folder, write_results
 
 from levelset import plots
 from levelset.attacks import Transfer, pgd, transfer
@@ -62,12 +61,10 @@ class Config:
 
 def main(config: Config) -> dict:
     """Run, print the tables, write the result and its figure, and return it."""
-    if "LEVELSET_DATA" not in os.environ:
-        sys.exit("LEVELSET_DATA must name the folder with mnist/ and networks/.")
+    weights = data_folder("mnist", "networks") / "networks"
     if config.quick:
         config = replace(config, images=100)
     torch.backends.cudnn.allow_tf32 = False
-    weights = Path(os.environ["LEVELSET_DATA"]) / "networks"
     models = {
         shown: load_model("convnet_4a", weights / f"mnist-convnet4a-{name}.safetensors")
         for name, shown in NAMES.items()
@@ -88,10 +85,7 @@ def main(config: Config) -> dict:
         result[loss] = (100.0 * table.accuracy).tolist()
         result["clean"] = (100.0 * table.clean).tolist()
         show(loss, result)
-    config.out.mkdir(parents=True, exist_ok=True)
-    settings = {**asdict(config), "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2, default=str))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     if importlib.util.find_spec("matplotlib"):
         draw(config.out / "result.json", config.out / "transfer.png")
     return result
