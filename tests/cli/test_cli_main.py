@@ -196,6 +196,9 @@ def test_audit_of_persistence_shows_classes_around_an_input(
     again = [*words[:-1], str(tmp_path / "other"), "--frequencies", "3", "--effort", "quick"]
     assert main(again) == 1
     assert "--frequencies must lie in 0 to 2, got 3" in capsys.readouterr().err
+    again[-4] = "--section"
+    assert main(again) == 1
+    assert "--section must lie in 0 to 2, got 3" in capsys.readouterr().err
 
 
 def test_audit_of_distance_and_persistence_sets_natural_against_adversarial(tmp_path: Path) -> None:

@@ -762,6 +762,9 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "report.curvature": lambda: (report.curvature, {"results": curved()}),
         "report.detection": lambda: (report.detection, {"roc": fitted().roc}),
         "report.persistence": lambda: (report.persistence, {"results": persistent()}),
+        "report.spectrum": lambda: (
+            report.spectrum, {"result": boundary.dimension(torch.randn(50, 3))}
+        ),
         "report.section": lambda: (
             report.section, {"result": boundary.exact_section(bent(), **plane())}
         ),

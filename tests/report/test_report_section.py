@@ -76,3 +76,11 @@ def test_a_sampled_plane_with_pictures(plane):
     assert "Sampled at 16 by 16 pixels" in first.text
     assert "a note" in first.content.markup
     assert [each.title for each in rest] == ["The plane", "Classes"]
+
+
+def test_with_a_name_it_is_one_section(plane):
+    (only,) = report.section(exact_section(*plane, extent=2.0), name="input 3", text="A plane.")
+    assert only.title == "A plane through input 3"
+    assert only.text.startswith("A plane.")
+    assert "Boundary length" in only.content.markup
+    assert 'type="application/json"' in only.content.markup

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import levelset
 from levelset._tools.extras import check_extras
 from levelset.cli._options import NORMS, Common, check_folder, load_model, now, read_images, show
+from levelset.cli._planes import planes_of
 from levelset.cli._progress import bar, busy, log
 from levelset.cli._threads import choose_threads
 from levelset.cli._words import count, number
@@ -72,6 +73,9 @@ class AuditCommand(Common):
     frequencies: tuple[int, ...] = ()
     """Inputs, by their number from 0, around which the report shows how often each class is met
     as noise grows."""
+    section: tuple[int, ...] = ()
+    """Inputs, by their number from 0, of which the report shows the plane through the nearest point
+    of another class, and the singular values of the boundary near it."""
     resume: bool = False
     """Go on with the run that OUT holds."""
 
@@ -82,10 +86,11 @@ class AuditCommand(Common):
         radius = [number("--radius", word) for word in self.radius]
         device, smoothing = self.place(), _smoothing(self.smoothing)
         data = read_images(self.data, split=self.split, limit=self.limit)
-        bad = [index for index in self.frequencies if not 0 <= index < len(data)]
-        if bad:
-            message = f"--frequencies must lie in 0 to {len(data) - 1}, got {bad[0]}."
-            raise ParameterError(message)
+        for option, indices in (("frequencies", self.frequencies), ("section", self.section)):
+            bad = [index for index in indices if not 0 <= index < len(data)]
+            if bad:
+                message = f"--{option} must lie in 0 to {len(data) - 1}, got {bad[0]}."
+                raise ParameterError(message)
         model = levelset.Classifier(
             load_model(self.model, self.weights),
             bounds=data.bounds,
@@ -116,9 +121,13 @@ class AuditCommand(Common):
             )
         self.note(self.out, date)
         page = self.out / "report.html"
+        planes = planes_of(
+            model, audit, self.section, batch_size=self.batch_size, generator=self.generator()
+        )
         with busy("Writing the page"):
             sections = [
                 *levelset.report.audit(audit),
+                *planes,
                 *self._pictures(model, audit),
                 levelset.report.about({name: self.out}),
             ]

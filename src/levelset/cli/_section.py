@@ -8,10 +8,11 @@ import levelset
 from levelset._tools.extras import check_extras, optional
 from levelset._tools.files import make_folder, write_whole
 from levelset.cli._options import Common, check_file, load_model, read_images, show
-from levelset.cli._progress import bar, busy, log
+from levelset.cli._planes import MAX_REGIONS, RESOLUTION, Route, cut_plane, notes_of
+from levelset.cli._progress import busy, log
 from levelset.cli._threads import choose_threads
 from levelset.cli._words import count, number
-from levelset.errors import FieldError, ParameterError
+from levelset.errors import ParameterError
 
 __all__ = ["SectionCommand"]
 
@@ -49,11 +50,11 @@ class SectionCommand(Common):
     """For one input: a random direction along the boundary, or the one in which it bends most."""
     extent: str | None = None
     """Half the side of the square, in the units of the inputs; by default all marks fit in."""
-    route: Literal["auto", "subdivision", "tracing", "sampling"] = "auto"
+    route: Route = "auto"
     """All linear regions, the boundary alone, pixels, or the best of these that is feasible."""
-    max_regions: int = count(200_000)
+    max_regions: int = count(MAX_REGIONS)
     """Most linear regions; beyond, the boundary alone is traced."""
-    resolution: int = count(192)
+    resolution: int = count(RESOLUTION)
     """Pixels a side where the plane is sampled."""
 
     def execute(self) -> None:
@@ -71,7 +72,10 @@ class SectionCommand(Common):
         with busy("Choosing the plane"):
             view = self._view(model, points)
         plane = {"origin": view.origin, "u": view.u, "v": view.v, "extent": extent or view.extent}
-        result, pixels = self._cut(model, plane)
+        result, pixels = cut_plane(
+            model, plane, route=self.route, max_regions=self.max_regions,
+            resolution=self.resolution, batch_size=self.batch_size,
+        )  # fmt: skip
         draw = self._page if page else self._picture
         draw(result, pixels, view, data)
         route = getattr(result, "route", "sampling")
@@ -111,44 +115,15 @@ class SectionCommand(Common):
         choose = planes.witness_view if self.plane == "tangent" else planes.principal_view
         return choose(model, points[0], names[0], generator=self.generator())
 
-    def _cut(
-        self, model: Any, plane: dict[str, Any]
-    ) -> "tuple[ExactSection | Section, Section | None]":
-        """Return the plane, and its pixels where the boundary alone was traced."""
-        if self.route != "sampling":
-            try:
-                with busy("Cutting"):
-                    exact = levelset.boundary.exact_section(
-                        model, **plane, route=self.route, max_regions=self.max_regions
-                    )
-            except FieldError as error:
-                if self.route != "auto":
-                    raise
-                log(f"Sampled, since it cannot be computed: {error}")
-            else:
-                traced = exact.route == "tracing"
-                return exact, self._sampled(model, plane) if traced else None
-        return self._sampled(model, plane), None
-
-    def _sampled(self, model: Any, plane: dict[str, Any]) -> "Section":
-        with bar("Sampling") as progress:
-            return levelset.boundary.section(
-                model, **plane, resolution=self.resolution, batch_size=self.batch_size,
-                progress=progress,
-            )  # fmt: skip
-
     def _page(
         self, result: "ExactSection | Section", pixels: "Section | None", view: "View",
         data: "Images",
     ) -> None:  # fmt: skip
         with busy("Writing the page"):
-            names = data.classes
-            own = [names[i] if i < len(names) else str(i) for i in view.classes]
-            notes = [f"classified as {name}" for name in own]
-            for row, label in enumerate(data.labels[list(self.index)].tolist()):
-                notes[row] += f", labelled {names[label]}"
+            names, labels = data.classes, data.labels[list(self.index)].tolist()
             sections = levelset.report.section(
-                result, pixels=pixels, marks=view.marks, points=view.points, notes=notes,
+                result, pixels=pixels, marks=view.marks, points=view.points,
+                notes=notes_of(view, labels, names),
                 text=view.text, classes=names, bounds=data.bounds,
             )  # fmt: skip
             title = f"A plane of {self.model} through {data.name}"

@@ -9,6 +9,7 @@ from levelset.report._explanation import explanation, mislabelled
 from levelset.report._render import Html
 from levelset.report._section import section
 from levelset.report._sections import curvature, persistence
+from levelset.report._spectrum import spectrum
 from levelset.report._surface import surface
 from levelset.report._write import Section, Table, write
 
@@ -26,6 +27,7 @@ __all__ = [
     "mislabelled",
     "persistence",
     "section",
+    "spectrum",
     "subtitle",
     "surface",
     "trainings",

@@ -44,8 +44,11 @@ def section(
     text: str = "",
     classes: Sequence[str] = (),
     bounds: tuple[float, float] = (0.0, 1.0),
+    name: str = "",
 ) -> list[Section]:
     """Return the sections of a page: numbers, the plane to zoom into, classes and boundaries.
+
+    With a `name` it is one section, numbers and plane, to stand on a page about more.
 
     Args:
         result: From [`exact_section`][levelset.boundary.exact_section] or
@@ -57,6 +60,7 @@ def section(
         text: What the plane is.
         classes: Names of the classes; numbers if empty.
         bounds: The values that are shown black and white.
+        name: What the plane goes through, such as "input 3"; empty for a page of its own.
 
     Returns:
         What [`write`][levelset.report.write] takes.
@@ -66,9 +70,14 @@ def section(
     """
     page = _Page(result, pixels, dict(marks or {}), list(classes))
     pictures = Html("") if points is None else page.pictures(points, notes, bounds)
+    about, glance = f"{text}\n\n{page.sentence()}", _joined(page.cards(), pictures)
+    figure = figure_html(page.figure(), "Classes and their boundary")
+    if name:
+        words = f"{about}\n\n{_READ}"
+        return [Section(f"A plane through {name}", words, _joined(glance, figure))]
     sections = [
-        Section("At a glance", f"{text}\n\n{page.sentence()}", _joined(page.cards(), pictures)),
-        Section("The plane", _READ, figure_html(page.figure(), "Classes and their boundary")),
+        Section("At a glance", about, glance),
+        Section("The plane", _READ, figure),
         Section("Classes", page.about_classes(), page.class_table()),
     ]
     if isinstance(result, boundary.ExactSection):

@@ -83,8 +83,9 @@ def three_inputs(model: Any, points: Tensor, names: Sequence[str]) -> View:
 
 
 def witness_view(
-    model: Any, point: Tensor, name: str, *, effort: Effort = "standard",
-    bounds: Bounds | None = None, generator: torch.Generator | None = None,
+    model: Any, point: Tensor, name: str, *, witness: Tensor | None = None,
+    effort: Effort = "standard", bounds: Bounds | None = None,
+    generator: torch.Generator | None = None,
 ) -> View:  # fmt: skip
     """Return the plane of an input, its nearest point of another class, and a random tangent.
 
@@ -92,15 +93,18 @@ def witness_view(
         model: The classifier.
         point: The input, `(*d)`.
         name: What it is called.
-        effort: Of the search for that point.
+        witness: That point; `None` to search for it.
+        effort: Of the search.
         bounds: Of inputs; `None` for the classifier's own, or 0 to 1.
         generator: Of the search and of the tangent.
 
     Raises:
         DataError: If no point of another class was found.
     """
-    witness, length = _witness(model, point, name, effort, bounds, generator)
+    if witness is None:
+        witness, _ = _witness(model, point, name, effort, bounds, generator)
     ahead = (witness - point).double().flatten()
+    length = float(ahead.norm())
     draw = torch.randn(len(ahead), generator=generator, dtype=torch.float64).to(ahead)
     text = (
         f"The plane through {name}, the nearest point of another class that was found "
@@ -115,7 +119,7 @@ def principal_view(
 ) -> View:  # fmt: skip
     """Return the plane of an input's nearest boundary and the direction in which that bends most.
 
-    The arguments are those of `witness_view`. Where the network has ReLUs, a softplus stands for
+    The arguments are as those of `witness_view`. Where the network has ReLUs, a softplus stands for
     them in the curvature.
 
     Raises:
