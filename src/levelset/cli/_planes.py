@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_REGIONS", "RESOLUTION", "Route", "cut_plane", "notes_of", "planes_of"]
 
-Route: TypeAlias = Literal["auto", "subdivision", "tracing", "sampling"]
+Route: TypeAlias = Literal["auto", "subdivision", "tracing", "certified", "sampling"]
 
 MAX_REGIONS, RESOLUTION = 200_000, 192
 """Most linear regions that are computed, and pixels a side where a plane is sampled."""
@@ -26,7 +26,7 @@ MAX_REGIONS, RESOLUTION = 200_000, 192
 # Of the singular values near an input: fewest samples, the spread of a coordinate in distances from
 # the input to its witness over the root of their number (the default of `sample`), passes a sample,
 # and when they are left out: coordinates, and seconds that are expected.
-LEAST_DRAWS, SPREAD, PASSES = 400, 0.1, 12
+LEAST_DRAWS, SPREAD, PASSES = 400, 0.1, 12.0
 MOST_COORDINATES, SECONDS = 2048, 30.0
 
 
@@ -59,7 +59,7 @@ def cut_plane(
             raise
         log(f"Sampled, since it cannot be computed: {error}")
         return pixels(), None
-    return exact, pixels() if exact.route == "tracing" else None
+    return exact, None if len(exact.regions) else pixels()
 
 
 def notes_of(view: "View", labels: Sequence[int], classes: Sequence[str]) -> list[str]:
