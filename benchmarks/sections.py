@@ -5,7 +5,8 @@ Prints, in CPU seconds on one thread:
 - all linear regions of a trained 784-100-100-10 network in the plane of three test images, the
   error of their areas and the pixels of another class than the network says; regioncam, which works
   in float32, on the same network and rectangle;
-- the boundary of ConvNet-4a in the plane of three test images, traced, and its residual;
+- the boundary of ConvNet-4a in the plane of three test images, traced, and its residual; the same
+  with the proof that it is all;
 - all linear pieces of ConvNet-4a from one image to another;
 - the mesh of a network of three layers of ReLUs, fitted to a sphere.
 
@@ -135,10 +136,10 @@ def pictures() -> torch.Tensor:
     return torch.nn.functional.interpolate(points[:10], size=(28, 28))
 
 
-def tracing(extent: float) -> None:
+def boundary(extent: float, route: str) -> None:
     """Print the cost of the boundary in a plane of three images."""
     model, where = convnet(), plane(pictures(), extent)
-    spent, section = seconds(lambda: exact_section(model, **where, route="tracing"))
+    spent, section = seconds(lambda: exact_section(model, **where, route=route))
     ends = section.boundary.flatten(0, 1)
     residual = 0.0
     axes = torch.stack([where["u"], where["v"]])
@@ -148,9 +149,9 @@ def tracing(extent: float) -> None:
             logits = model(where["origin"] + torch.einsum("nk,k...->n...", part, axes))
             both = logits.gather(1, pair)
             residual = max(residual, float((both[:, 0] - both[:, 1]).abs().max()))
-    print(f"tracing        {spent:7.1f} s  {len(section.boundary):,} segments, length "
+    print(f"{route:<14} {spent:7.1f} s  {len(section.boundary):,} segments, length "
           f"{float(section.lengths.sum()):.4f}, {len(section.triple_points)} triple points, "
-          f"residual {residual:.1e}; "
+          f"residual {residual:.1e}, {'' if section.complete else 'not '}proven complete; "
           f"{1e3 * spent / len(section.boundary):.2f} ms a segment")  # fmt: skip
 
 
@@ -187,7 +188,7 @@ def mesh(width: int, steps: int) -> None:
 
 def main() -> None:
     """Run what was chosen."""
-    jobs = ("regions", "tracing", "crossings", "mesh")
+    jobs = ("regions", "tracing", "certified", "crossings", "mesh")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=jobs, default=jobs)
     parser.add_argument("--repeats", type=int, default=5)
@@ -198,8 +199,9 @@ def main() -> None:
     torch.set_num_threads(1)
     if "regions" in options.only:
         regions(options.repeats, options.epochs)
-    if "tracing" in options.only:
-        tracing(options.extent)
+    for route in ("tracing", "certified"):
+        if route in options.only:
+            boundary(options.extent, route)
     if "crossings" in options.only:
         crossings()
     if "mesh" in options.only:

@@ -50,9 +50,28 @@ class _Affine(Operation):
             (moved,) = torch.autograd.grad(self.linear(start), start, coefficients)
         return moved
 
+    def transpose_abs(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return coefficients of at least 0 times |L|, `(m, *shape)`."""
+        with torch.enable_grad():
+            start = coefficients.new_zeros(len(coefficients), *shape, requires_grad=True)
+            (moved,) = torch.autograd.grad(self.linear_abs(start), start, coefficients)
+        return moved
+
     def apply(self, inputs: list[Tensor]) -> Tensor:
         """Return Lz + b."""
         return self._shifted(inputs[0])
+
+    def spread(self, inputs: list[Tensor]) -> Tensor:
+        """Return |L|z."""
+        return self.linear_abs(inputs[0])
+
+    def pull(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return coefficients times L."""
+        return [self.transpose(coefficients, shapes[0])]
+
+    def pull_spread(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return coefficients times |L|."""
+        return [self.transpose_abs(coefficients, shapes[0])]
 
     def apply_linear(self, inputs: list[Tensor]) -> Tensor:
         """Return Lz."""
@@ -131,6 +150,11 @@ class Dense(_Affine):
         """Return the coefficients times W."""
         del shape
         return coefficients @ self.weight
+
+    def transpose_abs(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return the coefficients times |W|."""
+        del shape
+        return coefficients @ self.weight.abs()
 
 
 class Convolution(_Affine):
@@ -217,6 +241,13 @@ class Convolution(_Affine):
 
     def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
         """Return the coefficients convolved backwards."""
+        return self._convolve_back(coefficients, shape, self.weight)
+
+    def transpose_abs(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
+        """Return the coefficients convolved backwards with the absolute weights."""
+        return self._convolve_back(coefficients, shape, self.weight.abs())
+
+    def _convolve_back(self, coefficients: Tensor, shape: torch.Size, weight: Tensor) -> Tensor:
         layer, kernel = self._layer, self.weight.shape[2:]
         rest = [
             shape[1 + axis]
@@ -227,7 +258,7 @@ class Convolution(_Affine):
             for axis in range(2)
         ]
         return functional.conv_transpose2d(
-            coefficients, self.weight, None, layer.stride, self._padding, rest, layer.groups,
+            coefficients, weight, None, layer.stride, self._padding, rest, layer.groups,
             layer.dilation,
         )  # fmt: skip
 
@@ -347,6 +378,18 @@ class Sum(Operation):
         """Return the sum of the sizes."""
         return inputs[0] + inputs[1]
 
+    def spread(self, inputs: list[Tensor]) -> Tensor:
+        """Return the sum of the widths."""
+        return inputs[0] + inputs[1]
+
+    def pull(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return the coefficients for both."""
+        return [coefficients, self._sign * coefficients]
+
+    def pull_spread(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return the coefficients for both."""
+        return [coefficients, coefficients]
+
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the sum of the ends."""
         one, other = inputs
@@ -397,3 +440,8 @@ class Join(Operation):
         widths = [source.low.shape[self._axis] for source in inputs]
         nothing = coefficients.new_zeros(coefficients.shape[:2], dtype=torch.float64)
         return list(torch.split(coefficients, widths, self._axis + 1)), nothing
+
+    def pull(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return each branch its own."""
+        widths = [shape[self._axis - 1] for shape in shapes]
+        return list(torch.split(coefficients, widths, self._axis))

@@ -109,6 +109,23 @@ class Operation(abc.ABC):
         """
         return self.apply(inputs)
 
+    def spread(self, inputs: list[Tensor]) -> Tensor:
+        """Return |L|z for z of at least 0, of the linear part L; only of affine steps."""
+        return self.apply(inputs)
+
+    def pull(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return coefficients `(m, *result)` times the linear part; only of affine steps.
+
+        Args:
+            coefficients: Factors of the result.
+            shapes: Of one row of each input.
+        """
+        raise NotImplementedError
+
+    def pull_spread(self, coefficients: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+        """Return the same with absolute values of the linear part, of coefficients at least 0."""
+        return self.pull(coefficients, shapes)
+
     def piece(self, above: list[Tensor]) -> tuple[Tensor, Tensor | float]:
         """Return slope and offset of the affine piece of each entry; only of what has kinks.
 

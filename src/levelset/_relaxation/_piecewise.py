@@ -11,7 +11,7 @@ from levelset._relaxation._trace import Purpose, trace
 from levelset._tools.rounding import resolution
 from levelset.errors import FieldError
 
-__all__ = ["PIECEWISE", "AffinePieces", "read_piecewise"]
+__all__ = ["PIECEWISE", "AffinePieces", "in_single", "read_piecewise"]
 
 PIECEWISE = (
     "Linear, Conv2d, BatchNorm, ReLU, LeakyReLU, Hardtanh, ReLU6, MaxPool2d, AvgPool2d, "
@@ -19,6 +19,8 @@ PIECEWISE = (
     "branches that are added or joined; a softmax or sigmoid at the end"
 )
 """The layers that are known to be affine on regions."""
+
+_LACKS = "which is not known to be piecewise linear"
 
 
 def read_piecewise(
@@ -38,8 +40,7 @@ def read_piecewise(
         FieldError: If it is no module, if its code cannot be traced, or if it has a layer that is
             smooth or not known.
     """
-    lacks = "which is not known to be piecewise linear"
-    program = trace(function, model, point, Purpose(lacks, PIECEWISE, f" {remedy}", argument))
+    program = trace(function, model, point, Purpose(_LACKS, PIECEWISE, f" {remedy}", argument))
     needed = program.needed
     for index, step in enumerate(program.steps):
         operation = step.operation
@@ -58,6 +59,11 @@ def read_piecewise(
         )
         raise FieldError(message)
     return program
+
+
+def in_single(function: str, model: Any, point: Tensor) -> Program:
+    """Return in float32 the steps of a network that `read_piecewise` has read."""
+    return trace(function, model, point.float(), Purpose(_LACKS, PIECEWISE, "", "model"))
 
 
 class AffinePieces:

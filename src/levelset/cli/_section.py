@@ -51,7 +51,8 @@ class SectionCommand(Common):
     extent: str | None = None
     """Half the side of the square, in the units of the inputs; by default all marks fit in."""
     route: Route = "auto"
-    """All linear regions, the boundary alone, pixels, or the best of these that is feasible."""
+    """All linear regions, the boundary alone, the boundary with a proof that it is all, pixels, or
+    the first of these that is feasible."""
     max_regions: int = count(MAX_REGIONS)
     """Most linear regions; beyond, the boundary alone is traced."""
     resolution: int = count(RESOLUTION)

@@ -130,15 +130,26 @@ class _Page:
                 if isinstance(self.result, boundary.Section)
                 else ""
             )
-        if self.exact.complete:
+        if self.exact.complete and len(self.exact.regions):
             return (
                 "Computed exactly in float64, without sampling: all linear regions, and with them "
                 "every piece of the boundary."
             )
+        followed = "The boundary was followed exactly in float64, from region to region, "
+        ties = (
+            " Logits are equal on an area here; the boundary round it may be missing."
+            if self.exact.tied
+            else ""
+        )
+        if self.exact.complete:
+            return (
+                f"{followed}and is proven to be all there is, by bounds of the network in cells "
+                f"that cover the plane. Colours are sampled.{ties}"
+            )
         return (
-            "The boundary was followed exactly in float64, from region to region, until it "
-            "explains the class of every point of a lattice: a closed curve that fits between the "
-            "points of the lattice may be missing. Colours are sampled."
+            f"{followed}until it explains the class of every point of a lattice: a closed curve "
+            "that fits between the points of the lattice may be missing. Colours are sampled."
+            f"{ties}"
         )
 
     def cards(self) -> Html:

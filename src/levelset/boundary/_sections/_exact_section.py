@@ -1,7 +1,7 @@
 """The linear regions, the classes and the boundary of a piecewise linear network in a plane."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from levelset._logits import as_logits
-from levelset._relaxation._piecewise import read_piecewise
+from levelset._relaxation._piecewise import in_single, read_piecewise
 from levelset._relaxation._program import Program
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_whole
@@ -18,6 +18,7 @@ from levelset._tools.modes import frozen
 from levelset._tools.results import Result
 from levelset._typing import Model, Summary
 from levelset.boundary._sections._cells import Cells
+from levelset.boundary._sections._certificate import certify
 from levelset.boundary._sections._classes import Classified, by_class
 from levelset.boundary._sections._plane import Extent, Frame, Rectangle, read_frame
 from levelset.boundary._sections._polygons import Polygons, rasterised
@@ -29,7 +30,7 @@ from levelset.errors import ParameterError
 __all__ = ["ExactSection", "exact_section"]
 
 REMEDY = "`levelset.boundary.section` draws any model, by sampling."
-Route: TypeAlias = Literal["auto", "subdivision", "tracing"]
+Route: TypeAlias = Literal["auto", "subdivision", "tracing", "certified"]
 # Numbers of the widest layer at all corners that a subdivision may hold: 2 GiB in float64.
 _ELEMENTS = 2**28
 
@@ -53,9 +54,13 @@ class ExactSection(Result):
         lengths: The length of each in the units of the points, `(s,)`.
         triple_points: Where three classes meet, `(t, 2)`.
         complete: Whether it is proven that nothing is missing; else a closed curve, or one from
-            side to side, that fits between the points of the lattice may be.
-        route: How it was computed: `"subdivision"`, or `"tracing"`, which gives the boundary alone:
-            regions, classes and areas are empty then.
+            side to side, that fits between the points of the lattice may be. (The proof bounds the
+            network in exact arithmetic; places are computed in float64.)
+        tied: Whether logits that are equal on an area were met while tracing: boundaries round such
+            areas, where the class is the first of them, may be missing. Never after a subdivision,
+            which is right there.
+        route: How it was computed: `"subdivision"`, or `"tracing"` or `"certified"`, which give the
+            boundary alone: regions, classes and areas are empty then.
         extent: The rectangle, `((left, right), (bottom, top))`.
         area_unit: The area of the parallelogram of u and v, in the units of the points: 1 where
             they are orthonormal.
@@ -74,6 +79,7 @@ class ExactSection(Result):
     lengths: Tensor
     triple_points: Tensor
     complete: bool
+    tied: bool
     route: str
     extent: Rectangle
     area_unit: float
@@ -111,6 +117,7 @@ class ExactSection(Result):
             "triple_points": len(self.triple_points),
             **areas,
             "complete": self.complete,
+            "tied": self.tied,
         }
 
 
@@ -144,6 +151,12 @@ def exact_section(
     of the two it is is decided by an estimate of the number of regions, from three lines across the
     rectangle.
 
+    *Certified*, what was traced is also proven to be all there is. Linear bounds of the network in
+    cells, from a few large ones to ever smaller ones, show that a cell has one class, or two whose
+    difference changes in one direction only along an axis, so that their boundary crosses the cell
+    from edge to edge. Where an edge has two classes at its ends that the curves do not explain,
+    another one begins. Few cells are left that need all of their linear regions.
+
     Layers: Linear, Conv2d, BatchNorm (evaluation mode), ReLU, LeakyReLU, Hardtanh, ReLU6, max and
     average pooling, Flatten, paddings, Dropout, Identity, a softmax or sigmoid at the end, branches
     that are added or joined, in any module whose code torch.fx can trace. The model is evaluated in
@@ -162,10 +175,11 @@ def exact_section(
         merge: Two corners on an edge that are nearer than this, in coordinates of the plane, become
             one: slivers between units that nearly coincide vanish. 0 for all that float64 tells
             apart.
-        route: `"subdivision"` for all regions, `"tracing"` for the boundary alone, `"auto"` to
-            choose.
+        route: `"subdivision"` for all regions, `"tracing"` for the boundary alone, `"certified"`
+            for that with a proof that it is all, `"auto"` to choose between the first two.
         max_regions: More regions than this are not subdivided: where the route is `"auto"`, the
-            boundary is traced instead.
+            boundary is traced instead; where it is `"certified"`, and the cells that bounds leave
+            open have more, `complete` is false.
         seeds: Points of the lattice along each axis, for tracing.
 
     Returns:
@@ -213,14 +227,19 @@ def exact_section(
         if chosen:
             small = expected <= max_regions and expected * widest <= _ELEMENTS
             route = "subdivision" if small else "tracing"
-        if route != "tracing":
+        if route == "subdivision":
             try:
                 return _subdivided(program, frame, merge, _budget(max_regions, expected))
             except _TooManyRegionsError:
                 if not chosen:
                     raise
-        traced = trace_boundary(program, frame, seeds)
-        return _of_trace(frame, traced, round(expected), values.shape[1])
+        tracer = trace_boundary(program, frame, seeds)
+        if route != "certified":
+            return _of_trace(frame, tracer.traced(), round(expected), values.shape[1])
+        single = in_single("exact_section", model, frame.origin)
+        proven = certify(tracer, program, single, frame, expected, max_regions)
+        result = _of_trace(frame, tracer.traced(), round(expected), values.shape[1])
+        return replace(result, complete=proven, route="certified")
 
 
 class _TooManyRegionsError(ParameterError):
@@ -275,6 +294,7 @@ def _result(frame: Frame, regions: Cells, parts: Classified, classes: int) -> Ex
         lengths=_lengths(frame, segments),
         triple_points=tensor(cells.places[corner[count > 2]]),
         complete=True,
+        tied=False,
         route="subdivision",
         **_plane(frame, classes),
     )
@@ -295,6 +315,7 @@ def _of_trace(frame: Frame, traced: Traced, expected: int, classes: int) -> Exac
         lengths=_lengths(frame, traced.segments).to(device),
         triple_points=traced.triple_points.to(device),
         complete=False,
+        tied=traced.tied,
         route="tracing",
         **_plane(frame, classes),
     )

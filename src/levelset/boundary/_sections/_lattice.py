@@ -10,12 +10,14 @@ from levelset._typing import Floats, Integers
 from levelset.boundary._sections._cells import ranges
 from levelset.boundary._sections._plane import Frame
 
-__all__ = ["Gap", "Lattice"]
+__all__ = ["TIED", "Gap", "Lattice"]
 
 # Points at once, and how far inside of the rectangle the outer lines run, as shares of it: so that
 # curves cross them before they leave, and lines through round numbers miss the lattice.
 _AT_ONCE = 16
 _INSET = (0.7e-9, 1.3e-9)
+TIED = 1e-12
+"""The share of the largest logit below which a difference counts as 0."""
 
 
 class Gap(NamedTuple):
@@ -37,6 +39,9 @@ class Gap(NamedTuple):
 class Lattice:
     """Classes at the points of a lattice, and the curves that cross its lines.
 
+    Attributes:
+        tied: Whether two logits are equal and the largest at a point: then they are on an area.
+
     Args:
         program: The network.
         frame: The rectangle.
@@ -49,6 +54,7 @@ class Lattice:
         low, high = np.array(frame.low), np.array(frame.high)
         self._ticks = [low[axis] + (high - low)[axis] * shares for axis in (0, 1)]
         x, y = np.meshgrid(*self._ticks, indexing="ij")
+        self.tied = False
         labels = self._labels(np.stack([x.ravel(), y.ravel()], 1)).reshape(count, count)
         self._skipped: set[tuple[float, ...]] = set()
         # Along lines of x and of y: the line, the place on it, the classes before and after.
@@ -64,10 +70,14 @@ class Lattice:
 
     def _labels(self, places: Floats) -> Integers:
         parts = [
-            self._program.values(self._frame.points(part))[self._program.output].argmax(1)
+            self._program.values(self._frame.points(part))[self._program.output]
             for part in torch.split(torch.from_numpy(places), _AT_ONCE)
         ]
-        return torch.cat(parts).cpu().numpy()
+        logits = torch.cat(parts)
+        if len(places) > 1 and logits.shape[1] > 1:
+            best = logits.topk(2, dim=1).values
+            self.tied = bool((best[:, 0] - best[:, 1] <= TIED * logits.abs().amax(1)).any())
+        return logits.argmax(1).cpu().numpy()
 
     def add(self, line: Floats, pair: tuple[int, int]) -> None:
         """Note a curve with a class on its left and one on its right.

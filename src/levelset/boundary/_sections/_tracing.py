@@ -1,5 +1,6 @@
 """The decision boundary in a plane, followed from region to region."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,11 +10,11 @@ from torch import Tensor
 
 from levelset._relaxation._program import Program
 from levelset._typing import Floats, Integers
-from levelset.boundary._sections._lattice import Gap, Lattice
+from levelset.boundary._sections._lattice import TIED, Lattice
 from levelset.boundary._sections._plane import Frame
 from levelset.boundary._sections._region import Region
 
-__all__ = ["Traced", "trace_boundary"]
+__all__ = ["Curve", "Traced", "Tracer", "between", "trace_boundary"]
 
 # How near two places are one, as a share of the rectangle, and how far past a corner where walls
 # turn a walker round and round the next region is looked at.
@@ -30,14 +31,16 @@ class Traced(NamedTuple):
         segments: Their ends, `(s, 2, 2)`, with the first class on their left.
         sides: The classes on the left and right, `(s, 2)`.
         triple_points: Where three classes meet, `(t, 2)`.
+        tied: Whether logits that are equal on an area were met.
     """
 
     segments: Tensor
     sides: Tensor
     triple_points: Tensor
+    tied: bool
 
 
-def trace_boundary(program: Program, frame: Frame, count: int) -> Traced:
+def trace_boundary(program: Program, frame: Frame, count: int) -> "Tracer":
     """Follow the boundary wherever a lattice shows it, and on from where three classes meet.
 
     Classes at the points of the lattice, and where the curves cross its lines, make a sequence on
@@ -49,9 +52,10 @@ def trace_boundary(program: Program, frame: Frame, count: int) -> Traced:
         count: Points of the lattice along each axis.
     """
     lattice = Lattice(program, frame, count)
-    tracer = _Tracer(program, frame)
+    tracer = Tracer(program, frame)
+    tracer.tied = lattice.tied
     while (gap := lattice.gap()) is not None:
-        place, pair = _between(lattice, gap)
+        place, pair = between(lattice.label, gap.start, gap.end, gap.first)
         if tracer.is_known(place, pair):
             lattice.skip(gap)
             continue
@@ -60,23 +64,31 @@ def trace_boundary(program: Program, frame: Frame, count: int) -> Traced:
         for curve in tracer.curves[before:]:
             lattice.add(np.array(curve.places), curve.pair)
         lattice.skip(gap)
-    return tracer.traced()
+    return tracer
 
 
-def _between(lattice: Lattice, gap: Gap) -> tuple[Floats, tuple[int, int]]:
-    """Return a point of the boundary between two points, and the classes on its two sides."""
-    start, end, first = gap.start, gap.end, gap.first
+def between(
+    label: Callable[[Floats], int], start: Floats, end: Floats, first: int
+) -> tuple[Floats, tuple[int, int]]:
+    """Return a point of the boundary between two points, and the classes on its two sides.
+
+    Args:
+        label: Returns the class at a place.
+        start: A point beside which lies the first class.
+        end: One of another class.
+        first: The first class.
+    """
     for _ in range(_HALVINGS):
         middle = (start + end) / 2
-        if lattice.label(middle) == first:
+        if label(middle) == first:
             start = middle
         else:
             end = middle
-    return (start + end) / 2, (first, lattice.label(end))
+    return (start + end) / 2, (first, label(end))
 
 
 @dataclass
-class _Curve:
+class Curve:
     """A part of the boundary between two classes.
 
     Attributes:
@@ -104,11 +116,13 @@ class _Meeting(NamedTuple):
     curves: set[frozenset[int]]
 
 
-class _Tracer:
+class Tracer:
     """A walker on the boundary.
 
     Attributes:
         curves: Those that it has followed.
+        tied: Whether it met logits that are equal on an area. The class there is the first of them,
+            and boundaries that run round the area, along walls, are not followed.
     """
 
     def __init__(self, program: Program, frame: Frame) -> None:
@@ -116,7 +130,8 @@ class _Tracer:
         self._low, self._high = np.array(frame.low), np.array(frame.high)
         self._scale = float((self._high - self._low).max())
         self._meetings: list[_Meeting] = []
-        self.curves: list[_Curve] = []
+        self.curves: list[Curve] = []
+        self.tied = False
 
     def is_known(self, place: Floats, pair: tuple[int, int]) -> bool:
         """Return whether a place lies on a curve that has been followed."""
@@ -167,6 +182,7 @@ class _Tracer:
         steep = np.array(slope)
         square = float(steep @ steep)
         if square == 0.0:
+            self.tied = True
             return place, np.full(2, np.nan)
         place = place - steep * ((gap + steep @ place) / square)
         # The first class lies on the left, uphill of the difference.
@@ -175,7 +191,7 @@ class _Tracer:
     def _walk(self, place: Floats, pair: tuple[int, int]) -> bool:
         """Follow a curve one way; return whether it came back to where it began."""
         begin, ahead = self._ahead(place, pair)
-        curve = _Curve(pair, [begin])
+        curve = Curve(pair, [begin])
         home, length, turns = begin, 0.0, 0
         while not np.isnan(ahead[0]):
             time, wall = self._region.first(begin, ahead)
@@ -213,6 +229,11 @@ class _Tracer:
         """Return how far it is to where another class takes over, and which."""
         logits = self._region.logits
         rest = logits[:, pair[0], None] - logits
+        size = TIED * np.abs(logits[:, pair[0]]).max()
+        alike = (np.abs(rest) <= size).all(0) | (
+            np.abs(logits[:, pair[1], None] - logits) <= size
+        ).all(0)
+        self.tied |= int(alike.sum()) > 2
         value, rate = rest[0] + place @ rest[1:], ahead @ rest[1:]
         rate[list(pair)] = 0.0
         slow = rate >= 0
@@ -263,4 +284,5 @@ class _Tracer:
             torch.from_numpy(np.concatenate(ends)),
             torch.from_numpy(np.concatenate(sides)),
             torch.from_numpy(meetings),
+            self.tied,
         )
