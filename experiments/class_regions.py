@@ -7,14 +7,14 @@ class joined inside its region, and mixtures of k. Directions that the boundarie
 share. Where dropout samples change class between two images, and how far that is from a Gaussian.
 """
 
-import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
+from _results import write_results
 from scipy.spatial import cKDTree
 from torch import nn
 
@@ -227,11 +227,7 @@ def main(config: Config) -> dict[str, Any]:
     if (config.data / "mnist").is_dir():
         result["dropout"] = dropout(config)
         result |= {name: of_network(name, config) for name in config.networks}
-    config.out.mkdir(parents=True, exist_ok=True)
-    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    settings = {**options, "torch": torch.__version__}
-    (config.out / "config.json").write_text(json.dumps(settings, indent=2))
-    (config.out / "result.json").write_text(json.dumps(result, indent=2))
+    write_results(config, result)
     return result
 
 
