@@ -104,11 +104,54 @@ def test_the_states_are_those_of_the_training(recording):
     assert (recording.end() - end).abs().max() < 1e-15
 
 
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
+def test_steps_of_small_batches_are_taken_again_to_the_same_bits(name, tmp_path, monkeypatch):
+    rule = RULES[name]
+    options = {
+        "optimizer": rule.optimizer, "momentum": rule.momentum, "nesterov": rule.nesterov,
+        "weight_decay": rule.weight_decay, "batch_size": 4, "steps": 11, "schedule": "cosine",
+        "learning_rate": 0.1,
+    }  # fmt: skip
+    points, states = POINTS.float(), []
+    # Files of five states each, or of one state that stands for five.
+    monkeypatch.setattr("levelset.training._record._SHARD", 5 * 4 * 26)
+    for number, most in enumerate((1, 3, 32)):
+        monkeypatch.setattr("levelset.training._record._MOST_STRIDE", most)
+        folder = tmp_path / str(number)
+        one = record(
+            net().float(), points, LABELS, folder=folder, generator=seeded(), **options
+        )  # fmt: skip
+        again = Recording.read(folder, net(7).float(), points=points, labels=LABELS)
+        assert one.summary()["stride"] == min(most, 5)
+        assert one.rounding == 0.0
+        for recording in (one, again):
+            parts = [shard.weights[:-1] for shard in recording.shards()]
+            states.append(torch.cat([*parts, recording.end().unsqueeze(0)]))
+        end = torch.cat([p.detach().reshape(-1) for p in one.model.parameters()])
+        assert torch.equal(recording.end(), end)
+    assert len(states[0]) == 12
+    assert all(torch.equal(state, states[0]) for state in states)
+
+
+def test_steps_are_taken_again_from_the_points_and_the_network_of_the_recording(tmp_path):
+    model = nn.Sequential(net(), nn.BatchNorm1d(2, dtype=torch.float64))
+    options = {"steps": 6, "learning_rate": 0.1, "batch_size": 4, "generator": seeded()}
+    recording = record(model, POINTS, LABELS, folder=tmp_path, **options)
+    again = Recording.read(tmp_path, model)
+    with pytest.raises(DataError, match=r"the training points are needed\. Give `points`"):
+        list(again.shards())
+    with pytest.raises(ParameterError, match=r"read: `points` and `labels` must be those"):
+        Recording.read(tmp_path, model, points=POINTS, labels=1 - LABELS)
+    model[1].running_mean += 1.0
+    with pytest.raises(DataError, match=r"steps 0 to 5, taken again, end .* of their way"):
+        list(recording.shards())
+
+
 def test_half_precision_keeps_ten_bits_of_the_largest_in_each_tensor():
     difference = torch.tensor([1e-9, 3e-10, -1e-9, 5.0, -2.5, 0.0]).double()
     small, scales = packed(difference, [3, 3])
     assert small.dtype == torch.float16
-    back = unpacked(small, scales.unsqueeze(0), 0, [3, 3], difference)
+    back = unpacked(small, scales, [3, 3], difference)
     assert ((back - difference).abs() <= difference.abs() * 2**-11 + 1e-16).all()
 
 

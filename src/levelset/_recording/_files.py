@@ -22,7 +22,8 @@ __all__ = [
 # How safetensors names the types of numbers.
 _KINDS = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
-    torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL", torch.uint8: "U8",
+    torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.bool: "BOOL",
+    torch.uint8: "U8",
 }  # fmt: skip
 # Bytes in front of the tensors of a file that is written row by row, which has few of them.
 _HEAD = 1024
@@ -38,14 +39,10 @@ def packed(difference: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     return torch.cat([p / s for p, s in zip(parts, scales, strict=True)]).half(), scales
 
 
-def unpacked(
-    difference: Tensor, scales: Tensor | None, index: int, sizes: list[int], like: Tensor
-) -> Tensor:
-    """Return a difference of a shard in the precision of the weights."""
-    if scales is None:
-        return difference
+def unpacked(difference: Tensor, scales: Tensor, sizes: list[int], like: Tensor) -> Tensor:
+    """Return a difference in half precision in the precision of the weights."""
     parts = torch.split(difference.to(like), sizes)
-    return torch.cat([p * s for p, s in zip(parts, scales[index], strict=True)])
+    return torch.cat([p * s for p, s in zip(parts, scales, strict=True)])
 
 
 def shard_path(folder: Path, first: int, last: int) -> Path:

@@ -3,25 +3,29 @@
 import bisect
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from levelset._recording._files import damaged, read_tensors, unpacked
 from levelset._recording._rule import Rule
+from levelset._recording._steps import Steps, bits_of
 from levelset._tools.arguments import checked
+from levelset._tools.checks import check_same_rows
 from levelset._tools.digests import checksum
+from levelset._tools.modes import evaluating
 from levelset._tools.results import Result
 from levelset._typing import Summary
 from levelset.errors import DataError, FieldError, ParameterError
 
 __all__ = [
     "FORMAT", "LOSSES", "MANIFEST", "Loss", "Plan", "Recording", "Shard", "fingerprint", "identify",
-    "layout_of", "logits_matrix", "read_manifest",
+    "layout_of", "logits_matrix", "read_manifest", "with_data",
 ]  # fmt: skip
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -49,7 +53,7 @@ LOSSES: dict[str, Loss] = {
 }
 """The losses that a recording knows by name."""
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "recording.json"
 
 
@@ -64,7 +68,9 @@ class Plan:
         rule: The optimiser's rule.
         batch_size: Points a step; `None` for all.
         loss: Name of the loss.
-        every: A state is kept after each `every` steps.
+        every: The path has the state after each `every` steps, and is straight between them.
+        stride: A state is written after each `stride` steps, with what the optimiser remembers; the
+            steps between are taken again when the path is read.
         half: Whether differences are kept in half precision.
         seed: Of the order of the points.
         model: Names, shapes and dtype of the weights, as a hash.
@@ -79,6 +85,7 @@ class Plan:
     batch_size: int | None
     loss: str
     every: int
+    stride: int
     half: bool
     seed: int
     model: str
@@ -181,6 +188,8 @@ class Recording(Result):
         rounding: Largest difference between a weight and what is kept of it, over the path, as a
             share of the way from start to end; what is lost by keeping a part.
         layout: Names and shapes of the weights that were trained, in the order of the path.
+        points: The training points, `(n, *d)`, if they are at hand.
+        labels: Theirs, `(n,)`.
     """
 
     folder: Path
@@ -189,6 +198,8 @@ class Recording(Result):
     plan: Plan
     rounding: float
     layout: dict[str, torch.Size]
+    points: Tensor | None = None
+    labels: Tensor | None = None
 
     _headline = ("steps", "parameters", "points", "shards", "rounding")
 
@@ -207,24 +218,30 @@ class Recording(Result):
             "shards": len(files),
             "bytes": sum(path.stat().st_size for path in files),
             "every": self.plan.every,
+            "stride": self.plan.stride,
             "rounding": self.rounding,
         }
 
     @classmethod
     @checked
     def read(
-        cls, folder: str | Path, model: nn.Module, *, loss: Callable[..., Tensor] | None = None
-    ) -> "Recording":
+        cls, folder: str | Path, model: nn.Module, *, loss: Callable[..., Tensor] | None = None,
+        points: Tensor | None = None, labels: Tensor | None = None,
+    ) -> "Recording":  # fmt: skip
         """Return the recording in a folder, and put the model into the state at its end.
 
         Args:
             folder: What `record` wrote.
             model: A network of the same kind; its weights and buffers are replaced.
             loss: The loss of the recording, if it was a function of the caller's.
+            points: The training points, `(n, *d)`: to read the steps of small batches, which are
+                taken again. A `PathKernel` has them.
+            labels: Theirs, `(n,)`.
 
         Raises:
             DataError: If steps are missing or damaged, named, or the training was stopped.
-            ParameterError: If the model is of another kind, or the loss must be given.
+            ParameterError: If the model is of another kind, the loss must be given, or the points
+                or labels are not the recording's.
         """
         folder = Path(folder)
         content = read_manifest(folder)
@@ -252,26 +269,33 @@ class Recording(Result):
         recording._check_shards()
         state = read_tensors(folder / "state.safetensors")[1]
         model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
-        return recording
+        if points is None or labels is None:
+            return recording
+        return with_data("Recording.read", recording, points, labels)
 
     def shards(self, *, backwards: bool = False) -> Iterator[Shard]:
         """Yield the stretches of steps, in order, or from the last to the first.
 
+        Cost: where a state is written after several steps only, that of the training itself.
+
         Raises:
-            DataError: If one is missing or damaged.
+            DataError: If one is missing or damaged, or steps taken again end elsewhere.
         """
         self._check_shards()
         files = self._shards()
         for path in reversed(files) if backwards else files:
-            yield self._shard(path)
+            shard, memory = self._read(path)
+            yield shard if self.plan.stride == 1 else self._filled(shard, memory)
 
     def start(self) -> Tensor:
         """Return the weights before the first step, `(p,)`."""
-        return next(self.shards()).weights[0]
+        self._check_shards()
+        return self._read(self._shards()[0])[0].weights[0]
 
     def end(self) -> Tensor:
         """Return the weights after the last step, `(p,)`, as they are kept."""
-        return next(self.shards(backwards=True)).weights[-1]
+        self._check_shards()
+        return self._read(self._shards()[-1])[0].weights[-1]
 
     def named(self, weights: Tensor) -> dict[str, Tensor]:
         """Return the weights of a state by their names, each in its shape; views."""
@@ -299,23 +323,106 @@ class Recording(Result):
             )
             raise DataError(message)
 
-    def _shard(self, path: Path) -> Shard:
+    def _read(self, path: Path) -> tuple[Shard, Tensor]:
+        """Return a stretch as it is written, and the optimiser's memory at its states."""
         metadata, tensors = read_tensors(path)
         first, every, last = (int(metadata[name]) for name in ("first", "every", "last"))
         numbers = [*range(first, last, every), last]
-        start, differences = tensors["start"], tensors["differences"]
-        weights = start.new_empty(len(numbers), len(start))
-        weights[0] = start
-        sizes = [shape.numel() for shape in self.layout.values()]
-        scales = tensors.get("scales")
-        for index, difference in enumerate(differences):
-            weights[index + 1] = weights[index] + unpacked(difference, scales, index, sizes, start)
+        start, rows = tensors["start"], tensors.get("rows")
+        weights, memory = self._states(start, tensors["differences"], tensors.get("scales"))
         device = next(self.model.parameters()).device
-        rows = tensors.get("rows")
-        return Shard(
+        shard = Shard(
             first, numbers, tensors["rates"].tolist(), weights.to(device),
             None if rows is None else rows.to(device),
         )  # fmt: skip
+        first_memory = tensors.get("memory", start.new_zeros(0, len(start)))
+        return shard, torch.cat([first_memory.unsqueeze(0), memory]).to(device)
+
+    def _states(
+        self, start: Tensor, differences: Tensor, scales: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return states `(t + 1, p)` of the differences from each to the next, and memories."""
+        p = len(start)
+        weights = start.new_empty(len(differences) + 1, p)
+        weights[0] = start
+        if scales is None:
+            bits = bits_of(weights)
+            for index, difference in enumerate(differences):
+                torch.add(bits[index], difference[:p], out=bits[index + 1])
+            memory = differences[:, p:].contiguous().view(start.dtype)
+            return weights, memory.view(len(differences), -1, p)
+        sizes = [shape.numel() for shape in self.layout.values()]
+        for index, difference in enumerate(differences):
+            weights[index + 1] = weights[index] + unpacked(difference, scales[index], sizes, start)
+        return weights, start.new_zeros(len(differences), 0, p)
+
+    def _filled(self, shard: Shard, memory: Tensor) -> Shard:
+        """Return a stretch with the steps between its states, which are taken again."""
+        if self.points is None or self.labels is None:
+            message = (
+                "Recording: the steps between the states that are kept are taken again, for which "
+                "the training points are needed. Give `points` and `labels` to `Recording.read`."
+            )
+            raise DataError(message)
+        numbers = list(range(shard.numbers[0], shard.numbers[-1] + 1))
+        weights = shard.weights.new_empty(len(numbers), shard.weights.shape[1])
+        moving = torch.empty_like(weights[0])
+        names = self.named(moving)
+        parameters = [nn.Parameter(part) for part in names.values()]
+        by_name = dict(zip(names, parameters, strict=True))
+        steps = Steps(
+            parameters,
+            lambda points: logits_matrix(functional_call(self.model, by_name, (points,))),
+            self.loss, self.plan.rule,
+        )  # fmt: skip
+        with evaluating(self.model):
+            for index, number in enumerate(shard.numbers):
+                if index:
+                    _check_arrival(shard, index, moving)
+                moving.copy_(shard.weights[index])
+                weights[number - shard.first] = moving
+                steps.remember(number, memory[index])
+                for step in range(number, shard.numbers[index + 1]) if number < numbers[-1] else ():
+                    steps.differentiate(self.points, self.labels, shard.batch(step))
+                    steps.move(shard.rate(step))
+                    weights[step + 1 - shard.first] = moving
+        return replace(shard, numbers=numbers, weights=weights)
+
+
+def _check_arrival(shard: Shard, index: int, weights: Tensor) -> None:
+    """Refuse steps that were taken again and do not arrive at the state that was written."""
+    before, after = shard.weights[index - 1 : index + 1]
+    off, way = float((weights - after).norm()), float((after - before).norm())
+    if not off <= 0.01 * way + 1e3 * torch.finfo(after.dtype).eps * float(after.norm()):
+        message = (
+            f"Recording: steps {shard.numbers[index - 1]} to {shard.numbers[index] - 1}, taken "
+            f"again, end {off / way if way else off:.2g} of their way from where they ended. The "
+            "buffers, frozen weights or `loss` of the network are not those of the recording."
+        )
+        raise DataError(message)
+
+
+def with_data(function: str, recording: Recording, points: Tensor, labels: Tensor) -> Recording:
+    """Return a recording with its training points, if they are its own.
+
+    Raises:
+        ShapeError: If points and labels do not fit together.
+        ParameterError: If they are not those of the recording.
+    """
+    check_same_rows(function, points, labels, "labels")
+    if len(points) != recording.plan.points:
+        message = (
+            f"{function}: `points` must be the {recording.plan.points} training points of the "
+            f"recording, got {len(points)}."
+        )
+        raise ParameterError(message)
+    if fingerprint(points, labels) != recording.plan.data:
+        message = (
+            f"{function}: `points` and `labels` must be those of the recording, in its order, but "
+            "they differ from them. Give the very tensors that `record` was given."
+        )
+        raise ParameterError(message)
+    return replace(recording, points=points, labels=labels)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

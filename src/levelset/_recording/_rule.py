@@ -70,6 +70,13 @@ class Rule:
         return self.is_adaptive or self.momentum > 0.0
 
     @property
+    def memories(self) -> tuple[str, ...]:
+        """The names of what torch's optimiser remembers of each weight."""
+        if self.is_adaptive:
+            return ("exp_avg", "exp_avg_sq")
+        return ("momentum_buffer",) if self.momentum > 0.0 else ()
+
+    @property
     def decays_apart(self) -> bool:
         """Whether weight decay acts on the step and not through the gradient."""
         return self.optimizer == "adamw"

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from levelset._recording._recording import Recording, fingerprint
+from levelset._recording._recording import Recording, with_data
 from levelset._recording._rule import Shares
 from levelset._tools.arguments import checked
 from levelset._tools.batches import row_batches
-from levelset._tools.checks import check_at_least_one, check_finite, check_points, check_same_rows
+from levelset._tools.checks import check_at_least_one, check_finite, check_points
 from levelset._tools.modes import frozen
 from levelset._typing import Labels, Points
 from levelset.errors import LevelSetWarning, ParameterError, ShapeError
@@ -116,8 +116,7 @@ class PathKernel:
         memory: int = 2**30,
     ) -> None:
         check_at_least_one("PathKernel", "memory", memory)
-        check_same_rows("PathKernel", points, labels, "labels")
-        _check_data(recording, points, labels)
+        recording = with_data("PathKernel", recording, points, labels)
         self.recording, self.memory = recording, memory
         end = recording.end()
         _check_end(recording, end)
@@ -461,21 +460,6 @@ def _both_ends(blocks: Iterator[tuple[slice, Tensor]], top: int) -> tuple[Tensor
     order = values.argsort(2, descending=True)
     values, indices = values.gather(2, order), indices.gather(2, order)
     return values, indices, total - values.sum(2)
-
-
-def _check_data(recording: Recording, points: Tensor, labels: Tensor) -> None:
-    if len(points) != recording.plan.points:
-        message = (
-            f"PathKernel: `points` must be the {recording.plan.points} training points of the "
-            f"recording, got {len(points)}."
-        )
-        raise ParameterError(message)
-    if fingerprint(points, labels) != recording.plan.data:
-        message = (
-            "PathKernel: `points` and `labels` must be those of the recording, in its order, but "
-            "they differ from them. Give the very tensors that `record` was given."
-        )
-        raise ParameterError(message)
 
 
 def _check_end(recording: Recording, end: Tensor) -> None:

@@ -4,14 +4,14 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 
 from levelset._recording._files import (
     RowsFile,
@@ -35,6 +35,7 @@ from levelset._recording._recording import (
     read_manifest,
 )  # fmt: skip
 from levelset._recording._rule import Optimizer, Rule
+from levelset._recording._steps import Steps, bits_of, joined
 from levelset._tools.arguments import checked
 from levelset._tools.checks import (
     check_at_least_one,
@@ -57,6 +58,11 @@ __all__ = ["record"]
 
 # Bytes of differences in one file: a training that is killed goes on from the last whole one.
 _SHARD = 2**26
+# Points of the steps for which one state is written. Writing a state takes as long as a step of
+# some ten points: at 512 it is 2 % of the training.
+_POINTS = 512
+# Most steps that are taken again from one state.
+_MOST_STRIDE = 32
 
 
 @checked
@@ -91,14 +97,20 @@ def record(
     point alone. Each step lowers the `loss` of one batch: all points, or `batch_size` of them
     in an order drawn anew each epoch.
 
-    In `folder` are `recording.json`, shards of at most 64 MiB with the differences of the weights
-    from step to step, each whole or not at all, and `state.safetensors`, from which a run that was
+    In `folder` are `recording.json`, shards of at most 64 MiB with the weights as differences from
+    state to state, each whole or not at all, and `state.safetensors`, from which a run that was
     stopped goes on (`resume=True`) to the same weights bit for bit.
 
-    Size: one number a weight and step. `every=k` keeps each k-th state, and takes those between to
-    lie on the segment; `precision="half"` keeps differences in 16 bits, scaled tensor by tensor,
-    where an error is made up for in the next difference. Both cost exactness: `rounding` of the
-    result says how much of the path, `PathKernel.predict` what it does to the outputs.
+    What is kept is exact. A state is written after every step with 512 points or more. For smaller
+    batches writing the weights would take long beside the steps: there a state is written, with
+    what the optimiser remembers, after as many steps as have 512 points together, 32 at most, and
+    the steps between are taken again whenever the path is read: to the same bits on the same
+    processor with as many threads, elsewhere to rounding.
+
+    Size: one number a weight and state. Less on request, at a cost: `every=k` takes the path to be
+    straight between each k-th state and the next; `precision="half"` keeps differences in 16 bits,
+    scaled tensor by tensor, where an error is made up for in the next difference. `rounding` of the
+    result says how much of the path that costs, `PathKernel.predict` what it does to the outputs.
 
     Cost: that of the training, and a few percent.
 
@@ -120,7 +132,7 @@ def record(
         nesterov: Whether SGD's momentum is Nesterov's.
         weight_decay: Pull of the weights to 0; by AdamW apart from the gradient.
         batch_size: Points a step; `None` for all.
-        every: Keep the state after each `every` steps.
+        every: Take the path to be straight between each `every`-th state and the next.
         precision: `"full"` or `"half"`.
         resume: Go on with the recording in `folder`; from the start if there is none.
         generator: Draws the seed of the order of the points; `None` for torch's global generator,
@@ -176,19 +188,29 @@ def record(
         stack.enter_context(sole_user("record", folder))
         seed, done = _begin(folder, generator, resume=resume)
         plan = Plan(
-            steps, learning_rate, str(schedule), rule, batch_size, name, every, precision == "half",
+            steps, learning_rate, str(schedule), rule, batch_size, name, every,
+            _stride(model, batch_size, every=every, half=precision == "half"), precision == "half",
             seed, identify(model), fingerprint(points, labels), len(points),
         )  # fmt: skip
         trainer = _Trainer(
             folder, model, points, labels, function, plan,
             _rates_of(learning_rate, schedule, plan),
         )  # fmt: skip
-        with trainer.joined():
+        with joined(trainer.parameters, trainer.weights):
             trainer.begin(done)
             seconds = trainer.run(progress)
         content = {"format": FORMAT, "plan": plan.to_json(), "rounding": trainer.rounding}
         write_json(folder / MANIFEST, content | {"seconds": seconds})
-    return Recording(folder, model, function, plan, trainer.rounding, layout_of(model))
+    layout = layout_of(model)
+    return Recording(folder, model, function, plan, trainer.rounding, layout, points, labels)
+
+
+def _stride(model: nn.Module, batch_size: int | None, *, every: int, half: bool) -> int:
+    """Return after how many steps a state is written."""
+    if batch_size is None or every > 1 or half:
+        return 1
+    sizes = [p.numel() * p.dtype.itemsize for p in model.parameters() if p.requires_grad]
+    return max(min(_POINTS // batch_size, _MOST_STRIDE, _SHARD // max(sum(sizes), 1)), 1)
 
 
 @dataclass
@@ -214,15 +236,18 @@ class _Trainer:
         """Build the optimiser, and see how much one file holds."""
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.weights = torch.cat([p.detach().reshape(-1) for p in self.parameters])
-        self.optimizer: optim.Optimizer = self.plan.rule.build(
-            self.parameters, self.plan.learning_rate
-        )
+        self.steps = Steps(
+            self.parameters, lambda points: logits_matrix(self.model(points)), self.loss,
+            self.plan.rule,
+        )  # fmt: skip
         self.sizes = [shape.numel() for shape in layout_of(self.model).values()]
         self.step, self.lost = 0, 0.0
         self.kept, self.start = self.weights.clone(), self.weights.clone()
         self.between: list[Tensor] = []
-        self.dtype = torch.float16 if self.plan.half else self.kept.dtype
-        each = self.kept.numel() * self.dtype.itemsize
+        self.dtype = torch.float16 if self.plan.half else bits_of(self.kept).dtype
+        # Steps from one state to the next, and most states of a file, whose steps fit in memory.
+        self.stride = max(self.plan.every, self.plan.stride)
+        each = self.kept.numel() * self.dtype.itemsize * self.plan.stride
         self.most = max(_SHARD // max(each, 1), 1)
 
     @property
@@ -230,20 +255,6 @@ class _Trainer:
         """What is lost of the path by keeping a part of it, as a share of the whole way."""
         way = float((self.weights - self.start).norm())
         return self.lost / way if way > 0.0 else 0.0
-
-    @contextmanager
-    def joined(self) -> Iterator[None]:
-        """Let the weights be views of one piece of memory; put them and `.grad` back at the end."""
-        own = [(parameter.data, parameter.grad) for parameter in self.parameters]
-        parts = torch.split(self.weights, self.sizes)
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.data = part.view(parameter.shape)
-        try:
-            yield
-        finally:
-            for parameter, (memory, gradient) in zip(self.parameters, own, strict=True):
-                memory.copy_(parameter.data)
-                parameter.data, parameter.grad = memory, gradient
 
     def begin(self, plan: dict[str, Any] | None) -> None:
         """Write the plan, or go on where the run in the folder stopped."""
@@ -261,7 +272,7 @@ class _Trainer:
         self.step, self.lost = int(metadata["step"]), float(metadata["lost"])
         self.kept, self.start = tensors.pop("kept"), tensors.pop("start")
         self.kept, self.start = self.kept.to(self.points.device), self.start.to(self.points.device)
-        Checkpoint({}, self.plan.seed, (), tensors).restore(self.model, self.optimizer)
+        Checkpoint({}, self.plan.seed, (), tensors).restore(self.model, self.steps.optimizer)
         for shard in self.folder.glob("shard-*.safetensors"):
             if int(shard.stem.split("-")[1]) >= self.step:
                 shard.unlink()
@@ -272,8 +283,7 @@ class _Trainer:
         batches = _batches(self.plan, self.step)
         while self.step < self.plan.steps:
             # A stretch ends where a state is kept.
-            every = self.plan.every
-            last = min((self.step // every + self.most) * every, self.plan.steps)
+            last = min((self.step // self.stride + self.most) * self.stride, self.plan.steps)
             with finishing():
                 write_whole(
                     shard_path(self.folder, self.step, last),
@@ -288,9 +298,9 @@ class _Trainer:
     ) -> None:
         """Take the steps up to `last`, and write them."""
         plan, first, start = self.plan, self.step, self.kept.clone()
-        count = -(-(last - first) // plan.every)
+        count, memory = -(-(last - first) // self.stride), self._memory()
         scales, rows, rates = [], [], []
-        with RowsFile(path, count, len(start), self.dtype) as file:
+        with RowsFile(path, count, (1 + len(memory)) * len(start), self.dtype) as file:
             while self.step < last:
                 batch = next(batches)
                 rates.append(self._take(batch))
@@ -298,43 +308,39 @@ class _Trainer:
                     rows.append(batch)
                 if progress is not None:
                     progress(self.step, plan.steps)
-                if self.step % plan.every and self.step < plan.steps:
-                    self.between.append(self.weights.clone())
+                if self.step % self.stride and self.step < plan.steps:
+                    if plan.every > 1:
+                        self.between.append(self.weights.clone())
                 else:
                     scales.append(self._keep(file.row()))
             tensors = {"start": start, "rates": torch.tensor(rates, dtype=torch.float64)}
+            if len(memory):
+                tensors["memory"] = memory
             if plan.half:
                 tensors["scales"] = torch.stack(scales)
             if rows:
                 joined = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
                 tensors["rows"] = joined.int()
-            numbers = {"first": first, "every": plan.every, "last": last}
+            numbers = {"first": first, "every": self.stride, "last": last}
             file.finish("differences", tensors, {k: str(v) for k, v in numbers.items()})
 
     def _take(self, batch: Tensor | None) -> float:
         """Take one step; return its learning rate."""
-        points, labels = self.points, self.labels
-        if batch is not None:
-            # Copies whole rows, where `points[batch]` goes number by number.
-            points = points.index_select(0, batch.to(points.device))
-            labels = labels.index_select(0, batch.to(labels.device))
-        with torch.enable_grad():
-            value = self.loss(logits_matrix(self.model(points)), labels)
+        value = self.steps.differentiate(self.points, self.labels, batch)
         if not math.isfinite(number := value.item()):
             message = (
                 f"record: the loss became {number} at step {self.step}. Lower `learning_rate` "
                 f"({self.plan.learning_rate:g})."
             )
             raise NotConvergedError(message)
-        gradients = torch.autograd.grad(value, self.parameters, allow_unused=True)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # A weight that the loss does not reach decays all the same, as in `Shares`.
-            parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
         rate = self.rates(self.step)
-        self.optimizer.param_groups[0]["lr"] = rate
-        self.optimizer.step()
+        self.steps.move(rate)
         self.step += 1
         return rate
+
+    def _memory(self) -> Tensor:
+        """Return what of the optimiser's memory goes with a state, `(m, p)`."""
+        return self.steps.memory() if self.plan.stride > 1 else self.kept.new_zeros(0, 0)
 
     def _keep(self, row: Tensor) -> Tensor:
         """Write the difference to the state kept last into a row; return its scales."""
@@ -343,14 +349,17 @@ class _Trainer:
         if self.plan.half:
             small, scales = packed(self.weights - before, self.sizes)
             row.copy_(small)
-            self.kept = before + unpacked(small, scales.unsqueeze(0), 0, self.sizes, before)
+            self.kept = before + unpacked(small, scales, self.sizes, before)
             self.lost = max(self.lost, float((self.kept - self.weights).norm()))
         else:
-            at_once = row if row.device == before.device else None
-            difference = torch.sub(self.weights, before, out=at_once)
-            if at_once is None:
-                row.copy_(difference)
-            self.kept.add_(difference)
+            now, old = bits_of(self.weights), bits_of(before)
+            if row.device == now.device:
+                torch.sub(now, old, out=row[: len(now)])
+            else:
+                row[: len(now)] = now - old
+            if len(row) > len(now):
+                row[len(now) :] = bits_of(self._memory()).reshape(-1)
+            self.kept.copy_(self.weights)
         for index, between in enumerate(self.between):
             share = (index + 1) / (len(self.between) + 1)
             off = between - torch.lerp(before, self.kept, share)
@@ -359,7 +368,7 @@ class _Trainer:
         return scales
 
     def _write_state(self) -> None:
-        state = Checkpoint.of(self.model, self.optimizer, settings={}, seed=self.plan.seed)
+        state = Checkpoint.of(self.model, self.steps.optimizer, settings={}, seed=self.plan.seed)
         metadata = {"step": str(self.step), "lost": repr(self.lost)}
         tensors = state.tensors | {"kept": self.kept, "start": self.start}
         write_tensors(self.folder / "state.safetensors", tensors, metadata)
