@@ -207,17 +207,19 @@ class PathKernel:
             indices = None if top is None else torch.zeros(m, k, count, dtype=torch.int64)
             decay, rest = torch.zeros_like(start), torch.zeros_like(start)
             size, block, piece = self._plan(points, k) if m else (1, 1, 1)
+            out = store if top is None and size >= m else None
             for rows in row_batches(m, size):
                 if self.recording.plan.rule.has_memory:
-                    parts, lost = shares_backwards(self._path, points[rows], k, piece)
+                    parts, lost = shares_backwards(self._path, points[rows], k, piece, out)
                     decay[rows] = lost
                     blocks: Iterator[tuple[slice, Tensor]] = iter([(slice(0, n), parts)])
                 else:
                     decay[rows] = self._decay(points[rows], k)
-                    blocks = shares_at_once(self._path, points[rows], k, block, piece)
+                    blocks = shares_at_once(self._path, points[rows], k, block, piece, out)
                 if indices is None:
                     for where, part in blocks:
-                        store[where, :, rows] = part
+                        if out is None:
+                            store[where, :, rows] = part
                 else:
                     kept = _both_ends(blocks, top or 0)
                     shares[rows], indices[rows], rest[rows] = kept
@@ -432,7 +434,8 @@ class PathKernel:
         size = min(max(self.memory // (4 * each), 1), len(points))
         if has_memory:
             size = min(size, max(self.memory // (4 * n * k * item), 1))
-        block = min(max(self.memory // (10 * size * k * item), 1), n)
+        # Sums of one number a pair and output, beside those that are the result.
+        block = min(max(self.memory // (2 * size * k * item), 1), n)
         return size, block, min(max(self.memory // (4 * train * item), 1), block)
 
     def _check_fits(self, size: int) -> None:

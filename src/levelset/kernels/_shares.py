@@ -29,14 +29,11 @@ class Sums:
     outputs themselves, the inner ones are.
 
     Args:
-        n: Training points.
-        m: Test points.
-        k: Outputs.
-        like: Any tensor of the same kind.
+        sums: Zeros, `(n, k, m)`, to which the products are added.
     """
 
-    def __init__(self, n: int, m: int, k: int, like: Tensor) -> None:
-        self.sums = like.new_zeros(n, k, m)
+    def __init__(self, sums: Tensor) -> None:
+        self.sums = sums
         self._fixed: dict[tuple[str, ...], tuple[Tensor, Outer]] = {}
         self._inputs: dict[tuple[str, ...], Tensor] = {}
         self._waiting: dict[tuple[str, ...], list[tuple[Outer, Tensor, float]]] = {}
@@ -50,7 +47,7 @@ class Sums:
                 self._outer(one, other, factor, rows)
             else:
                 values = other.dense().values.transpose(0, 1).flatten(0, 1)
-                self._product(self.sums.flatten(1), one.dense().values, values, factor, rows)
+                _add_product(self.sums.flatten(1), one.dense().values, values, factor, rows)
 
     def result(self) -> Tensor:
         """Return the sums, `(n, k, m)`."""
@@ -69,22 +66,28 @@ class Sums:
             if rows is None:
                 self._wait(one, factor * values)
             else:
-                self._product(sums, one.output, values, factor, rows)
+                _add_product(sums, one.output, values, factor, rows)
         elif other.is_unit and rows is None:
             self._wait(
                 Outer(one.names, one.input, factor * one.output), other.input, other.constant
             )
         else:
-            inner = one.inner(other).unsqueeze(1)
-            if other.is_unit:
-                outer = one.output.unsqueeze(2)
+            self._add_pairs(one, other, factor, rows)
+
+    def _add_pairs(self, one: Outer, other: Outer, factor: float, rows: Tensor | None) -> None:
+        """Add the products of inputs times those of outputs, few training points at a time."""
+        values = None if other.is_unit else other.output.transpose(0, 1).flatten(0, 1)
+        for part in row_batches(len(one.output), max(_CACHED // self.sums[0].numel(), 1)):
+            some = Outer(one.names, one.input[part], one.output[part])
+            inner = some.inner(other).unsqueeze(1)
+            if values is None:
+                outer = some.output.unsqueeze(2)
             else:
-                values = other.output.transpose(0, 1).flatten(0, 1)
-                outer = (one.output @ values.T).view(len(one.output), -1, inner.shape[2])
+                outer = (some.output @ values.T).view(len(inner), -1, inner.shape[2])
             if rows is None:
-                self.sums.addcmul_(inner, outer, value=factor)
+                self.sums[part].addcmul_(inner, outer, value=factor)
             else:
-                self.sums.index_add_(0, rows, inner * outer, alpha=factor)
+                self.sums.index_add_(0, rows[part], inner * outer, alpha=factor)
 
     def _wait(self, one: Outer, other: Tensor, constant: float = 1.0) -> None:
         """Leave a product of all rows until there are some of its layer."""
@@ -117,13 +120,16 @@ class Sums:
             self._inputs[other.names][rows] = one.input
         return self._fixed[other.names][0]
 
-    def _product(
-        self, sums: Tensor, one: Tensor, other: Tensor, factor: float, rows: Tensor | None
-    ) -> None:
-        if rows is None:
-            sums.addmm_(one, other.T, alpha=factor)
-        else:
-            sums.index_add_(0, rows, one @ other.T, alpha=factor)
+
+def _add_product(
+    sums: Tensor, one: Tensor, other: Tensor, factor: float, rows: Tensor | None
+) -> None:
+    """Add `one @ other.T` to some rows of sums, to all for `None`."""
+    if rows is None:
+        sums.addmm_(one, other.T, alpha=factor)
+        return
+    for part in row_batches(len(one), max(_CACHED // sums.shape[1], 1)):
+        sums.index_add_(0, rows[part], one[part] @ other.T, alpha=factor)
 
 
 def sizes(path: Path, points: Tensor) -> tuple[int, int, int]:
@@ -164,7 +170,7 @@ def _carried(block: Block, rule: Rule) -> int:
 
 
 def shares_at_once(
-    path: Path, points: Tensor, k: int, block: int, piece: int
+    path: Path, points: Tensor, k: int, block: int, piece: int, out: Tensor | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield the shares of blocks of training points, `(b, k, m)`, for a rule without memory.
 
@@ -174,9 +180,13 @@ def shares_at_once(
         k: Number of outputs.
         block: Training points a block: for each, the path is walked once.
         piece: Training points whose gradients are taken at once.
+        out: Zeros to write them into, `(n, k, m)`.
     """
     for rows in row_batches(len(path.points), block):
-        sums = Sums(rows.stop - rows.start, len(points), k, points)
+        empty = (
+            points.new_zeros(rows.stop - rows.start, k, len(points)) if out is None else out[rows]
+        )
+        sums = Sums(empty)
         for step in path.steps():
             chosen = _within(step, rows)
             if len(chosen[0]) == 0:
@@ -207,7 +217,9 @@ def _folded(
         yield fills_block, places[part], train
 
 
-def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Tensor, Tensor]:
+def shares_backwards(
+    path: Path, points: Tensor, k: int, piece: int, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return shares for any rule: what a gradient does to all later steps is carried backwards.
 
     With the memory m of the rule, the product of the test gradients with all steps is linear in the
@@ -218,12 +230,13 @@ def shares_backwards(path: Path, points: Tensor, k: int, piece: int) -> tuple[Te
         points: The test points, `(m, *d)`.
         k: Number of outputs.
         piece: Training points whose gradients are taken at once.
+        out: Zeros to write the shares into, `(n, k, m)`.
 
     Returns:
         Shares of the training points, `(n, k, m)`, and of the weight decay, `(m, k)`.
     """
     rule = path.recording.plan.rule
-    sums = Sums(len(path.points), len(points), k, points)
+    sums = Sums(points.new_zeros(len(path.points), k, len(points)) if out is None else out)
     decay = points.new_zeros(len(points), k)
     squares = Squares(path) if rule.is_adaptive else None
     carried: list[Block] | None = None
