@@ -114,6 +114,7 @@ def test_steps_of_small_batches_are_taken_again_to_the_same_bits(name, tmp_path,
     }  # fmt: skip
     points, states = POINTS.float(), []
     # Files of five states each, or of one state that stands for five.
+    monkeypatch.setattr("levelset.training._record._SMALL", 0)
     monkeypatch.setattr("levelset.training._record._SHARD", 5 * 4 * 26)
     for number, most in enumerate((1, 3, 32)):
         monkeypatch.setattr("levelset.training._record._MOST_STRIDE", most)
@@ -133,7 +134,10 @@ def test_steps_of_small_batches_are_taken_again_to_the_same_bits(name, tmp_path,
     assert all(torch.equal(state, states[0]) for state in states)
 
 
-def test_steps_are_taken_again_from_the_points_and_the_network_of_the_recording(tmp_path):
+def test_steps_are_taken_again_from_the_points_and_the_network_of_the_recording(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("levelset.training._record._SMALL", 0)
     model = nn.Sequential(net(), nn.BatchNorm1d(2, dtype=torch.float64))
     options = {"steps": 6, "learning_rate": 0.1, "batch_size": 4, "generator": seeded()}
     recording = record(model, POINTS, LABELS, folder=tmp_path, **options)

@@ -369,7 +369,7 @@ class Recording(Result):
         moving = torch.empty_like(weights[0])
         names = self.named(moving)
         parameters = [nn.Parameter(part) for part in names.values()]
-        by_name = dict(zip(names, parameters, strict=True))
+        by_name: dict[str, Tensor] = dict(zip(names, parameters, strict=True))
         steps = Steps(
             parameters,
             lambda points: logits_matrix(functional_call(self.model, by_name, (points,))),

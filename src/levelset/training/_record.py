@@ -61,6 +61,8 @@ _SHARD = 2**26
 # Points of the steps for which one state is written. Writing a state takes as long as a step of
 # some ten points: at 512 it is 2 % of the training.
 _POINTS = 512
+# Bytes of a state below which writing it takes no time beside the step.
+_SMALL = 2**16
 # Most steps that are taken again from one state.
 _MOST_STRIDE = 32
 
@@ -101,11 +103,12 @@ def record(
     state to state, each whole or not at all, and `state.safetensors`, from which a run that was
     stopped goes on (`resume=True`) to the same weights bit for bit.
 
-    What is kept is exact. A state is written after every step with 512 points or more. For smaller
-    batches writing the weights would take long beside the steps: there a state is written, with
-    what the optimiser remembers, after as many steps as have 512 points together, 32 at most, and
-    the steps between are taken again whenever the path is read: to the same bits on the same
-    processor with as many threads, elsewhere to rounding.
+    What is kept is exact. A state is written after every step with 512 points or more, or if it has
+    less than 64 KiB. For smaller batches of larger networks writing the weights would take long
+    beside the steps: there a state is written, with what the optimiser remembers, after as many
+    steps as have 512 points together, 32 at most, and the steps between are taken again whenever
+    the path is read: to the same bits on the same processor with as many threads, elsewhere to
+    rounding.
 
     Size: one number a weight and state. Less on request, at a cost: `every=k` takes the path to be
     straight between each k-th state and the next; `precision="half"` keeps differences in 16 bits,
@@ -189,7 +192,8 @@ def record(
         seed, done = _begin(folder, generator, resume=resume)
         plan = Plan(
             steps, learning_rate, str(schedule), rule, batch_size, name, every,
-            _stride(model, batch_size, every=every, half=precision == "half"), precision == "half",
+            _stride(model, batch_size or len(points), lossy=every > 1 or precision == "half"),
+            precision == "half",
             seed, identify(model), fingerprint(points, labels), len(points),
         )  # fmt: skip
         trainer = _Trainer(
@@ -205,12 +209,12 @@ def record(
     return Recording(folder, model, function, plan, trainer.rounding, layout, points, labels)
 
 
-def _stride(model: nn.Module, batch_size: int | None, *, every: int, half: bool) -> int:
+def _stride(model: nn.Module, batch_size: int, *, lossy: bool) -> int:
     """Return after how many steps a state is written."""
-    if batch_size is None or every > 1 or half:
+    size = sum(p.numel() * p.dtype.itemsize for p in model.parameters() if p.requires_grad)
+    if lossy or size < _SMALL:
         return 1
-    sizes = [p.numel() * p.dtype.itemsize for p in model.parameters() if p.requires_grad]
-    return max(min(_POINTS // batch_size, _MOST_STRIDE, _SHARD // max(sum(sizes), 1)), 1)
+    return max(min(_POINTS // batch_size, _MOST_STRIDE, _SHARD // size), 1)
 
 
 @dataclass
