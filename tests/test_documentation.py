@@ -43,7 +43,12 @@ COMMANDS = {
 }
 WITHOUT_DASHES = {"scans": "`SCAN`", "runs": "`RUN`"}
 BLOCK = re.compile(r"^```([^\n]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-ELSEWHERE = ("make ", "pip ", "python -m venv ")  # what needs the network, or takes a minute
+ELSEWHERE = (
+    "make ",
+    "pip ",
+    "python -m venv ",
+    "ray ",
+)  # what needs the network, or takes a minute
 SMALLER = {
     "attack": {"--limit": "20"},
     "audit": {"--limit": "20"},

@@ -22,7 +22,9 @@ HEAVY = (
 
 # Helpers without a file of tests of their own, and the file that runs every one of their functions.
 TESTED_THROUGH = {
+    "_tools/engines/_crew.py": "test_tools_engines_local.py",
     "auditing/_run.py": "test_auditing_audit.py",
+    "auditing/_work.py": "test_auditing_audit.py",
     "auditing/_measures/_distance.py": "test_auditing_audit.py",
     "auditing/_measures/_persistence.py": "test_auditing_audit.py",
     "boundary/_regions/_balls.py": "test_boundary_regions_normals.py",

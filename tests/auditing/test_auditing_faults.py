@@ -54,8 +54,9 @@ def test_kills_at_random_moments_lose_double_and_change_no_row(tmp_path: Path, k
     measure(whole)
     seconds = time.monotonic() - start
     draws = random.Random(kills)
-    for _ in range(kills):
-        process = FORK.Process(target=measure, args=(run,))
+    for kill in range(kills):
+        workers = 1 + kill % 2
+        process = FORK.Process(target=measure, args=(run,), kwargs={"workers": workers})
         process.start()
         process.join(draws.uniform(0.0, seconds))
         process.kill()
@@ -69,6 +70,23 @@ def test_kills_at_random_moments_lose_double_and_change_no_row(tmp_path: Path, k
     assert files(run) == files(whole)
     table = pq.read_table(run / "measurements")
     assert table["index"].to_pylist() == list(range(16))
+
+
+def test_parts_side_by_side_are_those_of_one_process_though_a_worker_is_killed(
+    tmp_path: Path,
+) -> None:
+    alone, pair = tmp_path / "alone", tmp_path / "pair"
+    driver, killed = os.getpid(), []
+
+    def kill(done: int, total: int) -> None:
+        children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+        if children and not killed:
+            killed.append(os.kill(int(children[-1]), signal.SIGKILL))
+
+    measure(alone, workers=1)
+    measure(pair, workers=2, progress=kill)
+    assert killed
+    assert files(pair) == files(alone)
 
 
 def test_a_second_audit_of_the_folder_is_refused_and_harms_nothing(tmp_path: Path) -> None:

@@ -7,10 +7,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from levelset._tools.batches import swift_batch
 from levelset._tools.modes import frozen, modules_of
 from levelset._typing import Model
 
-__all__ = ["operations"]
+__all__ = ["batch_operations", "operations", "useful_threads"]
+
+# Operations of one evaluation that keep a thread busy for about a millisecond, twenty times as
+# long as it takes to wake it.
+_OPERATIONS_A_THREAD = 10_000_000
 
 
 def operations(model: Model, points: Tensor) -> int:
@@ -27,6 +32,17 @@ def operations(model: Model, points: Tensor) -> int:
     except (RuntimeError, TypeError, ValueError):  # the measurement itself reports it
         counter.total = 0
     return max(counter.total, 2 * parameters, 1)
+
+
+def batch_operations(model: Model, points: Tensor) -> int:
+    """Return the floating-point operations of one evaluation at the size that runs fastest."""
+    return min(swift_batch(model, points), len(points)) * operations(model, points)
+
+
+def useful_threads(model: Model, points: Tensor) -> int:
+    """Return how many processor threads an evaluation keeps busy, of those that torch has."""
+    batch, most = batch_operations(model, points), torch.get_num_threads()
+    return min(max(round(batch / _OPERATIONS_A_THREAD), 1), most)
 
 
 class _Counter(TorchDispatchMode):

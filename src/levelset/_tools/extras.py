@@ -13,6 +13,7 @@ _PACKAGES = {
     "las": ("laspy", "lazrs"),
     "mesh": ("skimage", "trimesh"),
     "plot": ("matplotlib",),
+    "ray": ("ray",),
     "report": ("jinja2", "plotly"),
     "tensorboard": ("tensorboard",),
 }

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,21 +17,20 @@ from levelset._tools.checks import (
     check_points,
     check_positive,
 )
-from levelset._tools.cost import operations
+from levelset._tools.engines import EngineName
 from levelset._tools.files import write_json
 from levelset._tools.locks import sole_user
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
-from levelset._tools.stops import finishing
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._search._problem import box_of
-from levelset.auditing._answers import answers, first_answers
-from levelset.auditing._measure import Measure, Measured, Part, Radius, Settings
+from levelset.auditing._answers import first_answers
+from levelset.auditing._measure import Radius, Settings
 from levelset.auditing._measures import MEASURES, declared, measures_of
 from levelset.auditing._measures._curvature import SmoothingChoice
-from levelset.auditing._plan import Meter, cut, expected_seconds
 from levelset.auditing._result import Audit
 from levelset.auditing._run import Parts, identity, manifest, start_run
+from levelset.auditing._work import Gathered, Place, Work
 from levelset.boundary import Effort
 from levelset.errors import DataError, ParameterError
 from levelset.fields import Classifier
@@ -55,7 +54,9 @@ def audit(
     name: str = "model",
     out: str | Path | None = None,
     resume: bool = False,
-    engine: Literal["local"] = "local",
+    engine: EngineName = "local",
+    workers: int | None = None,
+    address: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -100,7 +101,13 @@ def audit(
         name: What reports call this model.
         out: A folder for the results; `None` to keep them in memory only.
         resume: Go on with the run that `out` holds, if it holds one.
-        engine: Where to run: `local`.
+        engine: Where to run: `local`, in processes on this machine, or `ray`, on a cluster (needs
+            the extra `ray`). The rows are the same to the bit on the same kind of processor.
+        workers: How many parts are measured at a time, each on one processor thread; `None` for
+            as many as `torch.get_num_threads()`, or as the cluster has processors (or devices)
+            for. A part alone, or one expected to take longer than half a minute, gets all threads.
+        address: Of the cluster, as `ray.init` takes it (`auto`, `HOST:PORT`, `ray://HOST:PORT`);
+            `None` for the one that is in use here, or a new one on this machine.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         seed: Of everything random; the global random state is neither used nor moved.
         progress: Called as `progress(done, total)` in inputs: those whose share of the work is
@@ -116,7 +123,9 @@ def audit(
             labels where logits are needed, or the smoothing can be measured at none of the first
             inputs.
         RunError: If the folder cannot be written, holds another run, or another process is at
-            work in it.
+            work in it. If no cluster answers, its workers have another version of this package,
+            or a part ends three workers.
+        MissingExtraError: If Ray is chosen and not installed.
 
     References:
         - Atzmon et al. 2019, reply: attacks aimed at the decision boundary.
@@ -154,29 +163,22 @@ def audit(
             start_run(folder, content, resume=resume)
             columns = declared(settings.norms, radii)
             store = Parts(folder, identity(content), settings.norms, columns)
-        work = Work(model, points, labels, logits, chosen, settings, progress)
-        result = _join(points, work.run(store), settings, names, name)
+        place = Place(engine, workers, address)
+        work = Work(model, points.detach(), labels, logits, chosen, settings, place, progress)
+        result = _result(points, work.run(store), settings, names, name)
         if folder is not None:
             write_json(folder / "summary.json", result.summary())
     return result
 
 
-def _join(
-    points: Tensor, parts: list[Measured], settings: Settings, classes: tuple[str, ...], name: str
+def _result(
+    points: Tensor, gathered: Gathered, settings: Settings, classes: tuple[str, ...], name: str
 ) -> Audit:
-    columns = {
-        k: torch.cat([part.columns[k].to(points.device) for part in parts])
-        for k in parts[0].columns
-    }
-    witnesses = {
-        norm: torch.cat([part.witnesses[norm].to(points.device) for part in parts])
-        for norm in parts[0].witnesses
-    }
     low, high = settings.bounds
     return Audit(
         points=points.detach(),
-        columns=columns,
-        witnesses=witnesses,
+        columns=gathered.columns,
+        witnesses=gathered.witnesses,
         norms=settings.norms,
         classes=classes,
         name=name,
@@ -260,78 +262,3 @@ def _options(
         "bounds": [torch.as_tensor(low).tolist(), torch.as_tensor(high).tolist()],
         "classes": list(classes),
     }
-
-
-@dataclass(frozen=True)
-class Work:
-    """All that is measured, and on what: cut into parts, of which those on disk are not measured.
-
-    Attributes:
-        model: In evaluation mode.
-        points: The inputs, `(n, *d)`.
-        labels: Their classes, `(n,)`.
-        logits: What the model answers on them.
-        measures: What to measure, in order.
-        settings: How.
-        progress: Told the inputs done and their number.
-    """
-
-    model: Model
-    points: Tensor
-    labels: Tensor
-    logits: Tensor
-    measures: tuple[Measure, ...]
-    settings: Settings
-    progress: Progress | None
-
-    def run(self, store: Parts | None) -> list[Measured]:
-        """Return all parts in order, each read or else measured and written."""
-        seconds = self._seconds()
-        whole = sum(seconds[m.name] for m in self.measures if m.limit is None)
-        cuts = cut(len(self.points), self.points[0].numel(), whole)
-        stored: list[Measured | None] = [None] * len(cuts)
-        if store is not None:
-            store.refuse_strays(len(cuts))
-            stored = [store.read(k, self.points[rows]) for k, rows in enumerate(cuts)]
-        meter = Meter(self.progress, self._rows(0, len(self.points)), seconds)
-        for rows, part in zip(cuts, stored, strict=True):
-            if part is not None:
-                meter.skip(self._rows(rows.start, rows.stop))
-        meter.tell()
-        parts = []
-        for number, (rows, part) in enumerate(zip(cuts, stored, strict=True)):
-            if part is not None:
-                parts.append(part)
-                continue
-            with nullcontext() if store is None else finishing():
-                parts.append(self._measure(rows, meter))
-                if store is not None:
-                    store.write(number, self.points[rows], parts[-1])
-        return parts
-
-    def _measure(self, rows: slice, meter: Meter) -> Measured:
-        points, labels = self.points[rows], self.labels[rows]
-        index = torch.arange(rows.start, rows.stop, device=points.device)
-        measured = Measured(answers(self.logits[rows], labels, index))
-        counts = self._rows(rows.start, rows.stop)
-        for measure in self.measures:
-            report = meter.watch(measure.name, counts[measure.name])
-            part = Part(self.model, points, labels, rows.start, self.settings, measured, report)
-            result = measure.measure(part)
-            report(1.0)
-            measured.columns.update(result.columns)
-            measured.witnesses.update(result.witnesses)
-        return measured
-
-    def _seconds(self) -> dict[str, float]:
-        """Return the seconds expected of each measure for one input."""
-        points, size = self.points, self.points[0].numel()
-        count, device = operations(self.model, points), points.device.type
-        return {
-            measure.name: expected_seconds(measure.evaluations(self.settings, size), count, device)
-            for measure in self.measures
-        }
-
-    def _rows(self, start: int, stop: int) -> dict[str, int]:
-        """Return how many inputs from `start` to `stop` each measure is made of."""
-        return {measure.name: measure.rows(start, stop) for measure in self.measures}

@@ -1,13 +1,15 @@
 """The parts of an audit, each of less than a minute, and its progress."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from levelset._tools.batches import row_batches
-from levelset._typing import Progress
+from torch import Tensor
 
-__all__ = ["Meter", "Report", "cut", "expected_seconds"]
+from levelset._tools.batches import row_batches
+from levelset._tools.cost import useful_threads
+from levelset._typing import Model, Progress
+
+__all__ = ["Meter", "Report", "cut", "expected_seconds", "threads_of"]
 
 Report: TypeAlias = Callable[[float], None]
 """Takes the share of a measurement that is done, from 0 to 1."""
@@ -20,6 +22,8 @@ _PART_SECONDS = 30.0
 # LeNet on MNIST takes 0.1 ms. Other devices are assumed to be this many times as fast.
 _CALL, _OPERATION = 5e-5, 5e-11
 _OTHER_DEVICES = 30.0
+# Inputs by which sums of shares may miss their whole number.
+_SLACK = 1e-3
 
 
 def expected_seconds(evaluations: float, operations: int, device: str) -> float:
@@ -45,12 +49,28 @@ def cut(n: int, size: int, seconds: float) -> list[slice]:
     return list(row_batches(n, rows))
 
 
+def threads_of(parts: int, seconds: float, model: Model, points: Tensor) -> int:
+    """Return the processor threads of a part: one, so that others run beside it.
+
+    One in any case where there are several parts, whatever the engine and the machine: the number
+    of threads decides the last bits of a row. A part alone gets as many as it keeps busy, and so
+    do parts that take long for all that they hold one input.
+
+    Args:
+        parts: How many there are.
+        seconds: Expected for one input.
+        model: What is evaluated.
+        points: The inputs, `(n, *d)`.
+    """
+    return 1 if parts > 1 and seconds <= _PART_SECONDS else useful_threads(model, points)
+
+
 class Meter:
     """Tells how far an audit is, in inputs, by the time that each measure takes.
 
     A measure counts with the seconds an input that it has taken so far. One that has not been
     made yet counts with those expected of it, in proportion to what the others took. So the hook
-    moves within a part, and at an even pace.
+    moves within a part, and at an even pace; parts may be measured side by side.
 
     Args:
         progress: The hook, called when the number of inputs done grows.
@@ -63,7 +83,9 @@ class Meter:
     ) -> None:
         self._progress, self._rows, self._expected = progress, dict(rows), dict(seconds)
         self._done = dict.fromkeys(rows, 0.0)
-        self._clocked = dict.fromkeys(rows, (0.0, 0.0))  # inputs, and seconds they took
+        self._taken = dict.fromkeys(rows, (0.0, 0.0))  # inputs, and the seconds that they took
+        # The same of parts that are not finished, by their number and the measure.
+        self._begun: dict[tuple[int, str], tuple[float, float]] = {}
         self._told = -1
 
     def skip(self, rows: Mapping[str, int]) -> None:
@@ -71,17 +93,39 @@ class Meter:
         for name, count in rows.items():
             self._done[name] += count
 
-    def watch(self, name: str, rows: int) -> Report:
-        """Return what to call with the share of a measure that is done in a part, up to 1."""
-        begun, before = time.monotonic(), self._done[name]
-        count, seconds = self._clocked[name]
+    def hear(
+        self, number: int, rows: Mapping[str, int], said: tuple[str, float, float] | None
+    ) -> None:
+        """Count the share of a measure that is done in a part, and the seconds that it took.
 
-        def report(share: float) -> None:
-            self._done[name] = before + rows * share
-            self._clocked[name] = count + rows * share, seconds + time.monotonic() - begun
-            self.tell()
+        Args:
+            number: Of the part.
+            rows: Its inputs, for each measure.
+            said: Name of the measure, its share from 0 to 1, its seconds; `None` where the part
+                begins anew.
+        """
+        if said is None:
+            for name in rows:
+                self._count(number, name, 0.0, 0.0)
+            return
+        name, share, seconds = said
+        self._count(number, name, rows[name] * share, seconds)
+        self.tell()
 
-        return report
+    def finish(self, number: int, rows: Mapping[str, int], seconds: Mapping[str, float]) -> None:
+        """Count a part as done."""
+        for name, count in rows.items():
+            self._count(number, name, count, seconds[name])
+            del self._begun[number, name]
+        self.tell()
+
+    def _count(self, number: int, name: str, inputs: float, seconds: float) -> None:
+        """Put inputs and seconds of a part in the place of what was counted of it before."""
+        before = self._begun.get((number, name), (0.0, 0.0))
+        count, taken = self._taken[name]
+        self._done[name] += inputs - before[0]
+        self._taken[name] = count + inputs - before[0], taken + seconds - before[1]
+        self._begun[number, name] = inputs, seconds
 
     def tell(self) -> None:
         """Call the hook, if there is news."""
@@ -90,16 +134,16 @@ class Meter:
         total = max(self._rows.values())
         seconds = self._seconds()
         whole = sum(seconds[name] * rows for name, rows in self._rows.items())
-        done = sum(seconds[name] * rows for name, rows in self._done.items())
-        finished = all(self._done[name] >= rows for name, rows in self._rows.items())
-        inputs = total if finished else min(int(total * done / whole), total - 1)
+        share = sum(seconds[name] * rows for name, rows in self._done.items()) / whole
+        finished = all(self._done[name] >= rows - _SLACK for name, rows in self._rows.items())
+        inputs = total if finished else min(int(total * share), total - 1)
         if inputs > self._told:
             self._told = inputs
             self._progress(inputs, total)
 
     def _seconds(self) -> dict[str, float]:
         """Return the seconds an input of each measure: as taken, or else as expected."""
-        known = {name: (n, s) for name, (n, s) in self._clocked.items() if n > 0 and s > 0}
+        known = {name: (n, s) for name, (n, s) in self._taken.items() if n > 0 and s > 0}
         expected = sum(self._expected[name] * n for name, (n, _) in known.items())
         pace = sum(s for _, s in known.values()) / expected if expected else 1.0
         return {

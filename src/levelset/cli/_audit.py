@@ -9,7 +9,6 @@ from levelset._tools.extras import check_extras
 from levelset.cli._options import NORMS, Common, check_folder, load_model, now, read_images, show
 from levelset.cli._planes import planes_of
 from levelset.cli._progress import bar, busy, log
-from levelset.cli._threads import choose_threads
 from levelset.cli._words import count, number
 from levelset.errors import ParameterError
 
@@ -78,10 +77,17 @@ class AuditCommand(Common):
     of another class, and the singular values of the boundary near it."""
     resume: bool = False
     """Go on with the run that OUT holds."""
+    engine: Literal["local", "ray"] = "local"
+    """Where to measure: in processes on this machine, or on a Ray cluster (extra: ray)."""
+    address: str | None = None
+    """Of the cluster: auto, HOST:PORT or ray://HOST:PORT; without it Ray starts here."""
+    workers: int | None = count(None)
+    """How many parts are measured at a time, each on one thread; by default one for each of
+    --threads here, for each processor (or device) of a cluster."""
 
     def execute(self) -> None:
         """Load, measure, write."""
-        check_extras("audit", "report")
+        check_extras("audit", "report", *(("ray",) if self.engine == "ray" else ()))
         check_folder(self.out)
         radius = [number("--radius", word) for word in self.radius]
         device, smoothing = self.place(), _smoothing(self.smoothing)
@@ -100,7 +106,7 @@ class AuditCommand(Common):
         ).to(device)
         name = f"{Path(self.weights or self.model).stem} on {data.name}"
         points = data.points.to(device)
-        log(choose_threads(model, points, self.threads))
+        log(self._where())
         date = now()
         with bar("Measuring") as progress:
             audit = levelset.audit(
@@ -115,6 +121,9 @@ class AuditCommand(Common):
                 name=name,
                 out=self.out,
                 resume=self.resume,
+                engine=self.engine,
+                workers=self.workers,
+                address=self.address,
                 batch_size=self.batch_size,
                 seed=self.seed,
                 progress=progress,
@@ -139,6 +148,20 @@ class AuditCommand(Common):
             )
         settings = {k: str(v) for k, v in audit.settings.items() if k != "radii"}
         show({**audit.summary(), **settings, "report": str(page)}, json=self.json)
+
+    def _where(self) -> str:
+        """Return a line for the log that says where it computes."""
+        if self.engine == "ray":
+            return f"Computing on a Ray cluster: {self.address or 'here, unless one is in use'}."
+        if self.device != "cpu":
+            return f"Computing on {self.device}."
+        import torch
+
+        most, asked = torch.get_num_threads(), self.threads is not None
+        threads = "1 processor thread" if most == 1 else f"at most {most} processor threads"
+        return (
+            f"On {threads}{', as --threads says' if asked else '; --threads sets another number'}."
+        )
 
     def _pictures(
         self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"

@@ -13,10 +13,6 @@ __all__ = ["choose_threads", "wait_passively"]
 # nothing there and nothing on an idle machine.
 _WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 
-# Operations of one evaluation that keep a thread busy for about a millisecond, twenty times as
-# long as it takes to wake it.
-_OPERATIONS_A_THREAD = 10_000_000
-
 
 def wait_passively() -> None:
     """Let threads sleep while they wait, unless the user chose; before torch is imported."""
@@ -38,16 +34,13 @@ def choose_threads(model: "nn.Module", points: "Tensor", wanted: int | None) -> 
     """
     import torch
 
-    from levelset._tools.batches import swift_batch
-    from levelset._tools.cost import operations
+    from levelset._tools.cost import batch_operations, useful_threads
 
     if points.device.type != "cpu":
         return f"Computing on {points.device}."
     if wanted is None:
-        rows = min(swift_batch(model, points), len(points))
-        batch = rows * operations(model, points)
-        most = torch.get_num_threads()
-        threads = min(max(round(batch / _OPERATIONS_A_THREAD), 1), most)
+        batch, most = batch_operations(model, points), torch.get_num_threads()
+        threads = useful_threads(model, points)
         torch.set_num_threads(threads)
         why = f" of {most}, for {batch / 1e6:.3g} million operations a batch" if most > 1 else ""
         return f"{_count(threads)}{why}; --threads sets another number."

@@ -1,0 +1,11 @@
+"""Where the pieces of a long job are done: in this process, in several, or on a Ray cluster.
+
+The job is a function of a piece and a hook for progress. What it returns does not depend on where
+it is done, in which order, or who died meanwhile.
+"""
+
+from levelset._tools.engines._choice import ENGINES, Engine, EngineName, engine_of
+from levelset._tools.engines._crew import Done, Listen, Work
+from levelset._tools.engines._local import Local
+
+__all__ = ["ENGINES", "Done", "Engine", "EngineName", "Listen", "Local", "Work", "engine_of"]

@@ -1,0 +1,77 @@
+"""The engines by their names."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol, TypeAlias, get_args
+
+import torch
+
+from levelset._tools.checks import check_whole
+from levelset._tools.engines._crew import Done, Listen, Work
+from levelset._tools.engines._local import Local
+from levelset._tools.engines._ray import Cluster
+from levelset.errors import LevelSetWarning, ParameterError
+
+__all__ = ["ENGINES", "Engine", "EngineName", "engine_of"]
+
+EngineName: TypeAlias = Literal["local", "ray"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
+
+class Engine(Protocol):
+    """What does the pieces of a job."""
+
+    def run(
+        self,
+        work: Work,
+        piece_of: Callable[[int], Any],
+        numbers: Sequence[int],
+        listen: Listen,
+        *,
+        finish: bool = False,
+    ) -> Iterator[Done]:
+        """Yield the results of the pieces as they come; see `Local.run`."""
+
+
+def engine_of(
+    function: str,
+    name: EngineName,
+    *,
+    workers: int | None,
+    address: str | None,
+    pieces: int,
+    threads: int,
+    device: str,
+) -> Engine:
+    """Return an engine.
+
+    Args:
+        function: Name of the public function at work, for messages.
+        name: `local` or `ray`.
+        workers: Most workers; `None` for as many as torch may have threads, or for all processors
+            of the cluster.
+        address: Of the cluster; `None` for a local engine, or to start Ray here.
+        pieces: Of the job.
+        threads: Of each worker; where more than one, the local engine has one worker.
+        device: Type of the device that the job computes on.
+
+    Raises:
+        ParameterError: If an argument does not fit the engine.
+    """
+    if workers is not None:
+        check_whole(function, "workers", workers)
+    if name == "ray":
+        return Cluster(function, workers, address, pieces, threads, device)
+    if address is not None:
+        message = (
+            f"{function}: `address` is for the engine ray, got {address!r} with {name}. Leave it "
+            "out, or choose that engine."
+        )
+        raise ParameterError(message)
+    if device != "cpu" or threads > 1:
+        return Local(function, 1, threads)
+    count = torch.get_num_threads() if workers is None else workers
+    if workers is not None and workers > pieces:
+        message = f"{function}: {workers} `workers` for {pieces} parts: {pieces} are started."
+        warnings.warn(message, LevelSetWarning, stacklevel=2)
+    return Local(function, min(count, pieces), threads)
