@@ -1,14 +1,26 @@
 """Random numbers from one seed: a stream a point, and a stream for what draws globally."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Streams", "content_names", "draw_seed", "mixed_seed", "private_stream"]
+__all__ = [
+    "Streams",
+    "content_names",
+    "draw_seed",
+    "drawn_rows",
+    "mixed_seed",
+    "private_stream",
+    "rows_of_batch",
+]
+
+# First row, number and all rows of a batch, of which this process has only those.
+_ROWS: ContextVar[tuple[int, int, int] | None] = ContextVar("rows", default=None)
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
@@ -37,6 +49,36 @@ def private_stream(device: torch.device, seed: int, stream: int) -> Iterator[Non
             with torch.cuda.device(one):
                 torch.cuda.manual_seed(mixed)
         yield
+
+
+@contextmanager
+def rows_of_batch(first: int, count: int, total: int) -> Iterator[None]:
+    """Say that `count` points from `first` on are a share of a batch of `total` meanwhile.
+
+    `drawn_rows` then gives them the numbers that they would get in the whole batch.
+    """
+    token = _ROWS.set((first, count, total))
+    try:
+        yield
+    finally:
+        _ROWS.reset(token)
+
+
+def drawn_rows(like: Tensor, device: torch.device, draw: Callable[[Tensor], object]) -> Tensor:
+    """Return random numbers for points, `(n, *d)`: those of their rows in a whole batch.
+
+    Args:
+        like: The points, `(n, *d)`.
+        device: Where to draw.
+        draw: Fills a tensor.
+    """
+    share = _ROWS.get()
+    if share is None or share[1] != len(like):
+        share = (0, len(like), len(like))
+    first, count, total = share
+    drawn = torch.empty((total, *like.shape[1:]), dtype=like.dtype, device=device)
+    draw(drawn)
+    return drawn[first : first + count].to(like.device)
 
 
 def content_names(points: Tensor) -> Tensor:

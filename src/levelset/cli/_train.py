@@ -1,6 +1,7 @@
 """`levelset train`: a classifier from labelled images."""
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from levelset.datasets import Images
     from levelset.training import Recipe
+    from levelset.training._ranks import Ranks
 
 __all__ = ["TrainCommand"]
 
@@ -100,24 +102,30 @@ class TrainCommand(Common):
         return "\n\n".join(map(_described, levelset.training.RECIPES))
 
     def execute(self) -> None:
-        """Load, train, write."""
+        """Load, train, write: alone, or as one of the processes of `torchrun`."""
+        with levelset.training._ranks.joined(self.device.partition(":")[0]) as ranks:
+            self._execute(ranks)
+
+    def _execute(self, ranks: "Ranks") -> None:
         check_folder(self.out)
         if self.tensorboard:
             levelset.training._logs.check_tensorboard()
         recipe = self._recipe()
         if self.record:
-            self._check_recorded(recipe)
+            self._check_recorded(recipe, ranks)
         device = self.place()
         data = read_images(self.data, split="train", limit=self.limit).to(device)
         held_out = read_images(self.data, split="test").to(device)
         generator = self.generator()
         network = levelset.datasets.build_network(recipe.network)
         network = levelset.training.initialise(network, generator=generator).to(device)
-        log(choose_threads(network, data.points[: recipe.batch_size], self.threads))
+        threads = choose_threads(network, data.points[: recipe.batch_size], self.threads)
+        if ranks.is_first:
+            log(f"{ranks.count} processes. {threads}" if ranks.count > 1 else threads)
         if self.record:
             self._record(network, data, recipe, generator)
             return
-        with training("Training") as watch:
+        with training("Training") if ranks.is_first else nullcontext() as watch:
             history = levelset.training.train(
                 network,
                 data,
@@ -131,15 +139,16 @@ class TrainCommand(Common):
                 watch=watch,
                 **recipe.options(),
             )
-        show(
-            {**history.summary(), "weights": str(self.out / "weights.safetensors")}, json=self.json
-        )
+        if ranks.is_first:
+            numbers = {**history.summary(), "weights": str(self.out / "weights.safetensors")}
+            show(numbers, json=self.json)
 
-    def _check_recorded(self, recipe: "Recipe") -> None:
+    def _check_recorded(self, recipe: "Recipe", ranks: "Ranks") -> None:
         """Refuse what a recording does not do."""
         left_out = {
             "--clip-norm": recipe.clip_norm is not None,
             "--precision": self.precision != "full",
+            "several processes": ranks.count > 1,
             "--statistics": self.statistics != "running",
             "--tensorboard": self.tensorboard,
         }

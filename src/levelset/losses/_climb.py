@@ -12,6 +12,7 @@ from levelset._tools.checks import check_positive, check_whole
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
+from levelset._tools.random import drawn_rows
 from levelset._typing import Bounds, Field, Model, Norm
 from levelset.errors import ParameterError, ShapeError
 from levelset.fields import bounds_of
@@ -83,13 +84,15 @@ class Climb:
     def start(self) -> Tensor:
         """Return the starts; those drawn come from the L-infinity ball, or from the L2 sphere."""
         device = self.points.device if self._generator is None else self._generator.device
-        shape, dtype = self.points.shape, self.points.dtype
-        drawn = torch.empty(shape, dtype=dtype, device=device)
+        generator = self._generator
         if math.isinf(self.norm):
-            moves = drawn.uniform_(-1.0, 1.0, generator=self._generator).to(self.points.device)
+            moves = drawn_rows(
+                self.points, device, lambda t: t.uniform_(-1.0, 1.0, generator=generator)
+            )
         else:
-            drawn.normal_(generator=self._generator)
-            moves = self._unit(drawn.to(self.points.device))
+            moves = self._unit(
+                drawn_rows(self.points, device, lambda t: t.normal_(generator=generator))
+            )
         drawn = self.points + self.radius * moves
         if self._starts is not None:
             drawn = torch.where(self._starts.isnan(), drawn, self._starts)

@@ -179,18 +179,25 @@ class Store:
             raise RunError(message)
         checkpoint = Checkpoint.read(self._checkpoint)
         self._refuse_others(checkpoint, None if generator is None else draw_seed(generator))
-        checkpoint.restore(self.model, self.optimizer)
-        self.starts.restore(checkpoint.tensors)
+        self.restore(checkpoint)
         return checkpoint.seed, tuple(map(read_epoch, checkpoint.epochs))
 
     def keep(self, seed: int, epochs: tuple[Epoch, ...]) -> None:
         """Write the checkpoint after these epochs."""
+        self.state(seed, epochs).write(self._checkpoint)
+
+    def state(self, seed: int, epochs: tuple[Epoch, ...] = ()) -> Checkpoint:
+        """Return the state of model, optimiser and searches after these epochs."""
         numbers = tuple(epoch.to_json() for epoch in epochs)
-        state = Checkpoint.of(
+        return Checkpoint.of(
             self.model, self.optimizer, settings=self.settings, seed=seed, epochs=numbers,
             more=self.starts.tensors(),
         )  # fmt: skip
-        state.write(self._checkpoint)
+
+    def restore(self, state: Checkpoint) -> None:
+        """Put model, optimiser and searches into a state."""
+        state.restore(self.model, self.optimizer)
+        self.starts.restore(state.tensors)
 
     def discard(self) -> None:
         """Remove the checkpoint of a run that took no step."""

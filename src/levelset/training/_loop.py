@@ -1,7 +1,7 @@
 """One epoch: shuffled batches, a step of the optimiser each, and the means of what they report."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -18,6 +18,7 @@ from levelset.training._data import Examples
 from levelset.training._history import Epoch, Health, Watch
 from levelset.training._objective import Objective
 from levelset.training._precision import Precision, in_precision
+from levelset.training._ranks import Ranks
 from levelset.training._schedule import LearningRate, middle, rate_factor
 from levelset.training._starts import Starts
 
@@ -63,11 +64,13 @@ def in_training(model: nn.Module) -> Iterator[None]:
             parameter.grad = gradient
 
 
-def share_right(model: nn.Module, data: Examples) -> float:
+def share_right(model: nn.Module, data: Examples, ranks: Ranks) -> float:
     """Return the share of the points that the model classifies right, in evaluation mode."""
+    rows = ranks.share(torch.arange(len(data.points), device=data.points.device))
     with frozen(model):
-        logits = Evaluator("train", model).outputs(data.points)
-    return float((logits.argmax(1) == data.labels).double().mean())
+        logits = Evaluator("train", model).outputs(data.points[rows])
+    right = int((logits.argmax(1) == data.labels[rows]).sum())
+    return sum(ranks.gathered(right)) / len(data.points)
 
 
 @dataclass(eq=False)
@@ -82,6 +85,71 @@ class _FirstAnswer:
             self.answer = output.detach()
 
 
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What a step says of itself, or the share of it that one process takes.
+
+    Attributes:
+        count: Inputs.
+        loss: Their mean.
+        right: How many the model classified right.
+        terms: Of the loss, by name.
+        converged: Which samples are on their level set, if there are any.
+        distance: From the inputs to the samples, on the CPU.
+        ends: Where searches ended, by the name of the loss.
+    """
+
+    count: int
+    loss: float
+    right: int
+    terms: dict[str, float]
+    converged: Tensor | None
+    distance: Tensor | None
+    ends: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, count: int, loss: Tensor, right: int, diagnostics: Diagnostics) -> "_Step":
+        """Return the numbers of a loss that was evaluated."""
+        converged, distance = diagnostics.converged, diagnostics.distance
+        return cls(
+            count=count,
+            loss=float(loss.detach()),
+            right=right,
+            terms={name: float(term.detach()) for name, term in diagnostics.terms.items()},
+            converged=None if converged is None else converged.cpu(),
+            distance=None if distance is None else distance.detach().cpu(),
+            ends={name: end.detach() for name, end in diagnostics.ends.items()},
+        )
+
+    @classmethod
+    def joined(cls, shares: list["_Step"]) -> "_Step":
+        """Return the step of which these are the shares, in the order of their rows."""
+        shares = [share for share in shares if share.count]
+        if len(shares) == 1:
+            return shares[0]
+        count = sum(share.count for share in shares)
+        names = dict.fromkeys(name for share in shares for name in share.terms)
+        return cls(
+            count=count,
+            loss=sum(share.loss * share.count for share in shares) / count,
+            right=sum(share.right for share in shares),
+            terms={
+                name: sum(share.terms.get(name, 0.0) * share.count for share in shares) / count
+                for name in names
+            },
+            converged=_joined([share.converged for share in shares]),
+            distance=_joined([share.distance for share in shares]),
+            ends={
+                name: torch.cat([share.ends[name] for share in shares]) for name in shares[0].ends
+            },
+        )
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors) if tensors else None
+
+
 @dataclass(eq=False)
 class _Totals:
     """Sums over the steps of one epoch."""
@@ -94,18 +162,18 @@ class _Totals:
     samples: int = 0
     distances: list[Tensor] = field(default_factory=list)
 
-    def add(self, loss: float, right: int, count: int, diagnostics: Diagnostics) -> None:
+    def add(self, step: _Step) -> None:
         """Add one step's numbers."""
-        self.points += count
-        self.loss += loss * count
-        self.right += right
-        for name, term in diagnostics.terms.items():
-            self.terms[name] = self.terms.get(name, 0.0) + float(term.detach()) * count
-        if diagnostics.converged is not None:
-            self.converged += int(diagnostics.converged.sum())
-            self.samples += len(diagnostics.converged)
-        if diagnostics.distance is not None:
-            self.distances.append(diagnostics.distance.detach().cpu())
+        self.points += step.count
+        self.loss += step.loss * step.count
+        self.right += step.right
+        for name, term in step.terms.items():
+            self.terms[name] = self.terms.get(name, 0.0) + term * step.count
+        if step.converged is not None:
+            self.converged += int(step.converged.sum())
+            self.samples += len(step.converged)
+        if step.distance is not None:
+            self.distances.append(step.distance)
 
     @property
     def share_converged(self) -> float:
@@ -132,6 +200,7 @@ class Loop:
         epochs: How many there will be.
         progress: Told the steps done and the steps of all epochs, after each.
         watch: Told the health after each step.
+        ranks: This process among those that train together.
         steps_done: Steps that this call took.
         starts: Where the searches of losses ended that go on from there.
     """
@@ -149,6 +218,7 @@ class Loop:
     epochs: int
     progress: Progress | None
     watch: Watch | None
+    ranks: Ranks = field(default_factory=Ranks)
     steps_done: int = field(default=0, init=False)
     starts: Starts = field(init=False)
     _first: _FirstAnswer = field(default_factory=_FirstAnswer, init=False)
@@ -171,10 +241,13 @@ class Loop:
         try:
             for number, rows in enumerate(order.tensor_split(self.steps)):
                 step = index * self.steps + number
-                diagnostics = self._step(step, rows, totals)
-                self.starts.keep(rows, diagnostics.ends)
+                said = self._step(step, rows)
+                totals.add(said)
+                self.starts.keep(rows, said.ends)
+                self._tell(step, totals)
         finally:
             hook.remove()
+        self.ranks.share_state(self.model)
         self._refuse_broken(index)
         terms = {name: total / count for name, total in totals.terms.items()}
         done = middle((index + 1) * self.steps - 1, self.epochs * self.steps, self.epochs)
@@ -188,24 +261,20 @@ class Loop:
             details=terms | self.objective.scheduled(done, self.epochs),
         )
 
-    def _step(self, step: int, rows: Tensor, totals: _Totals) -> Diagnostics:
-        """Take one step on some inputs, add its numbers to the totals, and return its reports."""
-        steps = self.epochs * self.steps
-        points, labels = self.data.points[rows], self.data.labels[rows]
+    def _step(self, step: int, rows: Tensor) -> _Step:
+        """Take one step on some inputs, and return its numbers."""
+        steps, own = self.epochs * self.steps, self.ranks.share(rows)
+        points, labels = self.data.points[own], self.data.labels[own]
         objective = self.objective.at(middle(step, steps, self.epochs), self.epochs)
-        starts = self.starts.at(rows)
+        starts = self.starts.at(own)
         parameters = self.optimizer.param_groups[0]["params"]
-        self._first.batch, self._first.answer = points, None
         state = torch.get_rng_state()
-        loss, diagnostics = self._evaluated(step, objective, points, labels, starts)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        answer = self._first.answer
+        with self.ranks.together(), self.ranks.drawing(rows):
+            said, mine = self._answered(step, objective, points, labels, starts)
+        gradients = self.ranks.add_up(mine, parameters, len(own) / len(rows))
         if not _all_finite(gradients):
             torch.set_rng_state(state)
             self._stop(step, self._broken_gradient(objective, points, labels, starts))
-        if answer is None:  # the loss moves the points before it asks
-            with frozen(self.model), in_precision(self.model, self.precision):
-                answer = Evaluator("train", self.model).outputs(points)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if self.clip_norm is not None:
@@ -214,10 +283,7 @@ class Loop:
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * factor
         self.optimizer.step()
         self.steps_done += 1
-        right = int((answer.argmax(1) == labels).sum())
-        totals.add(float(loss.detach()), right, len(points), diagnostics)
-        self._tell(step, totals)
-        return diagnostics
+        return _Step.joined(self.ranks.gathered(said))
 
     def _tell(self, step: int, totals: _Totals) -> None:
         steps = self.epochs * self.steps
@@ -235,6 +301,28 @@ class Loop:
             )
         if self.progress is not None:
             self.progress(step + 1, steps)
+
+    def _answered(
+        self,
+        step: int,
+        objective: Objective,
+        points: Tensor,
+        labels: Tensor,
+        starts: dict[str, Tensor],
+    ) -> tuple[_Step, Sequence[Tensor | None]]:
+        """Return the numbers of a step, or of this process's share of it, and the gradient."""
+        parameters = self.optimizer.param_groups[0]["params"]
+        if len(points) == 0:  # fewer inputs than processes
+            return _Step(0, 0.0, 0, {}, None, None, {}), [None] * len(parameters)
+        self._first.batch, self._first.answer = points, None
+        loss, diagnostics = self._evaluated(step, objective, points, labels, starts)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        answer = self._first.answer
+        if answer is None:  # the loss moves the points before it asks
+            with frozen(self.model), in_precision(self.model, self.precision):
+                answer = Evaluator("train", self.model).outputs(points)
+        right = int((answer.argmax(1) == labels).sum())
+        return _Step.of(len(points), loss, right, diagnostics), gradients
 
     def _evaluated(
         self,

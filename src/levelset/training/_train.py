@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,10 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.locks import sole_user
 from levelset._tools.random import draw_seed, private_stream
-from levelset._tools.stops import finishing
+from levelset._tools.stops import finishing, postpone, stop_asked
 from levelset._typing import Progress
 from levelset.errors import LevelSetError, NotConvergedError, ParameterError
-from levelset.training._checkpoint import Options, Store
+from levelset.training._checkpoint import Checkpoint, Options, Store
 from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples, check_examples, fingerprint, warn_of_missing
 from levelset.training._history import Epoch, History, Watch
@@ -33,6 +33,7 @@ from levelset.training._loop import (
 )
 from levelset.training._objective import Loss, Objective
 from levelset.training._precision import Precision, check_precision
+from levelset.training._ranks import Ranks, warn_of_batches
 from levelset.training._schedule import LearningRate
 
 __all__ = ["train"]
@@ -71,6 +72,12 @@ def train(
     `generator`; torch's global generator is left alone if one is given. The same seed on the same
     machine with the same number of threads gives the same weights bit for bit, and so does a run
     that was stopped anywhere and resumed.
+
+    Where `torch.distributed` is set up, as by `torchrun`, its processes train together: each calls
+    `train` with the same arguments, takes its share of the rows of every batch, and ends with the
+    same weights, which are those of one process to rounding. The first one writes; a run is resumed
+    by any number of processes. Each layer of BatchNorm normalises by its process's share of a
+    batch, and Dropout draws alike in all.
 
     With `out`, a folder, `checkpoint.safetensors` is written before the first epoch and after
     each, whole or not at all, and `log.csv` with a row an epoch; at the end `weights.safetensors`,
@@ -178,17 +185,30 @@ def train(
     warn_of_missing(data, classes)
     check_precision(model, data.points, precision)
     stepper = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
+    ranks = Ranks.here()
     loop = Loop(
         model, data, objective, stepper, learning_rate, schedule, clip_norm, batch_size, statistics,
-        precision, epochs, progress, watch,
+        precision, epochs, progress, watch, ranks,
     )  # fmt: skip
+    warn_of_batches(model, ranks)
+    ranks.share_state(model)
     if out is None:
-        return _run(loop, held_out, None, draw_seed(generator), ())
+        return _run(loop, held_out, None, ranks.gathered(draw_seed(generator))[0], ())
     identity = options | _identity(model, objective, data, held_out)
     store = Store(Path(out), identity, model, stepper, tensorboard, loop.starts)
-    with sole_user("train", store.folder):
-        history = _run(loop, held_out, store, *store.begin(generator, resume=resume))
-        store.finish(history)
+    with ExitStack() as stack:
+
+        def begin() -> tuple[int, tuple[Epoch, ...], Checkpoint | None]:
+            stack.enter_context(sole_user("train", store.folder))
+            seed, epochs = store.begin(generator, resume=resume)
+            return seed, epochs, store.state(seed) if ranks.count > 1 else None
+
+        seed, epochs_done, state = ranks.of_first(begin)
+        if state is not None and not ranks.is_first:
+            store.restore(state)
+        history = _run(loop, held_out, store, seed, epochs_done)
+        if ranks.is_first:
+            store.finish(history)
     return history
 
 
@@ -200,19 +220,22 @@ def _run(
     epochs: tuple[Epoch, ...],
 ) -> History:
     """Go on after the `epochs` done, to the last, keeping each in the store."""
-    device = loop.data.points.device
-    logging = nullcontext(lambda epochs: None) if store is None else store.logging(epochs)
+    device, ranks = loop.data.points.device, loop.ranks
+    writer = store if ranks.is_first else None
+    logging = nullcontext(lambda epochs: None) if writer is None else writer.logging(epochs)
     with in_training(loop.model), logging as log:
         for index in range(len(epochs), loop.epochs):
             start = time.perf_counter()
             with nullcontext() if store is None else finishing():
-                with private_stream(device, seed, index), _failures(loop, store, index):
+                with private_stream(device, seed, index), _failures(loop, writer, index):
                     epoch = loop.epoch(index)
-                score = math.nan if held_out is None else share_right(loop.model, held_out)
+                score = math.nan if held_out is None else share_right(loop.model, held_out, ranks)
                 seconds = time.perf_counter() - start
                 epochs = (*epochs, replace(epoch, held_out=score, seconds=seconds))
-                if store is not None:
-                    store.keep(seed, epochs)
+                if writer is not None:
+                    writer.keep(seed, epochs)
+                if any(ranks.gathered(stop_asked())):
+                    postpone()  # where one process stops, all do
                 log(epochs)
     return History.of(epochs)
 

@@ -1,13 +1,13 @@
 """The engines by their names."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import torch
 
 from levelset._tools.checks import check_whole
-from levelset._tools.engines._crew import Done, Listen, Work
+from levelset._tools.engines._crew import Listen, Results, Work
 from levelset._tools.engines._local import Local
 from levelset._tools.engines._ray import Cluster
 from levelset.errors import LevelSetWarning, ParameterError
@@ -29,7 +29,7 @@ class Engine(Protocol):
         listen: Listen,
         *,
         finish: bool = False,
-    ) -> Iterator[Done]:
+    ) -> Results:
         """Yield the results of the pieces as they come; see `Local.run`."""
 
 

@@ -1,7 +1,7 @@
 """Handing pieces to workers that may die, and taking what they return as it comes."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -10,7 +10,7 @@ from levelset._tools.engines._parcels import Said
 from levelset._tools.stops import finishing, stop_asked
 from levelset.errors import RunError
 
-__all__ = ["Crew", "Done", "Listen", "Message", "Work", "led"]
+__all__ = ["Crew", "Done", "Listen", "Message", "Results", "Work", "led"]
 
 Hook: TypeAlias = Callable[[Any], None]
 Work: TypeAlias = Callable[[Any, Hook], Any]
@@ -28,6 +28,10 @@ class Done(NamedTuple):
 
     number: int
     result: Any
+
+
+Results: TypeAlias = Generator[Done, None, None]
+"""The results of pieces as they come; closing it ends the work."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Message:
 class Crew(Protocol):
     """Workers, each with at most one piece at a time."""
 
-    function: str
+    @property
+    def function(self) -> str:
+        """Name of the public function at work, for messages."""
 
     @property
     def idle(self) -> bool:
@@ -75,7 +81,7 @@ def led(
     listen: Listen,
     *,
     finish: bool,
-) -> Iterator[Done]:
+) -> Results:
     """Yield the results of all pieces as they come.
 
     A piece whose worker died is given to another one. An exception of the work is raised here, and

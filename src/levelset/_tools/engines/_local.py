@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, Self
 
 import torch
 
-from levelset._tools.engines._crew import Done, Hook, Listen, Message, Work, led
+from levelset._tools.engines._crew import Done, Hook, Listen, Message, Results, Work, led
 from levelset._tools.engines._parcels import failure, overheard, packed, unpacked
 from levelset._tools.stops import finishing
 
@@ -53,7 +54,7 @@ class Local:
         listen: Listen,
         *,
         finish: bool = False,
-    ) -> Iterator[Done]:
+    ) -> Results:
         """Yield the results of the pieces as they come.
 
         Args:
@@ -84,11 +85,11 @@ class Local:
         listen: Listen,
         *,
         finish: bool,
-    ) -> Iterator[Done]:
+    ) -> Results:
         for number in numbers:
             with finishing() if finish else nullcontext():
                 with _threads(self.threads):
-                    result = work(piece_of(number), lambda said, n=number: listen(n, said))
+                    result = work(piece_of(number), partial(listen, number))
                 yield Done(number, result)
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import torch
 
-from levelset._tools.engines._crew import Done, Listen, Message, Work, led
+from levelset._tools.engines._crew import Listen, Message, Results, Work, led
 from levelset._tools.engines._parcels import failure, overheard, packed, unpacked
 from levelset._tools.extras import optional
 from levelset._tools.modes import modules_of
@@ -138,7 +138,7 @@ class Cluster:
         listen: Listen,
         *,
         finish: bool = False,
-    ) -> Iterator[Done]:
+    ) -> Results:
         """Yield the results of the pieces as they come; as `Local.run`.
 
         Raises:
