@@ -115,7 +115,7 @@ class Meter:
     def finish(self, number: int, rows: Mapping[str, int], seconds: Mapping[str, float]) -> None:
         """Count a part as done."""
         for name, count in rows.items():
-            self._count(number, name, count, seconds[name])
+            self._count(number, name, float(count), seconds[name])
             del self._begun[number, name]
         self.tell()
 

@@ -121,12 +121,10 @@ class AuditCommand(Common):
                 name=name,
                 out=self.out,
                 resume=self.resume,
-                engine=self.engine,
-                workers=self.workers,
-                address=self.address,
                 batch_size=self.batch_size,
                 seed=self.seed,
                 progress=progress,
+                **{name: getattr(self, name) for name in ("engine", "workers", "address")},
             )
         self.note(self.out, date)
         page = self.out / "report.html"

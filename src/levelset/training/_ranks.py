@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -37,7 +37,7 @@ class Ranks:
     count: int = 1
 
     @classmethod
-    def here(cls) -> Self:
+    def here(cls) -> "Ranks":
         """Return this process among those that torch knows of."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()

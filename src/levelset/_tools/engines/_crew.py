@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from levelset._tools.engines._parcels import Said
 from levelset._tools.stops import finishing, stop_asked
@@ -52,6 +52,7 @@ class Message:
     warnings: tuple[Said, ...] = ()
 
 
+@runtime_checkable
 class Crew(Protocol):
     """Workers, each with at most one piece at a time."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -131,7 +131,7 @@ class _Processes:
     _workers: list[_Worker] = field(default_factory=list)
     _lifeline: tuple[int, int] | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Processes":
         """Start the processes."""
         self._lifeline = os.pipe()
         self._workers = [self._started() for _ in range(self.count)]

@@ -18,7 +18,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -60,7 +60,7 @@ class _Surroundings:
     products: str
 
     @classmethod
-    def here(cls, threads: int) -> Self:
+    def here(cls, threads: int) -> "_Surroundings":
         precision = torch.get_float32_matmul_precision()
         tf32 = torch.backends.cudnn.allow_tf32
         return cls(threads, torch.get_default_dtype(), tf32, precision)
@@ -226,7 +226,7 @@ class _Actors:
     def function(self) -> str:
         return self.cluster.function
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "_Actors":
         """Join the cluster and start the actors."""
         if not self.ray.is_initialized():
             _join(self.function, self.ray, self.cluster.address)
