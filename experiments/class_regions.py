@@ -1,12 +1,14 @@
 """Shapes of class regions: Atzmon et al. figure A1; Bell 18, 31; Alonso & Bonin 2.3.3, 2.4.
 
 Samples of the boundary of a network in the plane, drawn in the paper's three ways and spread
-evenly: Chamfer and Hausdorff distance from a dense sample. Dimensions of orthants by the edge of
+evenly: Chamfer and Hausdorff distance from a dense sample; how far the farthest point of surfaces
+is from such a sample, a reconstructed one among them. Dimensions of orthants by the edge of
 random matrices, and singular values around the boundary between two MNIST images. Pairs of one
 class joined inside its region, and mixtures of k. Directions that the boundaries of many images
 share. Where dropout samples change class between two images, and how far that is from a Gaussian.
 """
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,8 +32,10 @@ from levelset.boundary import (
     shared_directions,
     subspace_persistence,
 )
+from levelset.cli._demo import scan_of_a_knot
 from levelset.datasets import load_model, read_images
-from levelset.shapes import Orthant
+from levelset.reconstruction import extract_mesh, sample_surface, surface
+from levelset.shapes import Orthant, Sphere, Torus
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,31 @@ def figure_a1(config: Config) -> dict[str, Any]:
             "hausdorff": float(max(there.max(), back.max())),
         }
         print(f"figure A1, {name:<12} {result[name]}")
+    return result
+
+
+def covering(config: Config) -> dict[str, float]:
+    """Compare covering radii of samples of surfaces with those of hexagons, 0.62 sqrt(A / n)."""
+    generator = torch.Generator().manual_seed(config.seed)
+    knot = surface(scan_of_a_knot(5000, generator=generator), resolution=96, generator=generator)
+    dense, _ = sample_surface(knot.mesh, 200_000, generator=generator)
+    unit = [((part - knot.centre) / knot.scale).float() for part in (dense, knot.mesh.vertices)]
+    cases: dict[str, tuple[Any, torch.Tensor, torch.Tensor, float]] = {
+        "reconstructed knot": (knot.network, *unit, knot.mesh.area / knot.scale**2)
+    }
+    for name, shape in (("sphere", Sphere()), ("torus", Torus())):
+        mesh = extract_mesh(shape, bounds=([-2.0] * 3, [2.0] * 3), resolution=128)
+        dense, _ = sample_surface(mesh, 200_000, generator=generator)
+        cases[name] = (shape, dense.float(), mesh.vertices.float(), mesh.area)
+    result = {}
+    for name, (field, dense, starts, area) in cases.items():
+        everywhere = project(field, dense).points.double().numpy()
+        for count in (config.samples, 3 * config.samples):
+            chosen = starts[torch.randperm(len(starts), generator=generator)[:200]]
+            samples = sample_level_set(field, chosen, count, generator=generator).points
+            radius = cKDTree(samples.double().numpy()).query(everywhere)[0].max()
+            result[f"{name}, {count}"] = float(radius / (0.6204 * math.sqrt(area / count)))
+    print(f"covering radius over that of hexagons: {result}")
     return result
 
 
@@ -223,7 +252,8 @@ def main(config: Config) -> dict[str, Any]:
             config, networks=config.networks[:1], samples=40, seeds=2, pairs=10, mixtures=50,
             inputs=60, draws=50,
         )  # fmt: skip
-    result: dict[str, Any] = {"figure_a1": figure_a1(config), "orthants": orthants(config)}
+    result: dict[str, Any] = {"figure_a1": figure_a1(config), "orthants": orthants(config),
+        "covering": covering(config)}  # fmt: skip
     if (config.data / "mnist").is_dir():
         result["dropout"] = dropout(config)
         result |= {name: of_network(name, config) for name in config.networks}

@@ -61,6 +61,26 @@ def test_no_change_is_missed(settled, ends, seed):
     assert bool((found.fraction <= fine[change + 1]).all())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_bounds_leave_out_what_has_no_change(settled, ends, seed):
+    model = network(settled, seed)
+    whole, found = exact_crossings(model, *ends), exact_crossings(model, *ends, route="bounds")
+    torch.testing.assert_close(found.fraction, whole.fraction, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found.before, whole.before)
+    assert torch.equal(found.after, whole.after)
+    assert found.pieces < whole.pieces
+    with pytest.raises(ParameterError, match="`route` must be 'pieces' where `regions`"):
+        exact_crossings(model, *ends, regions=True, route="bounds")
+
+
+def test_by_bounds_a_segment_of_one_class_has_no_piece_to_cut(settled):
+    model = settled(nn.Linear(3, 2), 0)
+    found = exact_crossings(model, torch.zeros(3), 1e-3 * torch.ones(3), route="bounds")
+    assert len(found) == 0
+    assert found.points.shape == (0, 3)
+    assert found.pieces == 1
+
+
 @pytest.mark.parametrize("size", [1, 5, 1000])
 def test_stretches_change_nothing(settled, ends, size):
     model = network(settled, 1)

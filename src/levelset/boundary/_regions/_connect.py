@@ -1,5 +1,6 @@
 """Paths between inputs of one class that stay in its region."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -107,8 +108,9 @@ def connect(
     Of a piecewise linear network every piece of the path is then followed by
     [`exact_crossings`][levelset.boundary.exact_crossings], and bent where that meets another class:
     such paths are `proved`. With `auto` that is done where it takes tenths of a second a piece, so
-    not for large convolutional networks (5 s a piece for ConvNet-4a). Any other path is evidence
-    from a sample of its points, `spacing` apart at most.
+    not for large convolutional networks, where bounds that show that the class stays take about 0.7
+    s a piece (ConvNet-4a). Any other path is evidence from a sample of its points, `spacing` apart
+    at most.
 
     Cost: `checks` forward passes a piece, and about five gradients a corner; pairs go together.
 
@@ -150,7 +152,9 @@ def connect(
     start, end = start.detach(), end.detach()
     with frozen(model):
         paths = _Paths(model, start, end, share, checks, batch_size)
-        paths.is_exact = verify != "sampled" and _is_cheap(model, start, end, verify)
+        pieces = 0.0 if verify == "sampled" else _expected_pieces(model, start, end, verify)
+        paths.is_exact = verify == "exact" or (verify == "auto" and pieces <= _MOST_PIECES)
+        paths.route = "pieces" if pieces <= _MOST_PIECES else "bounds"
         for round_ in range(depth + 1):
             paths.look()
             if progress is not None:
@@ -160,20 +164,19 @@ def connect(
     return paths.result()
 
 
-def _is_cheap(model: Any, start: Tensor, end: Tensor, verify: Verify) -> bool:
-    """Return whether changes of class are computed: always if asked for, else if it is cheap."""
+def _expected_pieces(model: Any, start: Tensor, end: Tensor, verify: Verify) -> float:
+    """Return about how many linear pieces a segment has; infinity where it has none."""
     apart = (start != end).flatten(1).any(1).nonzero().flatten()
     if not len(apart):
-        return len(start) > 0
+        return 0.0 if len(start) else math.inf
     first = start[apart[0]]
     try:
         near = torch.lerp(first, end[apart[0]], _PROBE)
-        pieces = exact_crossings(model, first, near).pieces
+        return exact_crossings(model, first, near).pieces / _PROBE
     except FieldError:
         if verify == "exact":
             raise
-        return False
-    return verify == "exact" or pieces <= _PROBE * _MOST_PIECES
+        return math.inf
 
 
 class _Above(nn.Module):
@@ -203,6 +206,7 @@ class _Paths:
     ) -> None:
         self.start, self.end, self.share, self.checks = start, end, share, checks
         self.raw, self.is_exact = model, False
+        self.route: Literal["pieces", "bounds"] = "pieces"
         self.batch_size = batch_size
         self.classes = predicted("connect", model, start, batch_size)
         others = predicted("connect", model, end, batch_size)
@@ -254,7 +258,7 @@ class _Paths:
             left, right = self.left[row], self.right[row]
             if torch.equal(left, right):
                 continue
-            fraction = exact_crossings(self.raw, left, right).fraction
+            fraction = exact_crossings(self.raw, left, right, route=self.route).fraction
             if len(fraction):
                 last = fraction[1] if len(fraction) > 1 else 1.0
                 self.where[row] = 0.5 * (fraction[0] + last)

@@ -24,8 +24,9 @@ _LINES, _REGIONS = 200.0, 64.0
 _UNEVEN = 0.0137
 # How near two places are one, as a share of the rectangle, and by how much lengths may differ.
 _NEAR, _LENGTH = 1e-9, 1e-6
-# Cells that are subdivided together, and points that are evaluated together.
-_TOGETHER, _AT_ONCE = 64, 16
+# Numbers of the widest layer at the corners of regions that are computed together, 128 MiB, and
+# points that are evaluated together.
+_ELEMENTS, _AT_ONCE = 2**24, 16
 # Columns, rows and levels that the quarters of a cell have more than twice its own.
 _QUARTERS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
 
@@ -102,9 +103,12 @@ def certify(
         if len(tracer.curves) == count:
             break
     rest = np.concatenate([cover.rest, cover.cells[doubtful]])
+    regions = expected / 4.0 ** rest[:, 2].max(initial=0) + 1.0
+    widest = max(node.numel() for node in program.values(frame.origin).values())
+    together = max(int(_ELEMENTS / (regions * widest)), 1)
     return all(
         _agrees(tracer, program, frame, grid, part)
-        for part in np.split(rest, range(_TOGETHER, len(rest), _TOGETHER))
+        for part in np.split(rest, range(together, len(rest), together))
     )
 
 

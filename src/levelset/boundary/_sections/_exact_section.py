@@ -259,9 +259,9 @@ def _budget(most: int, expected: float) -> Callable[[int], None]:
         if count > most:
             message = (
                 f"exact_section: the plane has more than `max_regions`={most} linear regions, "
-                f"about {expected:.2g} by an estimate. `route='tracing'` follows the boundary "
-                "alone, which is far cheaper; or take a smaller `extent`, or raise the number. "
-                f"{REMEDY}"
+                f"about {float(f'{expected:.2g}'):,.0f} by an estimate. `route='tracing'` follows "
+                "the boundary alone, which is far cheaper; or take a smaller `extent`, or raise "
+                f"the number. {REMEDY}"
             )
             raise _TooManyRegionsError(message)
 
