@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from levelset import Classifier
 from levelset.errors import DataError, LevelSetWarning, ParameterError, ShapeError
 from levelset.kernels import (
     GaussianProcess,
@@ -675,3 +676,15 @@ def test_the_sum_of_the_kernel_is_a_score_too(clusters):
     tests = blobs(3, seed=8)[0]
     expected = -process.similarities(tests).mean(1)
     assert torch.equal(novelty(process, tests, score="sum"), expected)
+
+
+def test_a_classifier_is_read_through_to_its_network(tmp_path):
+    def build() -> Classifier:
+        return Classifier(settle(pooled()), mean=(0.5,), std=(0.25,))
+
+    points = torch.rand(12, 1, 8, 8, generator=seeded()).double()
+    labels = torch.randint(3, (12,), generator=seeded())
+    recording = record(build(), points, labels, steps=3, learning_rate=0.1, folder=tmp_path)
+    for one in (recording, Recording.read(tmp_path, build())):
+        prediction = PathKernel(one, points, labels).predict(points[:4])
+        assert prediction.identity_error < 1e-14

@@ -91,12 +91,15 @@ class Classifier(AsLogits):
     def read(self, function: str, points: Tensor) -> Tensor:
         """Return the logits of points in the data's own units; `function` is for messages."""
         check_points(function, points)
-        normal = points
+        return super().read(function, self.normalised(points))
+
+    def normalised(self, points: Tensor) -> Tensor:
+        """Return points as the model sees them, (x - mean) / std."""
         if self.mean is not None:
-            normal = normal - _align("mean", self.mean, points)
+            points = points - _align("mean", self.mean, points)
         if self.std is not None:
-            normal = normal / _align("std", self.std, points)
-        return super().read(function, normal)
+            points = points / _align("std", self.std, points)
+        return points
 
 
 class Margin(nn.Module):

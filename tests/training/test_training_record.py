@@ -196,6 +196,10 @@ BAD = {
         {"loss": lambda logits, labels: (logits.argmax(1) != labels).float().mean()},
         FieldError, "`loss` must be differentiable in the logits",
     ),
+    "rounding loss": (
+        {"loss": lambda logits, labels: logits.round().sum()},
+        FieldError, "but its gradient in them is 0. Does it",
+    ),
     "loss of many": ({"loss": lambda logits, labels: logits.sum(1)}, FieldError, "one number"),
     "random": ({"model": Noisy()}, FieldError, "two evaluations differ"),
     "schedule": ({"schedule": "linear"}, ParameterError, "`schedule` must be"),

@@ -188,8 +188,7 @@ class Recording(Result):
         rounding: Largest difference between a weight and what is kept of it, over the path, as a
             share of the way from start to end; what is lost by keeping a part.
         layout: Names and shapes of the weights that were trained, in the order of the path.
-        points: The training points, `(n, *d)`, if they are at hand.
-        labels: Theirs, `(n,)`.
+        data: The training points, `(n, *d)`, and their labels, `(n,)`, if they are at hand.
     """
 
     folder: Path
@@ -198,8 +197,7 @@ class Recording(Result):
     plan: Plan
     rounding: float
     layout: dict[str, torch.Size]
-    points: Tensor | None = None
-    labels: Tensor | None = None
+    data: tuple[Tensor, Tensor] | None = None
 
     _headline = ("steps", "parameters", "points", "shards", "rounding")
 
@@ -358,7 +356,7 @@ class Recording(Result):
 
     def _filled(self, shard: Shard, memory: Tensor) -> Shard:
         """Return a stretch with the steps between its states, which are taken again."""
-        if self.points is None or self.labels is None:
+        if self.data is None:
             message = (
                 "Recording: the steps between the states that are kept are taken again, for which "
                 "the training points are needed. Give `points` and `labels` to `Recording.read`."
@@ -383,7 +381,7 @@ class Recording(Result):
                 weights[number - shard.first] = moving
                 steps.remember(number, memory[index])
                 for step in range(number, shard.numbers[index + 1]) if number < numbers[-1] else ():
-                    steps.differentiate(self.points, self.labels, shard.batch(step))
+                    steps.differentiate(*self.data, shard.batch(step))
                     steps.move(shard.rate(step))
                     weights[step + 1 - shard.first] = moving
         return replace(shard, numbers=numbers, weights=weights)
@@ -422,7 +420,7 @@ def with_data(function: str, recording: Recording, points: Tensor, labels: Tenso
             "they differ from them. Give the very tensors that `record` was given."
         )
         raise ParameterError(message)
-    return replace(recording, points=points, labels=labels)
+    return replace(recording, data=(points, labels))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -368,10 +368,9 @@ class PathKernel:
         path = self._path
         try:
             step = next(path.steps())
+            outputs = path.outputs(step.before, self.points[:1])
             path.parts(step, self.points[:1])
-            path.gradients.folded(
-                path.named(step.before), self.points[:1], path.outputs(step.before, self.points[:1])
-            )
+            path.gradients.folded(path.named(step.before), self.points[:1], outputs)
         except UnknownLayerError as error:
             if integral == "breakpoints":
                 message = (

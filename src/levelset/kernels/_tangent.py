@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from levelset.fields import Classifier
 from levelset.kernels._blocks import Block, Dense
 from levelset.kernels._pairs import Pair, Reader, UnknownLayerError, Use, pair
 from levelset.kernels._rules import RULES, move
@@ -86,11 +87,18 @@ def run(
     """
     reader = Reader(model, before, after, len(points), rules)
     with torch.enable_grad(), reader:
-        out = model(pair(points, points, None))
+        out = _call(model, pair(points, points, None))
     if not isinstance(out, Pair):
         message = f"an output of the type {type(out).__name__}"
         raise UnknownLayerError(message)
     return Tangent(out, reader.uses)
+
+
+def _call(model: nn.Module, points: Any) -> Any:
+    """Call a model; one that a `Classifier` only normalises points for, without its checks."""
+    if isinstance(model, Classifier) and model.reader.is_plain:
+        return model.model(model.normalised(points))
+    return model(points)
 
 
 def _merged(blocks: list[Block]) -> list[Block]:

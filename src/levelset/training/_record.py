@@ -206,7 +206,7 @@ def record(
         content = {"format": FORMAT, "plan": plan.to_json(), "rounding": trainer.rounding}
         write_json(folder / MANIFEST, content | {"seconds": seconds})
     layout = layout_of(model)
-    return Recording(folder, model, function, plan, trainer.rounding, layout, points, labels)
+    return Recording(folder, model, function, plan, trainer.rounding, layout, (points, labels))
 
 
 def _stride(model: nn.Module, batch_size: int, *, lossy: bool) -> int:
@@ -477,7 +477,9 @@ def _check_model(model: nn.Module, points: Tensor, labels: Tensor, loss: Loss) -
     if logits.shape[1] > 1:
         check_labels("record", labels, points, logits.shape[1])
     with torch.enable_grad():
-        leaf = logits.clone().requires_grad_()
+        # Not the logits themselves, which may be where the loss is flat.
+        generator = torch.Generator().manual_seed(0)
+        leaf = (logits + torch.randn(logits.shape, generator=generator).to(logits)).requires_grad_()
         try:
             value = loss(leaf, labels[:2])
         except (RuntimeError, IndexError, ValueError) as error:
@@ -490,9 +492,12 @@ def _check_model(model: nn.Module, points: Tensor, labels: Tensor, loss: Loss) -
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         message = f"record: `loss` must return a tensor with one number, shape (), got {got}."
         raise FieldError(message)
-    if not value.requires_grad:
+    reason = "what it returned carries no gradient" if not value.requires_grad else ""
+    if not reason and not torch.autograd.grad(value, leaf, materialize_grads=True)[0].any():
+        reason = "its gradient in them is 0"
+    if reason:
         message = (
-            "record: `loss` must be differentiable in the logits, but what it returned carries no "
-            "gradient. Does it take argmax, round or detach?"
+            f"record: `loss` must be differentiable in the logits, but {reason}. Does it take "
+            "argmax, round, compare or detach?"
         )
         raise FieldError(message)
