@@ -19,7 +19,7 @@ __all__ = ["certify"]
 
 # Lines that bend the network across a cell: fewer are tried, and cells with this many linear
 # regions are subdivided.
-_LINES, _REGIONS = 200.0, 64.0
+_LINES, _REGIONS = 200.0, 4.0
 # By how much lines between cells are moved, so that none runs through round numbers.
 _UNEVEN = 0.0137
 # How near two places are one, as a share of the rectangle, and by how much lengths may differ.
