@@ -356,11 +356,8 @@ class _Trainer:
             self.kept = before + unpacked(small, scales, self.sizes, before)
             self.lost = max(self.lost, float((self.kept - self.weights).norm()))
         else:
-            now, old = bits_of(self.weights), bits_of(before)
-            if row.device == now.device:
-                torch.sub(now, old, out=row[: len(now)])
-            else:
-                row[: len(now)] = now - old
+            now = bits_of(self.weights)
+            row[: len(now)] = now - bits_of(before)
             if len(row) > len(now):
                 row[len(now) :] = bits_of(self._memory()).reshape(-1)
             self.kept.copy_(self.weights)
