@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset._tools.evaluation import Evaluator
-from levelset.errors import FieldError
+from levelset.errors import FieldError, LevelSetWarning
 
 DOUBLE = torch.float64
 
@@ -301,3 +301,43 @@ def test_a_field_that_writes_into_its_input_spoils_nothing(shape: tuple[int, ...
         assert (jacobian == 2).all()
         assert torch.equal(evaluator.values(points), values)
     assert torch.equal(points, before)
+
+
+class Narrow(torch.nn.Module):
+    """A field that takes few points at once: a device with little memory."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.sizes = most, []
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(points))
+        if len(points) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return points.square().sum(1)
+
+
+def test_out_of_memory_halves_the_batch_once_with_a_word() -> None:
+    points = torch.rand(50, 3, dtype=torch.float64)
+    field = Narrow(10)
+    evaluator = Evaluator("project", field, batch_size=20)
+    with pytest.warns(
+        LevelSetWarning, match=r"project: 20 points at once do not fit .* 10 from here on. Give "
+    ):
+        values, jacobian = evaluator.value_and_jacobian(points)
+    assert torch.equal(values[:, 0], points.square().sum(1))
+    assert torch.equal(jacobian[:, 0], 2 * points)
+    assert field.sizes == [20, 10, 10, 10, 10, 10]
+    evaluator.value_and_jacobian(points[:20])
+    assert field.sizes[6:] == [10, 10]  # remembered
+    with pytest.warns(LevelSetWarning, match="20 points at once do not fit"):
+        outputs = Evaluator("project", field, batch_size=20).outputs(points)
+    assert torch.equal(outputs, points.square().sum(1))
+
+
+@pytest.mark.parametrize("derive", [False, True])
+def test_out_of_memory_a_second_time_is_an_error_with_the_remedy(derive: bool) -> None:
+    evaluator = Evaluator("project", Narrow(4), batch_size=20)
+    job = evaluator.value_and_jacobian if derive else evaluator.outputs
+    with pytest.warns(LevelSetWarning), pytest.raises(torch.OutOfMemoryError):
+        job(torch.rand(50, 3))

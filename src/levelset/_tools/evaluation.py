@@ -4,6 +4,7 @@ Rows are evaluated in batches that stay in cache, images in channels-last stride
 gradient; a row whose derivative nobody asks for costs no backward pass when its batch allows.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.batches import row_batches, swift_batch
-from levelset._tools.calling import FAILURES, Caller, tensor_of, undifferentiable
+from levelset._tools.calling import FAILURES, Caller, halved, tensor_of, undifferentiable
 from levelset._typing import Field
 from levelset.errors import FieldError, NoGradientError
 
@@ -45,6 +46,7 @@ class Evaluator:
     backwards: int = 0
     _caller: Caller = dataclass_field(init=False, repr=False)
     _swift: dict[torch.Size, int] = dataclass_field(init=False, repr=False, default_factory=dict)
+    _most: int | None = dataclass_field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         """Begin to know how the field wants to be called."""
@@ -74,8 +76,20 @@ class Evaluator:
                 and differentiated together, when that is cheaper.
         """
         values, jacobians, postponed = [], [], []
-        for rows in self._batches(points):
-            value, jacobian, late = self._differentiate(points[rows], _rows(labels, rows), wanted)
+        waiting = deque(self._batches(points))
+        while waiting:
+            rows = waiting.popleft()
+            try:
+                value, jacobian, late = self._differentiate(
+                    points[rows], _rows(labels, rows), wanted
+                )
+            except torch.OutOfMemoryError:
+                if self._most is not None or rows.stop - rows.start < 2:
+                    raise
+                self._most = halved(self.function, rows.stop - rows.start)
+                rest = self._batches(points[rows.start :])
+                waiting = deque(slice(rows.start + r.start, rows.start + r.stop) for r in rest)
+                continue
             values.append(value)
             jacobians.append(jacobian)
             if late is not None:
@@ -122,8 +136,8 @@ class Evaluator:
             size = swift_batch(self.field, points)
             if len(points):
                 self._swift[shape] = size
-        if self.batch_size is not None:
-            size = min(size, self.batch_size)
+        for most in (self.batch_size, self._most):
+            size = size if most is None else min(size, most)
         return row_batches(len(points), size)
 
     def _call(self, points: Tensor, labels: Tensor | None, *, owned: bool = False) -> Tensor:
