@@ -96,7 +96,9 @@ def main() -> None:
     if options.part is not None:
         from levelset.auditing import _plan
 
-        _plan._PART_ELEMENTS = options.part * 784
+        _plan._PART_ELEMENTS = options.part * (
+            64 if os.environ.get("LEVELSET_DATA") is None else 784
+        )
     os.environ |= {"RAY_worker_niceness": "0"}
     try:
         import ray

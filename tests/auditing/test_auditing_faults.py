@@ -72,21 +72,29 @@ def test_kills_at_random_moments_lose_double_and_change_no_row(tmp_path: Path, k
     assert table["index"].to_pylist() == list(range(16))
 
 
+@pytest.mark.parametrize(
+    "kills", [1, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.exhaustive])]
+)
 def test_parts_side_by_side_are_those_of_one_process_though_a_worker_is_killed(
-    tmp_path: Path,
+    tmp_path: Path, kills: int
 ) -> None:
-    alone, pair = tmp_path / "alone", tmp_path / "pair"
-    driver, killed = os.getpid(), []
-
-    def kill(done: int, total: int) -> None:
-        children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
-        if children and not killed:
-            killed.append(os.kill(int(children[-1]), signal.SIGKILL))
-
+    alone = tmp_path / "alone"
     measure(alone, workers=1)
-    measure(pair, workers=2, progress=kill)
-    assert killed
-    assert files(pair) == files(alone)
+    driver, draws, killed = os.getpid(), random.Random(kills), []
+    for number in range(kills):
+        pair = tmp_path / str(number)
+
+        def kill(
+            done: int, total: int, moment: int = draws.randrange(16), run: Path = pair
+        ) -> None:
+            children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+            if children and run not in killed and done >= min(moment, 11):
+                os.kill(int(draws.choice(children)), signal.SIGKILL)
+                killed.append(run)
+
+        measure(pair, workers=2, progress=kill)
+        assert files(pair) == files(alone)
+    assert len(killed) == kills
 
 
 def test_a_second_audit_of_the_folder_is_refused_and_harms_nothing(tmp_path: Path) -> None:

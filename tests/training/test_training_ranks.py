@@ -1,7 +1,10 @@
 """Several processes train as one: the same weights to rounding, and any number of them resumes."""
 
+import functools
 import multiprocessing
 import os
+import random
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -54,26 +57,33 @@ def trained(loss: str, **options: Any) -> tuple[list[float], list[float]]:
     return weights.tolist(), numbers.flatten().tolist()
 
 
-def together(count: int, job: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """Run a job in several processes that train together; return what each returned."""
+def together(count: int, job: Callable[..., Any], *arguments: Any, **options: Any) -> list[Any]:
+    """Run a job in processes that train together; return what each returned, if it did."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    queue = FORK.SimpleQueue()
-    processes = [
-        FORK.Process(target=_joining, args=(queue, rank, count, port, job, arguments))
-        for rank in range(count)
-    ]
-    for process in processes:
+    answers, processes = [], []
+    work = functools.partial(job, *arguments, **options)
+    for rank in range(count):
+        ours, theirs = FORK.Pipe()
+        process = FORK.Process(target=_joining, args=(theirs, rank, count, port, work))
         process.start()
-    answers = dict(queue.get() for _ in processes)
+        theirs.close()
+        answers.append(ours)
+        processes.append(process)
+    received = [_received(answer) for answer in answers]
     for process in processes:
         process.join()
-    return [answers[rank] for rank in range(count)]
+    return received
 
 
-def _joining(
-    queue: Any, rank: int, count: int, port: int, job: Callable[..., Any], arguments: Any
-) -> None:
+def _received(pipe: Any) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:  # it was killed
+        return None
+
+
+def _joining(pipe: Any, rank: int, count: int, port: int, work: Callable[[], Any]) -> None:
     os.environ |= {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank),
         "WORLD_SIZE": str(count),
@@ -81,10 +91,10 @@ def _joining(
     try:
         with joined("cpu") as ranks:
             assert (ranks.rank, ranks.count) == (rank, count)
-            answer = job(*arguments)
+            answer = work()
     except Exception as error:
         answer = f"{type(error).__name__}: {error}"
-    queue.put((rank, answer))
+    pipe.send(answer)
 
 
 def all_losses() -> dict[str, Any]:
@@ -133,6 +143,29 @@ def failing(model: nn.Module, points: torch.Tensor, labels: torch.Tensor) -> tor
 def test_an_error_of_one_process_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LOSSES, "failing", failing)
     assert set(together(2, trained, "failing")) == {"RunError: the share of process 1 is broken"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.exhaustive)])
+def test_a_killed_process_ends_all_and_the_run_is_resumed_to_the_same_weights(
+    tmp_path: Path, kills: int
+) -> None:
+    draws = random.Random(kills)
+    options: dict[str, Any] = {"epochs": 6}
+    whole, numbers = together(2, trained, "geometric", **options)[0]
+    for number in range(kills):
+        run, step, rank = tmp_path / str(number), draws.randrange(18), draws.randrange(2)
+
+        def kill(health: Any, step: int = step, rank: int = rank) -> None:
+            if health.step == step + 1 and Ranks.here().rank == rank:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        answers = together(2, trained, "geometric", out=run, watch=kill, **options)
+        assert answers[rank] is None
+        assert answers[1 - rank].startswith("RunError: train: another process of this training has")
+        resumed = together(2, trained, "geometric", out=run, resume=True, **options)
+        assert resumed == [(whole, numbers)] * 2
 
 
 def test_one_process_alone_talks_to_nobody() -> None:
