@@ -155,11 +155,9 @@ class AuditCommand(Common):
             return f"Computing on {self.device}."
         import torch
 
-        most, asked = torch.get_num_threads(), self.threads is not None
+        most = torch.get_num_threads() if self.workers is None else self.workers
         threads = "1 processor thread" if most == 1 else f"at most {most} processor threads"
-        return (
-            f"On {threads}{', as --threads says' if asked else '; --threads sets another number'}."
-        )
+        return f"On {threads}; --threads and --workers set another number."
 
     def _pictures(
         self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"

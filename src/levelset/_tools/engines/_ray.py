@@ -367,8 +367,8 @@ def _join(function: str, ray: Any, address: str | None) -> None:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         where = "on this machine" if address is None else f"at {address}"
         message = (
-            f"{function}: no Ray cluster {where}: {error}. Start one by `ray start --head`, or "
-            "leave out `address`."
+            f"{function}: no Ray cluster {where}: {str(error).rstrip('.')}. Start one by "
+            "`ray start --head`, or leave out `address`."
         )
         raise RunError(message) from error
 
