@@ -20,7 +20,9 @@ def orient(points: Tensor, normals: Tensor | None = None) -> SimpleNamespace:
     """Return normals and the rest as tensors."""
     directions = None if normals is None else normals.double().numpy()
     rows, centre = np.arange(len(points)), torch.zeros(3)
-    found = orient_cloud(Cloud(points.double().numpy(), directions, rows, centre, 1.0, 0, ()))
+    ones = np.ones(len(points), dtype=np.int64)
+    cloud = Cloud(points.double().numpy(), directions, ones, rows, centre, 1.0, 0, ())
+    found = orient_cloud(cloud)
     arrays = {name: torch.from_numpy(getattr(found, name)) for name in
               ("normals", "confidence", "spacing", "outlier")}  # fmt: skip
     return SimpleNamespace(**arrays, noise=found.noise, unsure=found.unsure)

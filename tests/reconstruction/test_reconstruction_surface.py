@@ -1,6 +1,7 @@
 """Surfaces from raw points: the whole way, in the points' own units."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -21,6 +22,17 @@ def ball(count=1500, noise=0.0, seed=0):
     draws = torch.randn(count, 3, generator=seeded(seed), dtype=torch.float64)
     points = torch.nn.functional.normalize(draws, dim=1)
     return points + noise * torch.randn(count, 3, generator=seeded(seed + 1), dtype=torch.float64)
+
+
+def rim_of(mesh):
+    """Return the edges with one face, `(e, 2)`."""
+    edges, uses = (
+        mesh.faces[:, [0, 1, 1, 2, 2, 0]]
+        .reshape(-1, 2)
+        .sort(1)
+        .values.unique(dim=0, return_counts=True)
+    )
+    return edges[uses == 1]
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +89,12 @@ def test_rows_with_nan_and_duplicates_are_dropped_and_told():
     assert "40 of 643 rows repeat" in told
 
 
-def test_of_very_many_points_some_are_taken_and_it_is_told(monkeypatch):
+def test_very_many_points_are_averaged_and_it_is_said(monkeypatch):
     monkeypatch.setattr("levelset.reconstruction._surface.MOST_POINTS", 400)
     found = surface(ball(1000), settings=SMALL, resolution=24)
-    assert torch.equal(found.points.round(decimals=9), ball(1000)[::3].round(decimals=9))
-    assert found.notes == ("Of 1,000 points 334, evenly chosen, were used.",)
+    assert 200 < len(found.points) <= 400
+    assert re.fullmatch(r"1,000 points were averaged in \d+ cells of side 0\.\d+\.", found.notes[0])
+    assert (found.mesh.vertices.norm(dim=1) - 1).abs().max() < 0.03
 
 
 def test_points_that_fill_a_volume_are_doubted():
@@ -114,9 +127,14 @@ def test_what_was_not_seen_is_closed_or_left_open():
     closed = surface(bowl, settings=SMALL, resolution=40)
     left = surface(bowl, settings=SMALL, resolution=40, closed=False)
     assert closed.mesh.watertight
+    assert "Holes were closed: " in closed.notes[0]
+    assert re.search(r"about 1\.\d+ across, near \(", closed.notes[0])
     assert not left.mesh.watertight
-    assert left.mesh.area < closed.mesh.area
-    assert left.mesh.vertices[:, 2].max() < 0.9
+    assert left.notes == ()
+    assert left.mesh.area == pytest.approx(2 * math.pi * 1.6, rel=0.02)
+    rim = left.mesh.vertices[rim_of(left.mesh)]
+    assert float(rim[:, :, 2].min()) > 0.5
+    assert float(rim[:, :, 2].max()) < 0.65
 
 
 def test_previews_and_steps_are_told():

@@ -119,7 +119,7 @@ class _Run:
         total = sum(self.recipe.passes_at(size) for size in sizes)
         for size in sizes:
             start = refine(self.grid) if size > self.recipe.coarsest else self.grid
-            points = self.points
+            points = self.points.thinned(self.recipe.most_at(size))
             if size > self.recipe.given:
                 points = trusted(points, start, self.recipe)
             pins = self.pins(size) if size <= self.recipe.dense else None

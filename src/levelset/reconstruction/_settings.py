@@ -137,6 +137,8 @@ class Recipe:
         coarsest: Cells a side of the first grid.
         given: Cells a side of the finest grid that uses the normals of the points; finer ones take
             the directions of the field.
+        shown: Most points that a grid is fitted to, over the square of its cells a side, 32 or
+            more: a coarse one takes an even choice of a large cloud, as it resolves no more.
         resolved: Least side of a cell, in gaps between neighbours.
         dense: Cells a side of the finest grid on which all nodes are unknown.
         band: Distance from the surface, in cells, within which nodes of finer grids are unknown.
@@ -169,6 +171,7 @@ class Recipe:
 
     coarsest: int = 16
     given: int = 32
+    shown: int = 30
     resolved: float = 0.5
     dense: int = 32
     band: float = 5.0
@@ -195,6 +198,10 @@ class Recipe:
     def smoothness_at(self, noise: float, count: int) -> float:
         """Return the weight of the roughness for a number of points and their noise."""
         return self.smoothness * float(np.sqrt(0.01 / noise * count / 30_000))
+
+    def most_at(self, cells: int) -> int:
+        """Return the number of points that a grid is fitted to, at most."""
+        return self.shown * max(cells, self.dense) ** 2
 
     def passes_at(self, cells: int) -> int:
         """Return the number of passes on a grid."""

@@ -22,7 +22,8 @@ from levelset.reconstruction._fit import fit
 from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._meshes._extract import extract_mesh
-from levelset.reconstruction._meshes._mesh import Mesh, keep_near
+from levelset.reconstruction._meshes._mesh import Mesh
+from levelset.reconstruction._open import Footprint, cut_along, lids
 from levelset.reconstruction._orientation import OrientedPoints, orient
 from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
@@ -31,13 +32,16 @@ from levelset.reconstruction._topology import Handle, Witnesses, borne_out, sett
 __all__ = ["Surface", "surface"]
 
 MOST_POINTS = 200_000
-"""Of larger clouds every second, third, ... point is used: the finest grid resolves no more."""
+"""Larger clouds are averaged in cells, as many as this: the finest grid resolves no more."""
 _DEFAULT = Fast()
 
 SKETCH = 96
 """Cells along the longest side of the coarse mesh that pages show."""
 # Share of points of unsure side from which on a note warns of them.
 _DOUBTFUL = 0.1
+# Shares of a closed surface without points: below the first nothing is said, above the second
+# there is no volume.
+_CLOSED, _UNBOUNDED = 0.03, 0.25
 # Cells a side of the field that a preview shows.
 _COARSE = 32
 # The least noise that the fit assumes, in cells.
@@ -46,8 +50,6 @@ _LEAST_NOISE = 0.04
 _MARGIN, _WIDER = 0.1, 4
 # Cells between the walls of that box and those of the mesh's lattice.
 _OUTER = 1.5
-# How many times the usual spacing of the points a face may be away from all of them.
-_OPEN = 3.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -59,7 +61,8 @@ class Surface(Result):
         sketch: The same at 96 cells along the longest side, to look at.
         network: The field, negative inside, in the unit frame: `values` takes your own units.
         history: The course of the fit, one entry a stage or epoch.
-        points: The points used, `(n, 3)`, in their own units: finite, each once.
+        points: The points used, `(n, 3)`, in their own units: finite, each once; of more than
+            200,000 their means in small cells.
         residuals: Distance of each to the surface, to first order, `(n,)`, negative inside.
         noise: Estimated standard deviation of the points' noise, a coordinate.
         unsure: Share of the points whose side was unsure before the fit; NaN with `Paper` or with
@@ -150,9 +153,12 @@ def surface(
     smoothness follows from the noise. [`Fast`][levelset.reconstruction.Fast] says how;
     [`Paper`][levelset.reconstruction.Paper] trains the published network by the published loss.
 
-    The mesh is closed, unless `closed=False`, and separate objects all stay, from ten points on. A
-    handle, as a bridge across a gap, is taken away where normals of the points near it stand
-    along its axis, and left where they stand across; `notes` names those that are unclear.
+    The mesh is closed, unless `closed=False`, and `notes` says where it closes holes, or that the
+    points bound no volume. With `closed=False` it ends where the points end, to within about
+    their spacing. A surface with one side only, as a Möbius strip, is refused. Separate objects
+    all stay, from ten points on. A handle, as a bridge across a gap, is taken away where normals
+    of the points near it stand along its axis, and left where they stand across; `notes` names
+    those that are unclear.
 
     Ctrl-C during the fit ends it, and the field fitted so far becomes the mesh.
 
@@ -166,8 +172,8 @@ def surface(
         normals: Unit vectors that point outwards, `(n, 3)`; `None` to estimate them.
         seconds: Most wall-clock time for the fit; `None` for the method's own.
         resolution: Cells of the mesh along the longest side.
-        closed: Whether to close what the points leave open. Else faces farther than three times
-            the usual spacing from every point are removed.
+        closed: Whether to close what the points leave open. Else the mesh is cut where they end,
+            and holes wider than four spacings stay.
         out: Folder for checkpoints; `None` for none.
         resume: Go on from the checkpoint in `out`, if there is one.
         generator: Draws the seed of `Paper`'s training; `Fast` draws nothing.
@@ -204,7 +210,7 @@ def surface(
         settings = replace(settings, seconds=seconds)
     history: list[Step] = []
     start = time.perf_counter()
-    cloud = prepare(*_at_most(points, normals))
+    cloud = prepare(points, normals, MOST_POINTS)
     on_step = _recorder(history, start, cloud.scale, progress)
     oriented, unit = orient(cloud), torch.from_numpy(cloud.points)
     if isinstance(settings, Fast):
@@ -217,15 +223,19 @@ def surface(
     network.requires_grad_(False)
     witnesses = Witnesses(oriented)
     mesh, unclear, removed = _settled(network, unit, resolution, witnesses)
+    words = _handle_words(unclear, removed, cloud)
     if not len(mesh.faces):
         message = "the fit has no surface inside the box of the points. Allow more `seconds`."
         raise NotConvergedError(f"surface: {message}")
     sketch = mesh
     if resolution > SKETCH:
         sketch = borne_out(_mesh(network, unit, SKETCH), witnesses)
-    if not closed:
-        mesh = keep_near(mesh, unit, _open_beyond(oriented))
+    footprint = _footprint(network, oriented)
     unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
+    if not closed:
+        mesh = borne_out(_opened(mesh, footprint), witnesses)
+    elif not unsure > _DOUBTFUL:  # else thin walls look like holes
+        words += _lid_words(sketch, footprint, cloud)
     value, slope = _value_and_slope(network, unit)
     residuals = value / slope.clamp(min=1e-3)
     near = float((residuals.abs() <= 2.0 * oriented.noise).double().mean())
@@ -239,8 +249,8 @@ def surface(
         residuals=cloud.scale * residuals,
         noise=cloud.scale * oriented.noise,
         unsure=unsure,
-        outliers=int(oriented.outlier.sum()) + cloud.strays,
-        notes=_notes(cloud, len(points), unsure) + _handle_words(unclear, removed, cloud),
+        outliers=int(cloud.counts[oriented.outlier].sum()) + cloud.strays,
+        notes=_notes(cloud, unsure) + words,
         centre=cloud.centre,
         scale=cloud.scale,
     )
@@ -256,14 +266,6 @@ def _recorder(history: list[Step], start: float, scale: float, progress: Watch |
             progress(history[-1])
 
     return on_step
-
-
-def _at_most(points: Tensor, normals: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return every k-th point, so that at most `MOST_POINTS` are left."""
-    stride = -(-len(points) // MOST_POINTS) if points.dim() else 1
-    if stride < 2:
-        return points, normals
-    return points[::stride], None if normals is None else normals[::stride]
 
 
 def _spline_field(
@@ -292,11 +294,8 @@ def _spline_field(
     return field(settings.grid, on_step)
 
 
-def _notes(cloud: Cloud, count: int, unsure: float) -> tuple[str, ...]:
-    used = -(-count // -(-count // MOST_POINTS))
+def _notes(cloud: Cloud, unsure: float) -> tuple[str, ...]:
     notes = [f"{note}." for note in cloud.notes]
-    if used < count:
-        notes.insert(0, f"Of {count:,} points {used:,}, evenly chosen, were used.")
     if unsure > _DOUBTFUL:
         notes.append(
             f"Which side is outside was unsure for {unsure:.0%} of the points: they are too noisy "
@@ -313,10 +312,10 @@ def _handle_words(unclear: tuple[Handle, ...], removed: int, cloud: Cloud) -> tu
             "were filled or cut."
         )
     for handle in unclear:
-        place = cloud.to_world(torch.from_numpy(handle.loop.middle)).tolist()
+        place = _place_words(cloud, torch.from_numpy(handle.loop.middle))
         notes.append(
-            f"The handle of radius {cloud.scale * handle.loop.radius:.3g} near "
-            f"({', '.join(f'{x:.6g}' for x in place)}) may be none: look at it."
+            f"The handle of radius {cloud.scale * handle.loop.radius:.3g} near {place} may be "
+            "none: look at it."
         )
     return tuple(notes)
 
@@ -365,10 +364,43 @@ def _placed(mesh: Mesh, cloud: Cloud) -> Mesh:
     return Mesh(cloud.to_world(mesh.vertices), mesh.faces, mesh.normals)
 
 
-def _open_beyond(oriented: OrientedPoints) -> float:
-    """Return the distance from all points beyond which an open surface has no faces."""
-    spacing = torch.from_numpy(oriented.spacing[~oriented.outlier])
-    return _OPEN * float(spacing.quantile(0.9))
+def _footprint(network: nn.Module, oriented: OrientedPoints) -> Footprint:
+    """Return the part of the surface that the points cover."""
+    points = oriented.without_outliers()
+    slope = _value_and_gradient(network, torch.from_numpy(points.points))[1]
+    directions = torch.nn.functional.normalize(slope, dim=1).numpy()
+    return Footprint(points.points, directions, points.spacing, points.noise)
+
+
+def _opened(mesh: Mesh, footprint: Footprint) -> Mesh:
+    """Return the part of a mesh that the points cover, cut where they end."""
+    assert mesh.normals is not None, "extracted meshes have normals"
+    return cut_along(mesh, footprint.beyond(mesh.vertices.numpy(), mesh.normals.numpy()))
+
+
+def _lid_words(sketch: Mesh, footprint: Footprint, cloud: Cloud) -> tuple[str, ...]:
+    """Return what to say of the parts of a closed surface that have no points."""
+    parts = lids(sketch, footprint)
+    share = sum(lid.area for lid in parts) / sketch.area
+    if share > _UNBOUNDED:
+        return (
+            f"The points bound no volume: {share:.0%} of the closed surface lies where there are "
+            "none, as on terrain, a wall or a view from one side, or on a plate too thin for its "
+            "noise. `closed=False` (--open) leaves it open.",
+        )
+    if share < _CLOSED:
+        return ()
+    place = _place_words(cloud, torch.tensor(parts[0].middle, dtype=torch.float64))
+    return (
+        f"Holes were closed: {share:.0%} of the surface has no points near. The largest is about "
+        f"{cloud.scale * parts[0].width:.3g} across, near {place}. `closed=False` (--open) leaves "
+        "them open.",
+    )
+
+
+def _place_words(cloud: Cloud, place: Tensor) -> str:
+    """Return a place of the unit frame `(3,)` in words, in units of the cloud."""
+    return f"({', '.join(f'{x:.6g}' for x in cloud.to_world(place).tolist())})"
 
 
 def _room(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -394,10 +426,16 @@ def _walls() -> Tensor:
 
 def _value_and_slope(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
     """Return the field and the size of its gradient at points of the unit frame, `(n,)` each."""
+    value, gradient = _value_and_gradient(network, points)
+    return value, gradient.norm(dim=1)
+
+
+def _value_and_gradient(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the field `(n,)` and its gradient `(n, 3)` at points of the unit frame."""
     with frozen(network):
         evaluator = Evaluator("surface", network, None)
-        value, slope = evaluator.value_and_jacobian(_as_network(network, points))
-    return value[:, 0].double(), slope[:, 0].norm(dim=1).double()
+        value, gradient = evaluator.value_and_jacobian(_as_network(network, points))
+    return value[:, 0].double(), gradient[:, 0].double()
 
 
 def _as_network(network: nn.Module, points: Tensor) -> Tensor:

@@ -1,0 +1,151 @@
+"""Surfaces that stay open: where the points end, and the mesh cut along that line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from levelset._typing import Floats
+from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
+
+__all__ = ["Footprint", "Lid", "cut_along", "lids"]
+
+NEAR = 32  # points looked at for each corner
+WIDTH = 1.5  # of the bell, in spacings
+EDGE = 0.798  # mean of half a normal distribution, in standard deviations
+ALIKE = 0.3  # cosine between normals from which a point speaks for a corner
+FLAT = 1.5  # spacings off the tangent plane within which it does
+HOLE = 2.0  # spacings to the nearest point, from which there is a hole
+BATCH = 65_536
+
+
+@dataclass(frozen=True, eq=False)
+class Footprint:
+    r"""The part of a surface that points cover.
+
+    Around a corner the points of its own sheet are weighed by a bell of 1.5 of their spacings,
+    in the tangent plane. Inside, their mean is the corner; where they end along a straight line
+    it is $\sqrt{2/\pi} = 0.798$ standard deviations off, and more beyond. That line is the edge of
+    the surface. Where the nearest point is more than two spacings away there is a hole.
+
+    Attributes:
+        points: The points, `(n, 3)`.
+        normals: Unit normals of the surface at them, `(n, 3)`.
+        spacing: The side of the square that each stands for, `(n,)`.
+        noise: Their standard deviation about the surface.
+    """
+
+    points: Floats
+    normals: Floats
+    spacing: Floats
+    noise: float
+
+    def beyond(self, places: Floats, normals: Floats) -> Floats:
+        """Return how far places on the surface are past its edge, `(v,)`: negative inside.
+
+        In standard deviations of the bell near the edge; elsewhere only the sign has a meaning.
+
+        Args:
+            places: On the surface, `(v, 3)`.
+            normals: Its unit normals there, `(v, 3)`.
+        """
+        tree = cKDTree(self.points)
+        parts = [
+            self._beyond(tree, places[start : start + BATCH], normals[start : start + BATCH])
+            for start in range(0, len(places), BATCH)
+        ]
+        return np.concatenate([np.zeros(0), *parts])
+
+    def _beyond(self, tree: cKDTree, places: Floats, normals: Floats) -> Floats:
+        near = tree.query(places, min(NEAR, len(self.points)))[1]
+        spacing = np.median(self.spacing[near[:, :8]], axis=1)
+        offset = self.points[near] - places[:, None]
+        height = np.einsum("nkj,nj->nk", offset, normals)
+        along = offset - height[..., None] * normals[:, None]
+        alike = np.einsum("nkj,nj->nk", self.normals[near], normals) > ALIKE
+        thick = np.maximum(FLAT * spacing, 3.0 * self.noise)[:, None]
+        own = alike & (np.abs(height) < thick)
+        width = WIDTH * spacing
+        weight = own * np.exp(-0.5 * ((along**2).sum(2) / width[:, None] ** 2))
+        total = weight.sum(1)
+        mean = np.einsum("nk,nkj->nj", weight, along) / np.maximum(total, 1e-300)[:, None]
+        off = np.linalg.norm(mean, axis=1) / width - EDGE
+        gap = np.where(own, (along**2).sum(2), np.inf).min(1)
+        return np.where(total > 0.0, np.maximum(off, np.sqrt(gap) / (HOLE * spacing) - 1.0), 1.0)
+
+
+@dataclass(frozen=True)
+class Lid:
+    """A part of a closed surface where no points are.
+
+    Attributes:
+        middle: Of its corners, in the units of the mesh.
+        width: Of its box, along the longest side.
+        area: Its area.
+    """
+
+    middle: tuple[float, float, float]
+    width: float
+    area: float
+
+
+def lids(mesh: Mesh, footprint: Footprint) -> list[Lid]:
+    """Return the parts of a closed mesh that no points cover, the largest first."""
+    assert mesh.normals is not None, "extracted meshes have normals"
+    beyond = footprint.beyond(mesh.vertices.numpy(), mesh.normals.numpy())
+    bare = cut_along(mesh, -beyond)
+    if not len(bare.faces):
+        return []
+    label = bare.labels[bare.faces[:, 0]]
+    areas = torch.bincount(label, bare.face_areas)
+    result = []
+    for piece in torch.unique(label).tolist():
+        places = bare.vertices[bare.labels == piece]
+        low, high = places.amin(0), places.amax(0)
+        x, y, z = ((low + high) / 2).tolist()
+        result.append(Lid((x, y, z), float((high - low).max()), float(areas[piece])))
+    return sorted(result, key=lambda lid: -lid.area)
+
+
+def cut_along(mesh: Mesh, values: Floats) -> Mesh:
+    """Return the part of a mesh where values at its corners are negative, cut at their zeros.
+
+    Faces that the line runs through are cut into one or two triangles, with new corners
+    where the value, linear along an edge, is zero.
+
+    Args:
+        mesh: The mesh; normals go along, colours do not.
+        values: One a corner, `(v,)`.
+    """
+    values = np.where(np.abs(values) < 1e-9, -1e-9, values)
+    inside = values < 0.0
+    faces = mesh.faces.numpy()
+    count = inside[faces].sum(1)
+    # turned so that the corner of its own side comes first
+    single = np.where((count == 1)[:, None], inside[faces], ~inside[faces]).argmax(1)
+    turned = np.take_along_axis(faces, (single[:, None] + np.arange(3)) % 3, 1)
+    crossing = (count == 1) | (count == 2)
+    first, second, third = turned[crossing].T
+    starts, ends = np.r_[first, first], np.r_[second, third]
+    low, high = np.minimum(starts, ends), np.maximum(starts, ends)
+    keys, row = np.unique(low * len(values) + high, return_inverse=True)
+    a, b = keys // len(values), keys % len(values)
+    share = torch.from_numpy(values[a] / (values[a] - values[b]))[:, None]
+    a, b = torch.from_numpy(a), torch.from_numpy(b)
+    new = (1 - share) * mesh.vertices[a] + share * mesh.vertices[b]
+    one, two = np.split(row + len(values), 2)  # on the edges to the second and third corner
+    tips = count[crossing] == 1
+    parts = [
+        faces[count == 3],
+        np.stack([first, one, two], 1)[tips],
+        np.stack([one, second, third], 1)[~tips],
+        np.stack([one, third, two], 1)[~tips],
+    ]
+    normals = None
+    if mesh.normals is not None:
+        between = (1 - share) * mesh.normals[a] + share * mesh.normals[b]
+        between = torch.nn.functional.normalize(between, dim=1)
+        normals = torch.cat([mesh.normals, between])
+    whole = Mesh(torch.cat([mesh.vertices, new]), torch.from_numpy(np.concatenate(parts)), normals)
+    return keep_faces(whole, torch.ones(len(whole.faces), dtype=torch.bool))
