@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from torch import Tensor
 
 from levelset._typing import Floats
 from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
@@ -17,6 +18,7 @@ EDGE = 0.798  # mean of half a normal distribution, in standard deviations
 ALIKE = 0.3  # cosine between normals from which a point speaks for a corner
 FLAT = 1.5  # spacings off the tangent plane within which it does
 HOLE = 2.0  # spacings to the nearest point, from which there is a hole
+SLIVER = 1e-3  # of an edge, within which it is not cut
 BATCH = 65_536
 
 
@@ -112,13 +114,12 @@ def cut_along(mesh: Mesh, values: Floats) -> Mesh:
     """Return the part of a mesh where values at its corners are negative, cut at their zeros.
 
     Faces that the line runs through are cut into one or two triangles, with new corners
-    where the value, linear along an edge, is zero.
+    where the value, linear along an edge, is zero, but not so near its ends that slivers result.
 
     Args:
         mesh: The mesh; normals go along, colours do not.
         values: One a corner, `(v,)`.
     """
-    values = np.where(np.abs(values) < 1e-9, -1e-9, values)
     inside = values < 0.0
     faces = mesh.faces.numpy()
     count = inside[faces].sum(1)
@@ -131,9 +132,9 @@ def cut_along(mesh: Mesh, values: Floats) -> Mesh:
     low, high = np.minimum(starts, ends), np.maximum(starts, ends)
     keys, row = np.unique(low * len(values) + high, return_inverse=True)
     a, b = keys // len(values), keys % len(values)
-    share = torch.from_numpy(values[a] / (values[a] - values[b]))[:, None]
-    a, b = torch.from_numpy(a), torch.from_numpy(b)
-    new = (1 - share) * mesh.vertices[a] + share * mesh.vertices[b]
+    share = np.clip(values[a] / (values[a] - values[b]), SLIVER, 1.0 - SLIVER)[:, None]
+    ends = torch.from_numpy(a), torch.from_numpy(b)
+    new = _between(mesh.vertices, ends, torch.from_numpy(share))
     one, two = np.split(row + len(values), 2)  # on the edges to the second and third corner
     tips = count[crossing] == 1
     parts = [
@@ -144,8 +145,12 @@ def cut_along(mesh: Mesh, values: Floats) -> Mesh:
     ]
     normals = None
     if mesh.normals is not None:
-        between = (1 - share) * mesh.normals[a] + share * mesh.normals[b]
-        between = torch.nn.functional.normalize(between, dim=1)
-        normals = torch.cat([mesh.normals, between])
+        between = _between(mesh.normals, ends, torch.from_numpy(share))
+        normals = torch.cat([mesh.normals, torch.nn.functional.normalize(between, dim=1)])
     whole = Mesh(torch.cat([mesh.vertices, new]), torch.from_numpy(np.concatenate(parts)), normals)
     return keep_faces(whole, torch.ones(len(whole.faces), dtype=torch.bool))
+
+
+def _between(values: Tensor, ends: tuple[Tensor, Tensor], share: Tensor) -> Tensor:
+    """Return values `(m, 3)` at a share `(m, 1)` of the way between two rows each."""
+    return (1.0 - share) * values[ends[0]] + share * values[ends[1]]
