@@ -103,7 +103,7 @@ def test_open_surfaces_have_their_area_edge_and_pieces(points, area, edge, piece
     assert rim(result.mesh) == pytest.approx(edge, rel=0.1)
     if points is sheets:  # both look away from the other, or both towards it
         up, high = result.mesh.face_normals[:, 2], result.mesh.vertices[result.mesh.faces[:, 0], 2]
-        assert abs(float((up * (high - 0.2)).sign().mean())) > 0.99
+        assert abs(float((up * (high - 0.2)).sign().mean())) > 0.95
 
 
 @pytest.mark.slow
