@@ -72,6 +72,11 @@ class Path:
                 if number % stride == 0:
                     yield self.step(shard, number)
 
+    def first(self) -> Step:
+        """Return a step of no length at the start, which says what sizes there are."""
+        start = self.recording.start()
+        return Step(0, 0.0, start, start.clone(), self._every, is_full=True)
+
     def step(self, shard: Shard, number: int) -> Step:
         """Return a step of a shard."""
         rows = shard.batch(number)

@@ -161,9 +161,10 @@ class PathKernel:
             start, final = self._ends(points)
             moved, lost = torch.zeros_like(start), torch.zeros_like(start)
             shares = Shares(path.recording.plan.rule)
+            size = self._most_points(points) if len(points) else 1
             for step in path.steps() if len(points) else ():
                 up, down = shares.step(step.number, step.rate, path.gradient(step), step.before)
-                for rows in row_batches(len(points), self._most_points(points)):
+                for rows in row_batches(len(points), size):
                     for share, blocks in path.parts(step, points[rows]):
                         for block in blocks:
                             moved[rows] += share * block.times(path.named(up))
@@ -367,7 +368,7 @@ class PathKernel:
         """Take the gradients layer by layer, or, where a layer has no rule, sample by sample."""
         path = self._path
         try:
-            step = next(path.steps())
+            step = path.first()
             outputs = path.outputs(step.before, self.points[:1])
             path.parts(step, self.points[:1])
             path.gradients.folded(path.named(step.before), self.points[:1], outputs)

@@ -143,7 +143,7 @@ def sizes(path: Path, points: Tensor) -> tuple[int, int, int]:
         Numbers of one training point and of one test point at one step, and of what is carried
         along for one test point where the optimiser has a memory.
     """
-    step = next(path.steps())
+    step = path.first()
     test = path.parts(step, points[:1])
     k = next(_outputs(block) for block in test[0][1])
     train = path.gradients.folded(path.named(step.before), path.points[:1], points.new_zeros(1, k))
