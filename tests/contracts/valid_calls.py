@@ -58,6 +58,7 @@ NOT_CALLED = {"RECIPES", "Effort", "Examples", "Schedule", "Watch", "ATTACKS", "
 INTERNAL = {
     "Newton.move", "GradientDescent.move", "Detector.score", "Classifier.read", "Recording.named",
     "Recording.shards", "GaussianProcess.similarities", "GaussianProcess.prior",
+    "Classifier.normalised",
 }  # fmt: skip
 # What a smoothing answers when the package asks it, with arguments that it has checked.
 HOOKS = {"parts", "operator", "second_derivatives", "numbers", "refuse", "solve"}
