@@ -198,6 +198,12 @@ def test_a_shard_that_is_missing_or_damaged_is_named_by_its_steps(recording):
         Recording.read(recording.folder, net())
 
 
+def test_a_state_that_is_missing_is_named(recording):
+    (recording.folder / "state.safetensors").unlink()
+    with pytest.raises(DataError, match=r"state\.safetensors in .* is missing. Record again"):
+        Recording.read(recording.folder, net())
+
+
 def test_a_folder_without_a_recording_and_another_version(tmp_path, recording):
     with pytest.raises(DataError, match=r"has no recording: recording\.json is missing"):
         Recording.read(tmp_path / "none", net())

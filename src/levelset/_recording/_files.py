@@ -206,8 +206,11 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the metadata and tensors of a file that `write_tensors` or `RowsFile` wrote.
 
     Raises:
-        DataError: If it is damaged.
+        DataError: If it is missing or damaged.
     """
+    if not path.is_file():
+        message = f"Recording: {path.name} in {path.parent} is missing. Record again."
+        raise DataError(message)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

@@ -384,6 +384,15 @@ def test_the_route_is_chosen_by_the_number_of_regions():
     assert float(traced.lengths.sum()) == pytest.approx(float(whole.lengths.sum()), rel=1e-9)
 
 
+def test_a_plane_without_a_boundary_shows_one_class():
+    model = nn.Linear(2, 3).double()
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.copy_(torch.tensor([0.0, 2.0, 0.0]))
+    for route in ("subdivision", "tracing", "certified"):
+        assert section(model, route=route).summary()["classes_seen"] == 1
+
+
 def test_the_boundary_is_traced_where_the_estimate_was_too_low():
     """Lines that meet in one corner, off all three lines that the estimate looks along."""
     generator = torch.Generator().manual_seed(4)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,6 +121,15 @@ def test_an_address_without_a_cluster_is_refused_within_seconds() -> None:
     ):
         _ray._join("audit", None, f"127.0.0.1:{port}")
     assert time.monotonic() - begun < 10.0
+
+
+def test_an_address_beside_the_cluster_in_use_is_refused() -> None:
+    context = SimpleNamespace(gcs_address="10.0.0.1:6379")
+    ray = SimpleNamespace(get_runtime_context=lambda: context)
+    for same in (None, "auto", "10.0.0.1:6379"):
+        _ray._check_joined("audit", ray, same)
+    with pytest.raises(ParameterError, match=r"in use, 10.0.0.1:6379, got 10.0.0.2:6379. Leave it"):
+        _ray._check_joined("audit", ray, "10.0.0.2:6379")
 
 
 def test_what_answers_in_another_language_is_no_cluster() -> None:

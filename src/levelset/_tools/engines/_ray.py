@@ -228,7 +228,9 @@ class _Actors:
 
     def __enter__(self) -> "_Actors":
         """Join the cluster and start the actors."""
-        if not self.ray.is_initialized():
+        if self.ray.is_initialized():
+            _check_joined(self.function, self.ray, self.cluster.address)
+        else:
             _join(self.function, self.ray, self.cluster.address)
             self._owns = True
         try:
@@ -371,6 +373,17 @@ def _join(function: str, ray: Any, address: str | None) -> None:
             "`ray start --head`, or leave out `address`."
         )
         raise RunError(message) from error
+
+
+def _check_joined(function: str, ray: Any, address: str | None) -> None:
+    """Refuse an address while this process is connected to a cluster at another."""
+    joined = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", joined):
+        message = (
+            f"{function}: `address` must be that of the Ray cluster in use, {joined}, got "
+            f"{address}. Leave it out, or call `ray.shutdown()` first."
+        )
+        raise ParameterError(message)
 
 
 def _check_answer(function: str, address: str | None) -> None:

@@ -109,9 +109,11 @@ class ExactSection(Result):
     def summary(self) -> Summary:
         """Return counts, lengths and whether all is there; with an area where regions are."""
         areas = {"area": float(self.areas.sum())} if len(self.regions) else {}
+        # A boundary that is traced tells the classes on its sides; without one there is one class.
+        seen = torch.unique(torch.cat([self.classes, self.sides.flatten()]))
         return {
             "linear_regions": self.linear_regions,
-            "classes_seen": len(torch.unique(torch.cat([self.classes, self.sides.flatten()]))),
+            "classes_seen": max(1, len(seen)),
             "boundary_segments": len(self.boundary),
             "boundary_length": float(self.lengths.sum()),
             "triple_points": len(self.triple_points),
