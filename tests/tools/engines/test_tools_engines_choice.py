@@ -21,7 +21,7 @@ def test_processes_are_as_many_as_threads_would_be(monkeypatch: pytest.MonkeyPat
     assert chosen(workers=1) == Local("audit", 1, 1)
     assert chosen(threads=3) == Local("audit", 1, 3)
     assert chosen(device="cuda") == Local("audit", 1, 1)
-    assert chosen("ray", workers=5) == Cluster("audit", 5, None, 4, 1, "cpu")
+    assert chosen("ray", workers=3) == Cluster("audit", 3, None, 4, 1, "cpu")
 
 
 def test_what_does_not_fit_is_refused_or_said() -> None:
@@ -29,5 +29,7 @@ def test_what_does_not_fit_is_refused_or_said() -> None:
         chosen(address="auto")
     with pytest.raises(ParameterError, match="audit: `workers` must be"):
         chosen(workers=0)
-    with pytest.warns(LevelSetWarning, match="audit: 9 `workers` for 4 parts: 4 are started"):
+    with pytest.warns(LevelSetWarning, match="audit: `workers` is 9, but the work has only 4"):
         assert chosen(workers=9) == Local("audit", 4, 1)
+    with pytest.warns(LevelSetWarning, match="has only 1 part: no more are started"):
+        assert chosen("ray", workers=2, pieces=1) == Cluster("audit", 2, None, 1, 1, "cpu")

@@ -69,7 +69,7 @@ def ray() -> Iterator[Any]:
 def test_rows_are_those_of_one_process_to_the_bit(ray: Any) -> None:
     """Also where a worker is killed in the middle, and with more workers than processors."""
     alone = measured(workers=1)
-    with pytest.warns(LevelSetWarning, match="audit: 9 `workers` for 4 parts: 4 are started"):
+    with pytest.warns(LevelSetWarning, match="audit: `workers` is 9, but the work has only 4"):
         crowd = measured(engine="ray", workers=9)
     killed = threading.Thread(target=kill_a_worker)
     killed.start()

@@ -61,6 +61,13 @@ def engine_of(
     """
     if workers is not None:
         check_whole(function, "workers", workers)
+        if 0 < pieces < workers:
+            parts = "1 part" if pieces == 1 else f"{pieces} parts"
+            message = (
+                f"{function}: `workers` is {workers}, but the work has only {parts}: no more are "
+                "started."
+            )
+            warnings.warn(message, LevelSetWarning, stacklevel=2)
     if name == "ray":
         return Cluster(function, workers, address, pieces, threads, device)
     if address is not None:
@@ -72,7 +79,4 @@ def engine_of(
     if device != "cpu" or threads > 1:
         return Local(function, 1, threads)
     count = torch.get_num_threads() if workers is None else workers
-    if workers is not None and workers > pieces:
-        message = f"{function}: {workers} `workers` for {pieces} parts: {pieces} are started."
-        warnings.warn(message, LevelSetWarning, stacklevel=2)
     return Local(function, min(count, pieces), threads)

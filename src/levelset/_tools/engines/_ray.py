@@ -258,12 +258,6 @@ class _Actors:
             message = f"{self.function}: the Ray cluster has no {kind}. Add a machine that has one."
             raise RunError(message)
         wanted = self.cluster.workers or max(int(there / unit), 1)
-        if self.cluster.workers is not None and wanted > self.pieces:
-            message = (
-                f"{self.function}: {wanted} `workers` for {self.pieces} parts: {self.pieces} are "
-                "started."
-            )
-            warnings.warn(message, LevelSetWarning, stacklevel=2)
         count = min(wanted, self.pieces)
         # More workers than processors share them; Ray would wait for processors to come.
         share = min(float(unit), int(there / count * 1000) / 1000)
