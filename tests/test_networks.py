@@ -218,6 +218,7 @@ def _in_order(rows: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("name", "right"), [("xent", 9934), ("madry-eps0.3", 9935), ("ours-eps0.4", 9935)]
 )
+@pytest.mark.slow
 def test_released_weights_reach_the_accuracy_of_their_logs(name: str, right: int) -> None:
     network = networks.convnet_4a().eval()
     network.load_state_dict(load_file(data("networks") / f"mnist-convnet4a-{name}.safetensors"))

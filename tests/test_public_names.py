@@ -125,6 +125,7 @@ def test_keywords_come_in_the_order_of_the_house():
                 assert kind is inspect.Parameter.KEYWORD_ONLY, f"{name}.{entry}: {option}"
 
 
+@pytest.mark.slow
 def test_sub_packages_load_when_they_are_first_used():
     program = (
         "import sys, levelset; assert 'torch' not in sys.modules; "

@@ -33,6 +33,7 @@ def network(settled: Callable[..., nn.Module]) -> nn.Module:
 
 
 @pytest.mark.parametrize(("norm", "classes"), [(2.0, 3), (math.inf, 2), (math.inf, 3)])
+@pytest.mark.slow
 def test_linear_models_are_answered_exactly(
     settled: Callable[..., nn.Module], noise: Callable[..., Tensor], norm: float, classes: int
 ) -> None:
@@ -59,6 +60,7 @@ def test_linear_models_are_answered_exactly(
 
 
 @pytest.mark.parametrize("norm", [2.0, math.inf])
+@pytest.mark.slow
 def test_every_broken_input_has_a_witness(
     network: nn.Module, noise: Callable[..., Tensor], norm: float
 ) -> None:

@@ -115,6 +115,7 @@ def test_points_without_weight_do_not_matter():
     assert torch.equal(network.coefficients, alone.coefficients)
 
 
+@pytest.mark.slow
 def test_an_edge_stays_sharper_than_the_noise_would_make_it():
     numbers_ = numbers(7)
     face = torch.rand(12000, 3, generator=numbers_, dtype=torch.float64) - 0.5

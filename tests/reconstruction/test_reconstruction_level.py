@@ -119,6 +119,7 @@ def test_the_bell_across_the_surface_integrates_to_one():
         assert np.trapezoid(bell, line) == pytest.approx(1, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_preconditioner_saves_iterations():
     """A diagonal alone is far from the minimum where all levels together are close to it."""
     sample = sphere(2000, noise=0.002)

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from scipy.spatial import cKDTree
 
 from levelset.reconstruction._grid import REACH, open_nodes
@@ -35,6 +36,7 @@ def test_the_inside_of_a_surface_with_a_hole_is_not_open():
     assert not inside.any()
 
 
+@pytest.mark.slow
 def test_the_directions_are_counted_as_rays_one_by_one_would_have_it():
     points = np.random.default_rng(1).uniform(-0.6, 0.6, (12, 3))
     cells, clearance = 8, 0.3

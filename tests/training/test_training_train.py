@@ -32,6 +32,7 @@ def same_state(a: nn.Module, b: nn.Module) -> bool:
     return list(mine) == list(other) and all(torch.equal(mine[k], other[k]) for k in mine)
 
 
+@pytest.mark.slow
 def test_digits_are_learnt_to_98_percent() -> None:
     generator = seeded(1)
     network = initialise(digits(), generator=generator)
