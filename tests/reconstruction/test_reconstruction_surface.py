@@ -132,6 +132,7 @@ def test_what_was_not_seen_is_closed_or_left_open():
     assert not left.mesh.watertight
     assert left.notes == ()
     assert left.mesh.area == pytest.approx(2 * math.pi * 1.6, rel=0.02)
+    assert left.sketch.area == pytest.approx(left.mesh.area, rel=0.01)
     rim = left.mesh.vertices[rim_of(left.mesh)]
     assert float(rim[:, :, 2].min()) > 0.5
     assert float(rim[:, :, 2].max()) < 0.65

@@ -36,6 +36,15 @@ def test_the_page_tells_counts_and_notes(page):
     assert "a <ball>" not in page
 
 
+def test_an_open_surface_is_drawn_open_and_has_no_handles(ball, tmp_path):
+    bowl = ball.points[ball.points[:, 2] < 4.0]
+    result = surface(bowl, settings=Fast(grid=32), resolution=20, closed=False)
+    report.write(tmp_path / "bowl.html", report.surface(result), title="Bowl")
+    page = (tmp_path / "bowl.html").read_text(encoding="utf-8")
+    assert "points became an open surface in one piece" in page
+    assert "genus of a closed surface" not in page
+
+
 def test_scan_mesh_cuts_and_residuals_are_drawn(page, ball):
     kinds = [[trace["type"] for trace in figure["data"]] for figure in figures(page)]
     assert kinds[0] == ["scatter3d"]

@@ -233,7 +233,7 @@ def surface(
     footprint = _footprint(network, oriented)
     unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
     if not closed:
-        mesh = borne_out(_opened(mesh, footprint), witnesses)
+        mesh, sketch = (borne_out(_opened(part, footprint), witnesses) for part in (mesh, sketch))
     elif not unsure > _DOUBTFUL:  # else thin walls look like holes
         words += _lid_words(sketch, footprint, cloud)
     value, slope = _value_and_slope(network, unit)

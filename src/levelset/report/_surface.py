@@ -65,11 +65,11 @@ def surface(result: Surface, *, name: str = "") -> list[Section]:
 
 def _sentence(result: Surface, name: str) -> str:
     summary = result.summary()
-    closed = "closed" if summary["watertight"] else "open"
+    closed = "a closed" if summary["watertight"] else "an open"
     pieces = "one piece" if summary["components"] == 1 else f"{summary['components']} pieces"
     called = f"“{name}”: " if name else ""
     lines = [
-        f"{called}{summary['points']:,} points became a {closed} surface in {pieces}, of "
+        f"{called}{summary['points']:,} points became {closed} surface in {pieces}, of "
         f"{summary['faces']:,} triangles.",
         *result.notes,
     ]
@@ -85,8 +85,9 @@ def _cards(result: Surface) -> Any:
         ("Outliers", f"{summary['outliers']:,}", "points that the surface does not follow"),
         ("Orientation unsure", f"{summary['unsure']:.1%}", "share of points"),
         ("Area", _round(result.mesh.area), "square units"),
-        ("Handles", "none" if genus is None else str(genus), "genus of a closed surface"),
     ]
+    if genus is not None:
+        cards.append(("Handles", str(genus), "genus of a closed surface"))
     entries = [{"name": n, "value": v, "note": note} for n, v, note in cards]
     group = {"name": "", "colour": MODEL_COLOURS[0], "cards": entries}
     return render("glance.html.jinja", groups=[group], several=False, rows=[])
