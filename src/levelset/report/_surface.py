@@ -126,12 +126,14 @@ def _views(result: Surface) -> Any:
 
 
 def _same_axes(figure: "Figure", points: np.ndarray) -> None:
-    """Give a scene the axes that hold all of the points."""
-    ranges = {
-        f"{name}axis": {"range": [float(column.min()), float(column.max())]}
-        for name, column in _columns(points).items()
-    }
-    figure.update_layout(scene=ranges)
+    """Give a scene the axes that hold all of the points, of one size however flat they are."""
+    columns = _columns(points).items()
+    ranges = {f"{name}axis": {"range": [float(c.min()), float(c.max())]} for name, c in columns}
+    sides = np.ptp(points, axis=0)
+    # The diagonal that a cube has; by plotly's own rule a flat scene outgrows its window.
+    ratio = np.maximum(sides * (3.0**0.5 / np.linalg.norm(sides)), 1e-3)
+    aspect = {name: float(side) for (name, _), side in zip(columns, ratio, strict=True)}
+    figure.update_layout(scene={**ranges, "aspectmode": "manual", "aspectratio": aspect})
 
 
 def _cuts(result: Surface) -> "Figure":
