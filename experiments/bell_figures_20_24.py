@@ -202,11 +202,11 @@ def images(config: Config, generator: torch.Generator) -> tuple[dict[str, Any], 
             result |= course(name, recording)
             if not small:
                 nearest = kernel.neighbours(test.points[:100], k=1, stride=20)
-    found = train.labels[nearest.indices[:, 0]] == test.labels[:100]
+    by_kernel = train.labels[nearest.indices[:, 0]] == test.labels[:100]
     in_pixels = train.labels[nearest.pixel_indices[:, 0]] == test.labels[:100]
     result |= {
         "figure 22, same nearest": nearest.summary()["same_nearest"],
-        "figure 22, nearest by the kernel has the label": float(found.double().mean()),
+        "figure 22, nearest by the kernel has the label": float(by_kernel.double().mean()),
         "figure 22, nearest in pixels has the label": float(in_pixels.double().mean()),
     }
     shown = Images(

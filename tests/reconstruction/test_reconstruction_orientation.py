@@ -22,10 +22,10 @@ def orient(points: Tensor, normals: Tensor | None = None) -> SimpleNamespace:
     rows, centre = np.arange(len(points)), torch.zeros(3)
     ones = np.ones(len(points), dtype=np.int64)
     cloud = Cloud(points.double().numpy(), directions, ones, rows, centre, 1.0, 0, ())
-    found = orient_cloud(cloud)
-    arrays = {name: torch.from_numpy(getattr(found, name)) for name in
+    oriented = orient_cloud(cloud)
+    arrays = {name: torch.from_numpy(getattr(oriented, name)) for name in
               ("normals", "confidence", "spacing", "outlier")}  # fmt: skip
-    return SimpleNamespace(**arrays, noise=found.noise, unsure=found.unsure)
+    return SimpleNamespace(**arrays, noise=oriented.noise, unsure=oriented.unsure)
 
 
 def sphere(count: int, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -39,8 +39,8 @@ def sphere(count: int, noise: float = 0.0, seed: int = 0) -> tuple[Tensor, Tenso
 def torus(count: int, radius: float, noise: float) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(0)
     u, v = rng.uniform(0, 2 * np.pi, (2, 3 * count))
-    kept = rng.random(3 * count) < (0.7 + radius * np.cos(v)) / (0.7 + radius)
-    u, v = u[kept][:count], v[kept][:count]
+    inside = rng.random(3 * count) < (0.7 + radius * np.cos(v)) / (0.7 + radius)
+    u, v = u[inside][:count], v[inside][:count]
     ring = 0.7 + radius * np.cos(v)
     normals = np.c_[np.cos(v) * np.cos(u), np.cos(v) * np.sin(u), np.sin(v)]
     places = np.c_[ring * np.cos(u), ring * np.sin(u), radius * np.sin(v)]
@@ -49,8 +49,8 @@ def torus(count: int, radius: float, noise: float) -> tuple[Tensor, Tensor]:
     )
 
 
-def wrong(found: Tensor, truth: Tensor) -> float:
-    return float(((found * truth).sum(1) <= 0.0).double().mean())
+def wrong(normals: Tensor, truth: Tensor) -> float:
+    return float(((normals * truth).sum(1) <= 0.0).double().mean())
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def wrong(found: Tensor, truth: Tensor) -> float:
 )  # fmt: skip
 def test_a_torus_is_turned_outward(count, radius, noise, share):
     points, normals = torus(count, radius, noise)
-    found = orient(points)
-    torch.testing.assert_close(found.normals.norm(dim=1), torch.ones(count, dtype=torch.float64))
-    assert wrong(found.normals, normals) <= share
-    assert found.noise == pytest.approx(noise, rel=0.15)
-    assert found.unsure < 0.02
-    assert float(found.outlier.double().mean()) < 0.01
+    oriented = orient(points)
+    torch.testing.assert_close(oriented.normals.norm(dim=1), torch.ones(count, dtype=torch.float64))
+    assert wrong(oriented.normals, normals) <= share
+    assert oriented.noise == pytest.approx(noise, rel=0.15)
+    assert oriented.unsure < 0.02
+    assert float(oriented.outlier.double().mean()) < 0.01
 
 
 def test_three_percent_of_outliers_turn_nothing():
@@ -73,10 +73,10 @@ def test_three_percent_of_outliers_turn_nothing():
     low, high = points.amin(0), points.amax(0)
     drawn = torch.rand(90, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     points[:90] = low + (high - low) * drawn
-    found = orient(points)
-    assert wrong(found.normals[90:], normals[90:]) == 0.0
-    assert found.outlier[:90].double().mean() > 0.85
-    assert found.normals.isfinite().all()
+    oriented = orient(points)
+    assert wrong(oriented.normals[90:], normals[90:]) == 0.0
+    assert oriented.outlier[:90].double().mean() > 0.85
+    assert oriented.normals.isfinite().all()
 
 
 def test_doubtful_points_have_little_confidence():
@@ -89,9 +89,9 @@ def test_doubtful_points_have_little_confidence():
     doubtful = orient(points)
     clear, _ = sphere(1_000, 0.002)
     assert doubtful.unsure > 10.0 * orient(clear).unsure + 0.1
-    kept = ~doubtful.outlier
+    inliers = ~doubtful.outlier
     assert doubtful.unsure == pytest.approx(
-        float((doubtful.confidence[kept] < UNSURE).double().mean())
+        float((doubtful.confidence[inliers] < UNSURE).double().mean())
     )
 
 
@@ -118,11 +118,11 @@ def test_the_order_of_the_points_does_not_matter():
 
 def test_given_normals_are_used_as_they_are():
     points, normals = sphere(500, 0.01)
-    found = orient(points, normals=-normals)
-    torch.testing.assert_close(found.normals, -normals)
-    assert (found.confidence == 1.0).all()
-    assert found.unsure == 0.0
-    assert found.noise == pytest.approx(0.01, rel=0.3)
+    oriented = orient(points, normals=-normals)
+    torch.testing.assert_close(oriented.normals, -normals)
+    assert (oriented.confidence == 1.0).all()
+    assert oriented.unsure == 0.0
+    assert oriented.noise == pytest.approx(0.01, rel=0.3)
 
 
 def test_nothing_is_drawn_and_nothing_is_touched():
@@ -140,8 +140,8 @@ def test_nothing_is_drawn_and_nothing_is_touched():
 
 def test_fifty_points_are_enough():
     points, normals = sphere(50)
-    found = orient(points)
-    assert wrong(found.normals, normals) < 0.1
+    oriented = orient(points)
+    assert wrong(oriented.normals, normals) < 0.1
 
 
 @pytest.mark.data
@@ -152,12 +152,12 @@ def test_raw_scans_are_turned_outward(name, levelset_data):
     pytest.importorskip("trimesh")
     mesh = Mesh.read(levelset_data / "meshes" / f"{name}.ply")
     points = read_points(levelset_data / "meshes" / f"{name}-scan.ply").points
-    found = orient(points)
-    kept = ~found.outlier
-    assert wrong(found.normals[kept], normals_of(mesh, points)[kept]) < 0.001
-    assert found.noise == pytest.approx(0.0014, rel=0.15)
-    assert found.unsure < 0.002
-    assert float(found.outlier.double().mean()) < 0.01
+    oriented = orient(points)
+    inliers = ~oriented.outlier
+    assert wrong(oriented.normals[inliers], normals_of(mesh, points)[inliers]) < 0.001
+    assert oriented.noise == pytest.approx(0.0014, rel=0.15)
+    assert oriented.unsure < 0.002
+    assert float(oriented.outlier.double().mean()) < 0.01
 
 
 @pytest.mark.data
@@ -175,9 +175,9 @@ def test_where_a_spanning_tree_fails_normals_point_outward(
     points, _ = sample_surface(mesh, count)
     generator = torch.Generator().manual_seed(1)
     points = points + noise * torch.randn(count, 3, generator=generator, dtype=torch.float64)
-    found = orient(points)
-    kept = ~found.outlier
-    assert wrong(found.normals[kept], normals_of(mesh, points)[kept]) < share
+    oriented = orient(points)
+    inliers = ~oriented.outlier
+    assert wrong(oriented.normals[inliers], normals_of(mesh, points)[inliers]) < share
 
 
 def normals_of(mesh: Mesh, points: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Ranks:
         if self.is_first:
             try:
                 outcome[0] = job()
-            except Exception as error:
+            except Exception as error:  # raised below, in all processes
                 outcome[1] = error
         with _talking():
             distributed.broadcast_object_list(outcome, src=0)
@@ -99,7 +99,7 @@ class Ranks:
         own: Exception | None = None
         try:
             yield
-        except Exception as error:
+        except Exception as error:  # raised below, in all processes
             own = error
         first = next((error for error in self.gathered(own) if error is not None), None)
         if own is not None:

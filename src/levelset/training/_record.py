@@ -219,12 +219,12 @@ def _stride(model: nn.Module, batch_size: int, *, lossy: bool) -> int:
 
 @dataclass
 class _Trainer:
-    """Takes the steps of a plan, and writes what is kept of them.
+    """Takes the steps of a plan, and writes what is recorded of them.
 
     Meanwhile the weights lie in one piece of memory, so that a difference is one subtraction.
 
     Attributes:
-        rounding: Largest distance so far between the weights and what is kept of them, as a share
+        rounding: Largest distance so far between the weights and their record, as a share
             of the way from the start; at the end of the training that of its whole way.
     """
 
@@ -246,12 +246,12 @@ class _Trainer:
         )  # fmt: skip
         self.sizes = [shape.numel() for shape in layout_of(self.model).values()]
         self.step, self.lost = 0, 0.0
-        self.kept, self.start = self.weights.clone(), self.weights.clone()
+        self.recorded, self.start = self.weights.clone(), self.weights.clone()
         self.between: list[Tensor] = []
-        self.dtype = torch.float16 if self.plan.half else bits_of(self.kept).dtype
+        self.dtype = torch.float16 if self.plan.half else bits_of(self.recorded).dtype
         # Steps from one state to the next, and most states of a file, whose steps fit in memory.
         self.stride = max(self.plan.every, self.plan.stride)
-        each = self.kept.numel() * self.dtype.itemsize * self.plan.stride
+        each = self.recorded.numel() * self.dtype.itemsize * self.plan.stride
         self.most = max(_SHARD // max(each, 1), 1)
 
     @property
@@ -274,8 +274,8 @@ class _Trainer:
             return
         metadata, tensors = read_tensors(path)
         self.step, self.lost = int(metadata["step"]), float(metadata["lost"])
-        self.kept, self.start = tensors.pop("kept"), tensors.pop("start")
-        self.kept, self.start = self.kept.to(self.points.device), self.start.to(self.points.device)
+        device = self.points.device
+        self.recorded, self.start = (tensors.pop(name).to(device) for name in ("kept", "start"))
         Checkpoint({}, self.plan.seed, (), tensors).restore(self.model, self.steps.optimizer)
         for shard in self.folder.glob("shard-*.safetensors"):
             if int(shard.stem.split("-")[1]) >= self.step:
@@ -301,7 +301,7 @@ class _Trainer:
         self, last: int, batches: Iterator[Tensor | None], progress: Progress | None, path: Path
     ) -> None:
         """Take the steps up to `last`, and write them."""
-        plan, first, start = self.plan, self.step, self.kept.clone()
+        plan, first, start = self.plan, self.step, self.recorded.clone()
         count, memory = -(-(last - first) // self.stride), self._memory()
         scales, rows, rates = [], [], []
         with RowsFile(path, count, (1 + len(memory)) * len(start), self.dtype) as file:
@@ -344,26 +344,26 @@ class _Trainer:
 
     def _memory(self) -> Tensor:
         """Return what of the optimiser's memory goes with a state, `(m, p)`."""
-        return self.steps.memory() if self.plan.stride > 1 else self.kept.new_zeros(0, 0)
+        return self.steps.memory() if self.plan.stride > 1 else self.recorded.new_zeros(0, 0)
 
     def _keep(self, row: Tensor) -> Tensor:
-        """Write the difference to the state kept last into a row; return its scales."""
-        before = self.kept.clone() if self.between else self.kept
+        """Write the difference to the state recorded last into a row; return its scales."""
+        before = self.recorded.clone() if self.between else self.recorded
         scales = before.new_ones(0)
         if self.plan.half:
             small, scales = packed(self.weights - before, self.sizes)
             row.copy_(small)
-            self.kept = before + unpacked(small, scales, self.sizes, before)
-            self.lost = max(self.lost, float((self.kept - self.weights).norm()))
+            self.recorded = before + unpacked(small, scales, self.sizes, before)
+            self.lost = max(self.lost, float((self.recorded - self.weights).norm()))
         else:
             now = bits_of(self.weights)
             row[: len(now)] = now - bits_of(before)
             if len(row) > len(now):
                 row[len(now) :] = bits_of(self._memory()).reshape(-1)
-            self.kept.copy_(self.weights)
+            self.recorded.copy_(self.weights)
         for index, between in enumerate(self.between):
             share = (index + 1) / (len(self.between) + 1)
-            off = between - torch.lerp(before, self.kept, share)
+            off = between - torch.lerp(before, self.recorded, share)
             self.lost = max(self.lost, float(off.norm()))
         self.between.clear()
         return scales
@@ -371,7 +371,7 @@ class _Trainer:
     def _write_state(self) -> None:
         state = Checkpoint.of(self.model, self.steps.optimizer, settings={}, seed=self.plan.seed)
         metadata = {"step": str(self.step), "lost": repr(self.lost)}
-        tensors = state.tensors | {"kept": self.kept, "start": self.start}
+        tensors = state.tensors | {"kept": self.recorded, "start": self.start}
         write_tensors(self.folder / "state.safetensors", tensors, metadata)
 
 

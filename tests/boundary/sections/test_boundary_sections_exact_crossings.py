@@ -30,55 +30,55 @@ def ends(noise):
 def test_the_network_is_affine_between_knots_and_ties_at_crossings(settled, ends):
     for seed in range(4):
         model = network(settled, seed)
-        found = exact_crossings(model, *ends, regions=True)
-        assert len(found.knots) == found.pieces + 1
-        assert found.knots[0] == 0
-        assert found.knots[-1] == 1
-        assert bool((found.knots.diff() > 0).all())
+        crossings = exact_crossings(model, *ends, regions=True)
+        assert len(crossings.knots) == crossings.pieces + 1
+        assert crossings.knots[0] == 0
+        assert crossings.knots[-1] == 1
+        assert bool((crossings.knots.diff() > 0).all())
         at = lambda t, m=model: m(torch.lerp(*ends, t.unsqueeze(1)))  # noqa: E731
-        low, high = found.knots[:-1], found.knots[1:]
+        low, high = crossings.knots[:-1], crossings.knots[1:]
         middle = at((low + high) / 2)
         torch.testing.assert_close((at(low) + at(high)) / 2, middle, rtol=1e-11, atol=1e-11)
-        if not len(found):
+        if not len(crossings):
             continue
-        logits = at(found.fraction)
-        pair = logits.gather(1, torch.stack([found.before, found.after], 1))
+        logits = at(crossings.fraction)
+        pair = logits.gather(1, torch.stack([crossings.before, crossings.after], 1))
         assert float((pair - logits.amax(1, keepdim=True)).abs().max()) < 1e-11
-        for step, classes in ((-1e-7, found.before), (1e-7, found.after)):
-            assert torch.equal(at(found.fraction + step).argmax(1), classes)
+        for step, classes in ((-1e-7, crossings.before), (1e-7, crossings.after)):
+            assert torch.equal(at(crossings.fraction + step).argmax(1), classes)
 
 
 @pytest.mark.parametrize("seed", range(6))
 @torch.no_grad()
 def test_no_change_is_missed(settled, ends, seed):
     model = network(settled, seed)
-    found = exact_crossings(model, *ends)
+    crossings = exact_crossings(model, *ends)
     fine = torch.linspace(0, 1, 20_001, dtype=torch.float64)
     classes = model(torch.lerp(*ends, fine.unsqueeze(1))).argmax(1)
     change = (classes[1:] != classes[:-1]).nonzero().flatten()
-    assert torch.equal(torch.cat([classes[change], classes[-1:]])[:-1], found.before)
-    assert bool((fine[change] <= found.fraction).all())
-    assert bool((found.fraction <= fine[change + 1]).all())
+    assert torch.equal(torch.cat([classes[change], classes[-1:]])[:-1], crossings.before)
+    assert bool((fine[change] <= crossings.fraction).all())
+    assert bool((crossings.fraction <= fine[change + 1]).all())
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_bounds_leave_out_what_has_no_change(settled, ends, seed):
     model = network(settled, seed)
-    whole, found = exact_crossings(model, *ends), exact_crossings(model, *ends, route="bounds")
-    torch.testing.assert_close(found.fraction, whole.fraction, rtol=1e-12, atol=1e-12)
-    assert torch.equal(found.before, whole.before)
-    assert torch.equal(found.after, whole.after)
-    assert found.pieces < whole.pieces
+    whole, crossings = exact_crossings(model, *ends), exact_crossings(model, *ends, route="bounds")
+    torch.testing.assert_close(crossings.fraction, whole.fraction, rtol=1e-12, atol=1e-12)
+    assert torch.equal(crossings.before, whole.before)
+    assert torch.equal(crossings.after, whole.after)
+    assert crossings.pieces < whole.pieces
     with pytest.raises(ParameterError, match="`route` must be 'pieces' where `regions`"):
         exact_crossings(model, *ends, regions=True, route="bounds")
 
 
 def test_by_bounds_a_segment_of_one_class_has_no_piece_to_cut(settled):
     model = settled(nn.Linear(3, 2), 0)
-    found = exact_crossings(model, torch.zeros(3), 1e-3 * torch.ones(3), route="bounds")
-    assert len(found) == 0
-    assert found.points.shape == (0, 3)
-    assert found.pieces == 1
+    crossings = exact_crossings(model, torch.zeros(3), 1e-3 * torch.ones(3), route="bounds")
+    assert len(crossings) == 0
+    assert crossings.points.shape == (0, 3)
+    assert crossings.pieces == 1
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
@@ -95,13 +95,13 @@ def test_knots_are_where_a_section_has_its_walls(settled, ends):
     """Along the x-axis of a plane the linear regions change where the knots are."""
     model = network(settled, 2)
     start, end = ends
-    found = exact_crossings(model, start, end, regions=True)
+    crossings = exact_crossings(model, start, end, regions=True)
     plane = exact_section(
         model, start, end - start, start.flip(0), extent=((0.0, 1.0), (-1e-7, 1e-7))
     )
-    assert plane.linear_regions >= found.pieces
+    assert plane.linear_regions >= crossings.pieces
     walls = plane.regions.vertices[:, 0]
-    gaps = (found.knots.unsqueeze(1) - walls).abs().amin(1)
+    gaps = (crossings.knots.unsqueeze(1) - walls).abs().amin(1)
     assert float(gaps.max()) < 1e-3
 
 
@@ -111,14 +111,14 @@ def test_closed_form():
     model.weight.data.copy_(torch.tensor([[1.0], [-1.0], [0.0]]))
     model.bias.data.copy_(torch.tensor([0.0, 1.0, 0.8]))
     low, high = torch.zeros(1).double(), torch.ones(1).double()
-    found = exact_crossings(model, low, high)
-    torch.testing.assert_close(found.fraction, torch.tensor([0.2, 0.8]).double())
-    assert found.before.tolist() == [1, 2]
-    assert found.after.tolist() == [2, 0]
-    assert found.pieces == 1
+    crossings = exact_crossings(model, low, high)
+    torch.testing.assert_close(crossings.fraction, torch.tensor([0.2, 0.8]).double())
+    assert crossings.before.tolist() == [1, 2]
+    assert crossings.after.tolist() == [2, 0]
+    assert crossings.pieces == 1
     model.bias.data.copy_(torch.tensor([0.0, 1.0, 0.5]))  # the third only touches
-    found = exact_crossings(model, low, high)
-    assert found.fraction.tolist() == [0.5]
+    crossings = exact_crossings(model, low, high)
+    assert crossings.fraction.tolist() == [0.5]
 
 
 def test_bad_input(settled, ends):
@@ -144,10 +144,10 @@ def test_a_released_network():
     model = load_model("convnet_4a", folder / "mnist-convnet4a-xent.safetensors")
     start = read_images("mnist", limit=1).points[0]
     end = start + 0.05 * (start.roll(1, 1) - start)
-    found = exact_crossings(model, start, end, regions=True)
-    assert found.pieces > 100
+    crossings = exact_crossings(model, start, end, regions=True)
+    assert crossings.pieces > 100
     model, start, end = model.double(), start.double(), end.double()
     at = lambda t: model(start + t.view(-1, 1, 1, 1) * (end - start))  # noqa: E731
-    rows = torch.arange(0, found.pieces, 9)
-    low, high = found.knots[rows], found.knots[rows + 1]
+    rows = torch.arange(0, crossings.pieces, 9)
+    low, high = crossings.knots[rows], crossings.knots[rows + 1]
     torch.testing.assert_close((at(low) + at(high)) / 2, at((low + high) / 2), rtol=0, atol=1e-11)

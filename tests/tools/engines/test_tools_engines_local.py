@@ -1,4 +1,4 @@
-"""Pieces are done once each, whoever does them, in whatever order, and whoever dies."""
+"""Every piece is done exactly once, in any order, even if workers die."""
 
 import gc
 import os

@@ -1,4 +1,4 @@
-"""Pieces on a Ray cluster: the same results, whoever dies; what is refused before they begin."""
+"""Pieces on a Ray cluster: the same results even if workers die; what is refused up front."""
 
 import os
 import pickle

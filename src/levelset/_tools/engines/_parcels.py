@@ -81,6 +81,6 @@ def failure(error: BaseException) -> BaseException:
         error.add_note(f"In a worker:\n{trace}")
     try:
         unpacked(packed(error))
-    except Exception:
+    except Exception:  # an exception may hold anything; its words are sent instead
         return RunError(f"a worker failed: {type(error).__name__}: {error}\n{trace}")
     return error

@@ -90,7 +90,7 @@ class Worker:
         surroundings.settle()
         try:
             self._work = pickle.loads(content)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the driver raises it
             return packed(failure(error))
         return packed(None)
 
@@ -100,12 +100,12 @@ class Worker:
             with overheard() as said:
                 result = self._work(unpacked(content), _unheard)
             return packed(Message(number, "done", result, tuple(said)))
-        except Exception as error:
+        except Exception as error:  # whatever it is, the driver raises it
             return packed(Message(number, "failed", failure(error)))
 
 
 def _unheard(said: Any) -> None:
-    """Drop what the work says of its progress: a piece is told of when it is done."""
+    """Ignore progress within a piece: only finished pieces are reported."""
     del said
 
 
@@ -161,7 +161,7 @@ def _sendable(function: str, ray: Any, work: Work) -> bytes:
     try:
         with _by_value(ray, model):
             return ray.cloudpickle.dumps(work)
-    except Exception as error:
+    except Exception as error:  # a model may hold anything, and each thing fails in its own way
         message = (
             f"{function}: `model` ({type(model).__name__}) cannot be sent to a worker: "
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. Open "
