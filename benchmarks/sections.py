@@ -65,7 +65,7 @@ def regions(repeats: int, epochs: int) -> None:
     inputs = data.points[0].numel()
     model = initialise(fc(inputs, 100, 100, len(data.classes)), generator=generator)
     train(model, data[slice(0, 20_000)], epochs=epochs, generator=generator)
-    where = plane(images().points, 8.45 if inputs == 784 else 3.0)
+    where = plane(images().points, 12.5 if inputs == 784 else 3.0)
     model = model.double()
     spent, section = seconds(lambda: exact_section(model, **where, route="subdivision"), repeats)
     area = (2 * where["extent"]) ** 2
@@ -192,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", choices=jobs, default=jobs)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=3, help="to train the 784-100-100-10")
+    parser.add_argument("--epochs", type=int, default=6, help="to train the 784-100-100-10")
     parser.add_argument("--extent", type=float, default=5.67, help="half the side that is traced")
     parser.add_argument("--width", type=int, default=64, help="of the network that is meshed")
     options = parser.parse_args()

@@ -12,7 +12,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -52,6 +52,8 @@ class Config:
     """Seeds for each orthant."""
     pairs: int = 500
     """Pairs of one class."""
+    verify: Literal["sampled", "exact"] = "sampled"
+    """How their paths are looked at; `exact` proves each, in about a second."""
     mixtures: int = 1000
     """Mixtures for each k."""
     inputs: int = 1000
@@ -196,7 +198,7 @@ def of_network(name: str, config: Config) -> dict[str, Any]:
     for row in start.tolist():
         others = (classes == classes[row]).nonzero().flatten()
         partner.append(int(others[torch.randint(len(others), (), generator=generator)]))
-    link = connect(model, points[start], points[partner], verify="sampled")
+    link = connect(model, points[start], points[partner], verify=config.verify)
     result["connect"] = link.summary()
     result["convexity"] = {
         k: convexity(model, points, k=k, draws=config.mixtures, generator=generator).summary()

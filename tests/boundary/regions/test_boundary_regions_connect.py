@@ -31,6 +31,20 @@ def test_pairs_in_a_ring_are_joined_around_its_hole():
     assert 1.0 < float(link.ratio[2]) < float(link.ratio[3]) < math.pi / 2 + 0.1
 
 
+def test_a_corner_too_near_the_hole_is_moved_further_inside():
+    # With one bend allowed: a corner of margin .1 leaves both halves cutting the hole at .487, one
+    # of margin .3 keeps them .528 from its centre.
+    start, end = on_ring([0.0, 0.3]), on_ring([2.9, 0.6])
+    link = connect(ring, start, end, depth=1)
+    assert link.joined.tolist() == [True, True]
+    assert link.pieces.tolist() == [2, 1]
+    corner = on_ring([1.45], 1.0 - math.sqrt(0.7 / 4.0))
+    assert torch.allclose(link.corners[0, 1], corner[0], atol=1e-3)
+    assert float(link.ratio[0]) == pytest.approx(
+        float((corner - start[:1]).norm() / math.sin(1.45)), abs=1e-3
+    )
+
+
 def test_a_path_is_inside_wherever_one_looks_and_as_long_as_it_says():
     start, end = on_ring([0.1, 1.0]), on_ring([2.4, 3.4])
     link = connect(ring, start, end)

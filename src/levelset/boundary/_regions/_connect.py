@@ -28,6 +28,8 @@ from levelset.fields import Margin
 
 __all__ = ["Link", "connect"]
 
+# How often pairs that are not joined are tried, each time with a larger share, up to the most.
+_ATTEMPTS, _LARGER, _MOST_SHARE = 3, 3.0, 0.9
 # How often a gap between two evaluations is halved where the margin may reach zero inside it, as
 # the steepest slope seen on its segment says, times a factor.
 _REFINEMENTS, _STEEPER = 4, 2.0
@@ -89,7 +91,7 @@ def connect(
     start: Points,
     end: Points,
     *,
-    share: float = 0.3,
+    share: float = 0.1,
     depth: int = 4,
     checks: int = 33,
     verify: Verify = "auto",
@@ -103,7 +105,9 @@ def connect(
     seen lets the margin reach zero. Where a segment leaves the region, the point of least margin is
     pulled back inside, along the gradient, until its margin is a share of the smaller one at the
     ends, and becomes a corner; both halves are joined in the same way. A target relative to the
-    ends suits each pair; one in logits misses the pairs that lie near the boundary.
+    ends suits each pair; one in logits misses the pairs that lie near the boundary. A small share
+    makes short paths and a large one finds more of them: pairs that are not joined are tried again
+    with three times the share, twice.
 
     Of a piecewise linear network every piece of the path is then followed by
     [`exact_crossings`][levelset.boundary.exact_crossings], and bent where that meets another class:
@@ -113,12 +117,14 @@ def connect(
     at most.
 
     Cost: `checks` forward passes a piece, and about five gradients a corner; pairs go together.
+    The ways of pairs that stay apart are looked for three times.
 
     Args:
         model: A classifier, `(n, *d)` to logits `(n, k)`.
         start: One end of each pair, `(n, *d)`.
         end: The other, `(n, *d)`; of the same class by the model.
-        share: Margin of a corner, as a share of the smaller margin at the two ends of the pair.
+        share: Margin of a corner, as a share of the smaller margin at the two ends of the pair, at
+            first.
         depth: How often a segment may be bent: a path has at most 2 to this power pieces.
         checks: Points at which a segment is looked at first, both ends among them.
         verify: `exact` to compute all changes of class, `sampled` not to, `auto` where it is cheap.
@@ -155,12 +161,15 @@ def connect(
         pieces = 0.0 if verify == "sampled" else _expected_pieces(model, start, end, verify)
         paths.is_exact = verify == "exact" or (verify == "auto" and pieces <= _MOST_PIECES)
         paths.route = "pieces" if pieces <= _MOST_PIECES else "bounds"
-        for round_ in range(depth + 1):
+        rounds = _ATTEMPTS * (depth + 1)
+        for round_ in range(rounds):
             paths.look()
             if progress is not None:
-                progress(round_ + 1, depth + 1)
-            if round_ < depth:
+                progress(round_ + 1, rounds)
+            if (round_ + 1) % (depth + 1):
                 paths.bend()
+            elif round_ + 1 < rounds:
+                paths.start_again()
     return paths.result()
 
 
@@ -204,7 +213,7 @@ class _Paths:
         checks: int,
         batch_size: int | None,
     ) -> None:
-        self.start, self.end, self.share, self.checks = start, end, share, checks
+        self.start, self.end, self.checks = start, end, checks
         self.raw, self.is_exact = model, False
         self.route: Literal["pieces", "bounds"] = "pieces"
         self.batch_size = batch_size
@@ -225,6 +234,7 @@ class _Paths:
         self.end_margin = torch.minimum(*ends).clamp(min=0.0)
         self.pair = torch.arange(len(start), device=start.device)
         self.place = torch.zeros(len(start), dtype=torch.float64, device=start.device)
+        self.share = torch.full_like(self.place, share)
         # The share of its path that a segment stands for, to order them by.
         self.width = torch.ones_like(self.place)
         self.left, self.right = start, end
@@ -280,9 +290,28 @@ class _Paths:
         self.width = torch.cat([self.width[keep], half, half])
         self.pair = torch.cat([self.pair[keep], self.pair[rows], self.pair[rows]])
         self.place = torch.cat([self.place[keep], self.place[rows], middle])
-        self.left = torch.cat([self.left[keep], self.left[rows], corner])
-        self.right = torch.cat([self.right[keep], corner, self.right[rows]])
-        unknown = self.least.new_full((2 * len(rows),), torch.nan)
+        left, right = self.left[rows], self.right[rows]
+        self._put(keep, torch.cat([left, corner]), torch.cat([corner, right]))
+
+    def start_again(self) -> None:
+        """Put the whole segments of pairs that are not joined back, for corners further inside."""
+        apart = self.lost.clone()
+        apart[self.pair[self.least <= 0]] = True
+        pairs, keep = apart.nonzero().flatten(), ~apart[self.pair]
+        larger = (_LARGER * self.share[pairs]).clamp(max=_MOST_SHARE)
+        self.share[pairs] = torch.maximum(self.share[pairs], larger)
+        self.lost[pairs] = False
+        self.pair = torch.cat([self.pair[keep], pairs])
+        self.place = torch.cat([self.place[keep], torch.zeros_like(larger)])
+        self.width = torch.cat([self.width[keep], torch.ones_like(larger)])
+        self._put(keep, self.start[pairs], self.end[pairs])
+
+    def _put(self, keep: Mask, left: Tensor, right: Tensor) -> None:
+        """Keep some segments and add others, not yet looked at."""
+        self.left, self.right = (
+            torch.cat([a[keep], b]) for a, b in ((self.left, left), (self.right, right))
+        )
+        unknown = self.least.new_full((len(left),), torch.nan)
         for name in ("least", "where", "gap"):
             setattr(self, name, torch.cat([getattr(self, name)[keep], unknown]))
         self.is_new = self.least.isnan()
@@ -349,7 +378,8 @@ class _Paths:
         weight = self.where[rows].view(-1, *[1] * (self.start.dim() - 1))
         lowest = torch.lerp(self.left[rows], self.right[rows], weight)
         labels = self.classes[self.pair[rows]]
-        target = self.share * self.end_margin[self.pair[rows]]
+        pair = self.pair[rows]
+        target = self.share[pair].to(self.end_margin) * self.end_margin[pair]
         both = torch.stack([labels.double(), target.double()], dim=1)
         result = project(
             _Above(self.model), lowest, labels=both, method=Newton(max_iter=30),
