@@ -357,7 +357,7 @@ class _Trainer:
             self.lost = max(self.lost, float((self.recorded - self.weights).norm()))
         else:
             now = bits_of(self.weights)
-            row[: len(now)] = now - bits_of(before)
+            torch.sub(now, bits_of(before), out=row[: len(now)])
             if len(row) > len(now):
                 row[len(now) :] = bits_of(self._memory()).reshape(-1)
             self.recorded.copy_(self.weights)
