@@ -94,9 +94,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     options = parser.parse_args()
     if options.part is not None:
-        from levelset.auditing import _plan
+        from levelset._tools.engines import _pieces
 
-        _plan._PART_ELEMENTS = options.part * (
+        _pieces._PART_ELEMENTS = options.part * (
             64 if os.environ.get("LEVELSET_DATA") is None else 784
         )
     os.environ |= {"RAY_worker_niceness": "0"}

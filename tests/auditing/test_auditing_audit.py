@@ -46,7 +46,7 @@ def labels(model: nn.Module, points: Tensor) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 5)
+    monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 6 * 5)
 
 
 def rows(folder: Path) -> dict[str, list[object]]:
@@ -241,7 +241,7 @@ def test_rows_do_not_depend_on_the_size_of_parts(
     points = points[:12].double()
     found = []
     for size in (4, 5, 12):
-        monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * size)
+        monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 6 * size)
         model, out = Exact(), tmp_path / str(size)
         found.append(
             audit(
@@ -260,7 +260,7 @@ def test_rows_do_not_depend_on_the_size_of_parts(
 def test_progress_moves_within_a_part_and_ends_at_the_whole(
     model: nn.Module, points: Tensor, labels: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 100)
+    monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 6 * 100)
     seen: list[tuple[int, int]] = []
     audit(
         model, points, labels, measures=("distance", "persistence", "curvature"),
@@ -329,7 +329,7 @@ def test_a_full_disk_leaves_only_whole_parts(
         "part-00000.parquet",
         "part-00001.parquet",
     ]
-    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 5)
+    monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 6 * 5)
     audit(model, points, labels, effort="quick", out=run, resume=True)
     assert rows(run) == rows(whole)
 

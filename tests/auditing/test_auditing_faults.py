@@ -25,7 +25,7 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 4)
+    monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 6 * 4)
 
 
 def measure(out: Path, **options: Any) -> None:

@@ -131,7 +131,7 @@ def page_of(run: Path) -> str:
 def test_a_killed_audit_resumes_to_the_same_rows(tmp_path: Path, how: signal.Signals) -> None:
     words = [sys.executable, "-m", "levelset", *AUDIT, "--limit", "500", "--threads", "1"]
     script = (
-        "import sys, levelset.auditing._plan as p; p._PART_ELEMENTS = 64 * 20;"
+        "import sys, levelset._tools.engines._pieces as p; p._PART_ELEMENTS = 64 * 20;"
         "from levelset.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     words = [sys.executable, "-c", script, *words[3:]]

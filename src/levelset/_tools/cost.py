@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from levelset._tools.batches import swift_batch
+from levelset._tools.calling import FAILURES
 from levelset._tools.modes import frozen, modules_of
 from levelset._typing import Model
 
@@ -29,7 +30,7 @@ def operations(model: Model, points: Tensor) -> int:
     try:
         with frozen(model), torch.no_grad(), counter:
             model(points[:1].clone())
-    except (RuntimeError, TypeError, ValueError):  # the measurement itself reports it
+    except FAILURES:  # the measurement itself reports it
         counter.total = 0
     return max(counter.total, 2 * parameters, 1)
 

@@ -17,7 +17,7 @@ from levelset._tools.checks import (
     check_points,
     check_positive,
 )
-from levelset._tools.engines import EngineName
+from levelset._tools.engines import EngineName, Place
 from levelset._tools.files import write_json
 from levelset._tools.locks import sole_user
 from levelset._tools.modes import frozen
@@ -30,7 +30,7 @@ from levelset.auditing._measures import MEASURES, declared, measures_of
 from levelset.auditing._measures._curvature import SmoothingChoice
 from levelset.auditing._result import Audit
 from levelset.auditing._run import Parts, identity, manifest, start_run
-from levelset.auditing._work import Gathered, Place, Work
+from levelset.auditing._work import Gathered, Work
 from levelset.boundary import Effort
 from levelset.errors import DataError, ParameterError
 from levelset.fields import Classifier

@@ -1,68 +1,17 @@
-"""The parts of an audit, each of less than a minute, and its progress."""
+"""The progress of an audit."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from torch import Tensor
+from levelset._typing import Progress
 
-from levelset._tools.batches import row_batches
-from levelset._tools.cost import useful_threads
-from levelset._typing import Model, Progress
-
-__all__ = ["Meter", "Report", "cut", "expected_seconds", "threads_of"]
+__all__ = ["Meter", "Report"]
 
 Report: TypeAlias = Callable[[float], None]
 """Takes the share of a measurement that is done, from 0 to 1."""
 
-# Numbers in the inputs of one part: 250 images of MNIST; and how long a part is expected to take
-# at most, which is what a killed run may lose.
-_PART_ELEMENTS, _PART_LEAST = 200_000, 4
-_PART_SECONDS = 30.0
-# Seconds of one row of an evaluation on one processor core, beside its operations and for each:
-# LeNet on MNIST takes 0.1 ms. Other devices are assumed to be this many times as fast.
-_CALL, _OPERATION = 5e-5, 5e-11
-_OTHER_DEVICES = 30.0
 # Inputs by which sums of shares may miss their whole number.
 _SLACK = 1e-3
-
-
-def expected_seconds(evaluations: float, operations: int, device: str) -> float:
-    """Return how long so many evaluations of so many operations are expected to take."""
-    seconds = evaluations * (_CALL + operations * _OPERATION)
-    return seconds if device == "cpu" else seconds / _OTHER_DEVICES
-
-
-def cut(n: int, size: int, seconds: float) -> list[slice]:
-    """Return the rows of each part: as many as are expected to take half a minute.
-
-    Where they lie follows from what is measured on which model, not from the speed of the
-    machine: how rows are batched decides their last bits, so a run that goes on elsewhere, or
-    under load, still ends with the rows of an unbroken one.
-
-    Args:
-        n: Inputs.
-        size: Numbers in one input.
-        seconds: Expected for one input.
-    """
-    most = max(_PART_ELEMENTS // max(size, 1), _PART_LEAST)
-    rows = max(min(int(_PART_SECONDS / seconds), most), 1)
-    return list(row_batches(n, rows))
-
-
-def threads_of(parts: int, seconds: float, model: Model, points: Tensor) -> int:
-    """Return the processor threads of a part: one, so that others run beside it.
-
-    One in any case where there are several parts, whatever the engine and the machine: the number
-    of threads decides the last bits of a row. A part alone gets as many as it keeps busy, and so
-    do parts that take long for all that they hold one input.
-
-    Args:
-        parts: How many there are.
-        seconds: Expected for one input.
-        model: What is evaluated.
-        points: The inputs, `(n, *d)`.
-    """
-    return 1 if parts > 1 and seconds <= _PART_SECONDS else useful_threads(model, points)
 
 
 class Meter:

@@ -10,29 +10,14 @@ import torch
 from torch import Tensor
 
 from levelset._tools.cost import operations
-from levelset._tools.engines import EngineName, engine_of
+from levelset._tools.engines import Place, cut, engine_of, expected_seconds, threads_of
 from levelset._typing import Model, Progress
 from levelset.auditing._answers import answers
 from levelset.auditing._measure import Measure, Measured, Part, Settings
-from levelset.auditing._plan import Meter, cut, expected_seconds, threads_of
+from levelset.auditing._plan import Meter
 from levelset.auditing._run import Parts
 
-__all__ = ["Gathered", "Place", "Work"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an audit runs.
-
-    Attributes:
-        engine: By which engine.
-        workers: Most workers; `None` for the engine's own number.
-        address: Of a cluster.
-    """
-
-    engine: EngineName = "local"
-    workers: int | None = None
-    address: str | None = None
+__all__ = ["Gathered", "Work"]
 
 
 @dataclass(eq=False)
@@ -153,9 +138,7 @@ class Work:
         missing = self._read(store, cuts, gathered, meter)
         engine = engine_of(
             "audit",
-            self.place.engine,
-            workers=self.place.workers,
-            address=self.place.address,
+            self.place,
             pieces=len(cuts),
             threads=threads,
             device=self.points.device.type,

@@ -108,7 +108,7 @@ def _near(
 ) -> "list[report.Section]":
     """Return the section about the singular values of the boundary near an input, where cheap."""
     from levelset._tools.cost import operations
-    from levelset.auditing._plan import expected_seconds
+    from levelset._tools.engines import expected_seconds
 
     point, witness = view.points
     draws = max(2 * point.numel(), LEAST_DRAWS)

@@ -52,7 +52,7 @@ def test_where_the_parts_are_cut_changes_nothing(model, points, monkeypatch):
     labels = model(points).argmax(1)
     options = {"measures": "robust_accuracy", "radius": 0.06, "effort": "quick", "seed": 3}
     whole = audit(model, points, labels, **options)
-    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 20)
+    monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 20)
     cut = audit(model, points, labels, **options, batch_size=2)
     for name in ("robust_inf_0.06", "broken_by_inf_0.06"):
         assert torch.equal(cut.columns[name], whole.columns[name]), name

@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 
-from levelset._tools.engines import Local, engine_of
+from levelset._tools.engines import Local, Place, engine_of
 from levelset._tools.engines._ray import Cluster
 from levelset.errors import LevelSetWarning, ParameterError
 
 
 def chosen(name: Any = "local", **options: Any) -> Any:
-    settings = {"workers": None, "address": None, "pieces": 4, "threads": 1, "device": "cpu"}
-    return engine_of("audit", name, **(settings | options))
+    place = Place(name, options.pop("workers", None), options.pop("address", None))
+    settings = {"pieces": 4, "threads": 1, "device": "cpu"}
+    return engine_of("audit", place, **(settings | options))
 
 
 def test_processes_are_as_many_as_threads_would_be(monkeypatch: pytest.MonkeyPatch) -> None:

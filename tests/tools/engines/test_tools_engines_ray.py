@@ -50,7 +50,7 @@ def measured(**options: Any) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("levelset.auditing._plan._PART_ELEMENTS", 6 * 4)
+    monkeypatch.setattr("levelset._tools.engines._pieces._PART_ELEMENTS", 6 * 4)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,23 @@ The job is a function of a piece and a hook for progress. What it returns does n
 it is done, in which order, or who died meanwhile.
 """
 
-from levelset._tools.engines._choice import ENGINES, Engine, EngineName, engine_of
+from levelset._tools.engines._choice import ENGINES, Engine, EngineName, Place, engine_of
 from levelset._tools.engines._crew import Done, Listen, Work
 from levelset._tools.engines._local import Local
+from levelset._tools.engines._pieces import cut, expected_seconds, in_pieces, threads_of
 
-__all__ = ["ENGINES", "Done", "Engine", "EngineName", "Listen", "Local", "Work", "engine_of"]
+__all__ = [
+    "ENGINES",
+    "Done",
+    "Engine",
+    "EngineName",
+    "Listen",
+    "Local",
+    "Place",
+    "Work",
+    "cut",
+    "engine_of",
+    "expected_seconds",
+    "in_pieces",
+    "threads_of",
+]

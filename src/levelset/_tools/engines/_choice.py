@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
@@ -12,7 +13,7 @@ from levelset._tools.engines._local import Local
 from levelset._tools.engines._ray import Cluster
 from levelset.errors import LevelSetWarning, ParameterError
 
-__all__ = ["ENGINES", "Engine", "EngineName", "engine_of"]
+__all__ = ["ENGINES", "Engine", "EngineName", "Place", "engine_of"]
 
 EngineName: TypeAlias = Literal["local", "ray"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -34,12 +35,26 @@ class Engine(Protocol):
         """Yield the results of the pieces as they come; see `Local.run`."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs.
+
+    Attributes:
+        engine: By which engine.
+        workers: Most workers; `None` for as many as torch may have threads, or for all processors
+            of the cluster.
+        address: Of the cluster; `None` for a local engine, or to start Ray here.
+    """
+
+    engine: EngineName = "local"
+    workers: int | None = None
+    address: str | None = None
+
+
 def engine_of(
     function: str,
-    name: EngineName,
+    place: Place,
     *,
-    workers: int | None,
-    address: str | None,
     pieces: int,
     threads: int,
     device: str,
@@ -48,10 +63,7 @@ def engine_of(
 
     Args:
         function: Name of the public function at work, for messages.
-        name: `local` or `ray`.
-        workers: Most workers; `None` for as many as torch may have threads, or for all processors
-            of the cluster.
-        address: Of the cluster; `None` for a local engine, or to start Ray here.
+        place: Where.
         pieces: Of the job.
         threads: Of each worker; where more than one, the local engine has one worker.
         device: Type of the device that the job computes on.
@@ -59,6 +71,7 @@ def engine_of(
     Raises:
         ParameterError: If an argument does not fit the engine.
     """
+    workers, address = place.workers, place.address
     if workers is not None:
         check_whole(function, "workers", workers)
         if 0 < pieces < workers:
@@ -68,12 +81,12 @@ def engine_of(
                 "started."
             )
             warnings.warn(message, LevelSetWarning, stacklevel=2)
-    if name == "ray":
+    if place.engine == "ray":
         return Cluster(function, workers, address, pieces, threads, device)
     if address is not None:
         message = (
-            f"{function}: `address` is for the engine ray, got {address!r} with {name}. Leave it "
-            "out, or choose that engine."
+            f"{function}: `address` is for the engine ray, got {address!r} with {place.engine}. "
+            "Leave it out, or choose that engine."
         )
         raise ParameterError(message)
     if device != "cpu" or threads > 1:
