@@ -161,7 +161,7 @@ def test_lengths_are_those_of_one_point_alone_and_new_each_time():
     size = 128
     noise = Noise(torch.ones(2, size), seeded(), orthogonal=True)
     lengths = torch.stack([drawn(noise, row, 40_000).double().norm(dim=1) for row in (0, 1)])
-    turn = noise._count * size  # from here on the bases come again
+    turn = noise._bases.count * size  # from here on the bases come again
     assert turn < 20_000
     pairs = torch.stack([lengths[0, :turn], lengths[1, :turn], lengths[0, turn : 2 * turn]])
     assert float((torch.corrcoef(pairs) - torch.eye(3)).abs().max()) < 0.04

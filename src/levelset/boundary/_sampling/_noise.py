@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
+from copy import copy
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -54,6 +55,9 @@ class Noise:
             processor); `None` for torch's global generator of the processor.
         kind: `"gaussian"` or `"ball"`.
         orthogonal: Draw directions as bases where that pays.
+
+    Attributes:
+        keys: A number for each point, which its stream follows from.
     """
 
     def __init__(
@@ -75,16 +79,24 @@ class Noise:
         self.size = points.flatten(1).shape[1] if len(points) else 0
         self.dtype, self.device, self.kind = points.dtype, points.device, kind
         self._drawn = torch.float64 if points.dtype == torch.float64 else torch.float32
-        self._keys = _keys(points, self.seed)
+        self.keys = _keys(points, self.seed)
         in_range = _LEAST_BASIS <= self.size <= _MOST_BASIS
         self._shares = orthogonal and kind == "gaussian" and in_range
         self._used = [0] * len(points)
-        self._count = max(_SHARED // max(2 * self.size**2, 1), _FEWEST_BASES)
-        self._first: Tensor | None = None
-        self._bases: dict[int, Tensor] = {}
+        self._bases = _Bases(self.seed, self.size, self._drawn, points.detach().new_empty(0))
         self._mirror: dict[int, tuple[int, Tensor]] = {}
         self._lengths: dict[int, _Lengths] = {}
         self._streams: dict[int, _Stream] = {}
+
+    def of(self, keys: list[int]) -> "Noise":
+        """Return the noise of some of the points, by their `keys`, from the beginning.
+
+        It shares the bases, and holds nothing else that grows with the number of points.
+        """
+        part = copy(self)
+        part.keys, part._used = keys, [0] * len(keys)
+        part._mirror, part._lengths, part._streams = {}, {}, {}
+        return part
 
     def take(self, row: int, count: int) -> Tensor:
         """Return the next draws of a point, up to `count` of them: `(m, e)`, m at least 1."""
@@ -97,16 +109,16 @@ class Noise:
         The factors are lengths `(m, 1)`, or with signs `(m, e)`.
         """
         if self._shares:
-            size, key = self.size, self._keys[row]
+            size, key = self.size, self.keys[row]
             number, gone = divmod(self._used[row], size)
-            turn, which = divmod(number, self._count)
+            turn, which = divmod(number, self._bases.count)
             first = (gone + key) % size
             lengths = self._length(row, min(count, size - gone, size - first))
             count = lengths.shape[0]
             self._used[row] += count
             # A window on rows twice as long: one call, where slicing takes two.
             place = 2 * size * first + (key // size + turn) % size
-            drawn = self._basis(which).as_strided((count, size), (2 * size, 1), place)
+            drawn = self._bases.basis(which).as_strided((count, size), (2 * size, 1), place)
             return drawn, lengths * self._signs(row, turn) if turn else lengths
         drawn = self._stream(row).take(count)
         if self.kind == "ball":
@@ -123,34 +135,57 @@ class Noise:
 
     def _stream(self, row: int) -> "_Stream":
         if row not in self._streams:
-            self._streams[row] = _Stream(self._keys[row], self.size, self._drawn, self._place)
+            self._streams[row] = _Stream(self.keys[row], self.size, self._drawn, self._place)
         return self._streams[row]
 
     def _length(self, row: int, count: int) -> Tensor:
         if row not in self._lengths:
-            self._lengths[row] = _Lengths(self._keys[row], self.size)
+            self._lengths[row] = _Lengths(self.keys[row], self.size)
         return self._lengths[row].take(count, self.device, self.dtype)
 
     def _signs(self, row: int, turn: int) -> Tensor:
         if row not in self._mirror or self._mirror[row][0] != turn:
-            generator = _generator(f"{self._keys[row]} turn {turn}")
+            generator = _generator(f"{self.keys[row]} turn {turn}")
             signs = torch.randint(2, (self.size,), generator=generator) * 2 - 1
             self._mirror[row] = (turn, signs.to(self.device, self.dtype))
         return self._mirror[row][1]
 
-    def _basis(self, number: int) -> Tensor:
+    def _in_ball(self, row: int, normal: Tensor) -> Tensor:
+        """Return points uniform in the ball of variance 1, from directions and a uniform number."""
+        uniform = self._stream(row).uniform(len(normal))
+        radius = (self.size + 2) ** 0.5 * uniform ** (1.0 / self.size)
+        return normal * (radius / normal.norm(dim=1)).unsqueeze(1)
+
+
+class _Bases:
+    """Random orthonormal bases that points share, each made when it is first asked for.
+
+    Args:
+        seed: Of all.
+        size: Of a point.
+        drawn: In which precision they are drawn.
+        like: An empty tensor in whose dtype and on whose device they are returned.
+    """
+
+    def __init__(self, seed: int, size: int, drawn: torch.dtype, like: Tensor) -> None:
+        self.seed, self.size, self.drawn, self.like = seed, size, drawn, like
+        self.count = max(_SHARED // max(2 * size**2, 1), _FEWEST_BASES)
+        self._first: Tensor | None = None
+        self._bases: dict[int, Tensor] = {}
+
+    def basis(self, number: int) -> Tensor:
         """Return a random orthonormal basis, each row twice over."""
         if number not in self._bases:
             generator = _generator(f"{self.seed} basis {number}")
-            signs = torch.randint(2, (2, self.size), generator=generator).to(self._drawn) * 2 - 1
+            signs = torch.randint(2, (2, self.size), generator=generator).to(self.drawn) * 2 - 1
             # Any rotation of a uniform basis is one again; this one is a fast transform between
             # random signs, which leaves nothing in common with the basis it comes from.
             mixed = dct((self._first_basis() * signs[0]).numpy(), norm="ortho", overwrite_x=True)
             rows = torch.from_numpy(mixed)
             # Twice over, so that rolled coordinates are a window.
-            twice = torch.empty(self.size, 2, self.size, dtype=self._drawn)
+            twice = torch.empty(self.size, 2, self.size, dtype=self.drawn)
             twice[:, 1] = torch.mul(rows, signs[1], out=twice[:, 0])
-            self._bases[number] = twice.flatten(1).to(self.device, self.dtype)
+            self._bases[number] = twice.flatten(1).to(self.like)
         return self._bases[number]
 
     def _first_basis(self) -> Tensor:
@@ -158,16 +193,10 @@ class Noise:
         if self._first is None:
             generator = _generator(f"{self.seed} basis")
             shape = (self.size, self.size)
-            normal = torch.randn(shape, generator=generator, dtype=self._drawn)
+            normal = torch.randn(shape, generator=generator, dtype=self.drawn)
             columns, triangle = torch.linalg.qr(normal)
             self._first = (columns * triangle.diagonal().sign()).T
         return self._first
-
-    def _in_ball(self, row: int, normal: Tensor) -> Tensor:
-        """Return points uniform in the ball of variance 1, from directions and a uniform number."""
-        uniform = self._stream(row).uniform(len(normal))
-        radius = (self.size + 2) ** 0.5 * uniform ** (1.0 / self.size)
-        return normal * (radius / normal.norm(dim=1)).unsqueeze(1)
 
 
 class _Lengths:

@@ -2,10 +2,8 @@ r"""Persistence: the noise at which a point's class loses its hold on the neighb
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -13,7 +11,6 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.batches import row_batches
 from levelset._tools.checks import (
     check_at_least_one,
     check_batch_size,
@@ -21,37 +18,25 @@ from levelset._tools.checks import (
     check_points,
     check_positive,
 )
+from levelset._tools.engines import EngineName, Place, in_pieces
 from levelset._tools.medians import median
 from levelset._tools.modes import frozen
 from levelset._tools.results import Rows
-from levelset._typing import (
-    Counts,
-    Field,
-    Floats,
-    Integers,
-    Mask,
-    PerPoint,
-    Points,
-    Progress,
-    Summary,
-)
-from levelset.boundary._sampling._adaptive import probit
-from levelset.boundary._sampling._bracketing import bracketing
-from levelset.boundary._sampling._estimate import Estimate, Policy
+from levelset._typing import Counts, Field, Mask, PerPoint, Points, Progress, Summary
 from levelset.boundary._sampling._noise import Noise, NoiseName, check_noise
-from levelset.boundary._sampling._quickselect import quickselect
-from levelset.boundary._sampling._votes import Voter
+from levelset.boundary._sampling._pieces import (
+    METHODS,
+    Estimating,
+    Found,
+    PersistenceMethod,
+    Wanted,
+    pieces,
+)
 from levelset.errors import ParameterError, PrecisionWarning
 
 __all__ = ["Persistence", "PersistenceMethod", "check_share", "persistence"]
 
-PersistenceMethod: TypeAlias = Literal["probit", "quickselect", "bracketing"]
-
-# Points that advance together: enough to fill batches, few enough to remember their draws.
-_TOGETHER = 512
 _MOST, _MOST_AT_A_NOISE = 200_000, 1000
-# The noise to begin with and the largest to try, for every unit of a point's root mean square.
-_FIRST, _LARGEST = 1.0 / 16.0, 1e4
 # How fast the probit of the share falls in log sigma: beside one flat boundary as its own value,
 # and among boundaries on all sides by about so much more, no faster.
 _STEEPER = 3.0
@@ -141,6 +126,9 @@ def persistence(
     draws: int | None = None,
     confidence: float = 0.95,
     noise: NoiseName = "gaussian",
+    engine: EngineName = "local",
+    workers: int | None = None,
+    address: str | None = None,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
     progress: Progress | None = None,
@@ -195,6 +183,14 @@ def persistence(
         confidence: Of the interval, and of the certified radius.
         noise: `"gaussian"`, or `"ball"`: uniform in the ball of the same variance, whose radius is
             sigma times the square root of the number of coordinates plus 2.
+        engine: Where many points are measured: `local`, in processes on this machine, or `ray`, on
+            a cluster (needs the extra `ray`). The rows are the same to the bit on the same kind of
+            processor.
+        workers: How many pieces of the points are measured at a time, each on one processor
+            thread; `None` for as many as `torch.get_num_threads()`, or as the cluster has
+            processors (or devices) for. Points that are expected to take less than half a minute
+            are one piece, and a piece alone gets all threads.
+        address: Of the cluster, as `ray.init` takes it; `None` for the one in use, or a new one.
         batch_size: Most points an evaluation; `None` for the number that runs fastest.
         generator: Gives the seed of all draws, which are made on its device: one on the processor
             gives the same everywhere, one on the points' device is faster for large points. `None`
@@ -211,6 +207,9 @@ def persistence(
         DataError: If points are not finite.
         FieldError: If the model returns something else than logits or labels, NaN, or another
             class when evaluated again.
+        RunError: If no cluster answers, its workers have another version of this package, or a
+            piece ends three workers.
+        MissingExtraError: If Ray is chosen and not installed.
 
     Example:
         >>> import torch
@@ -235,62 +234,36 @@ def persistence(
     if draws is not None:
         check_draws(method, draws, gamma, tolerance)
     paired = method == "probit"
+    streams = Noise(points, generator, kind=noise, orthogonal=paired)
     with frozen(model):
-        streams = Noise(points, generator, kind=noise, orthogonal=paired)
-        voter = Voter("persistence", model, points, streams, paired=paired, batch_size=batch_size)
-        start, least, largest = _range(points, max_sigma)
-        parts = []
-        for rows in row_batches(len(points), _TOGETHER):
-            policy = Policy(
-                gamma, tolerance, confidence, draws or _DEFAULTS[method],
-                start[rows], least[rows], largest[rows],
-                partial(_tell, progress, rows.start, len(points)),
-            )  # fmt: skip
-            parts.append(_METHODS[method](voter, np.arange(rows.start, rows.stop), policy))
-            _tell(progress, rows.start, len(points), rows.stop - rows.start)
-            streams.release(range(rows.start, rows.stop))
-    result = _result(points, parts, voter, gamma, confidence, certified=noise == "gaussian")
+        wanted = Wanted(gamma, tolerance, confidence, draws or _DEFAULTS[method], max_sigma)
+        work = Estimating(model, streams.of([]), method, wanted, batch_size, points.device.type)
+        rows, threads = pieces(model, points)
+        found = in_pieces(
+            "persistence", work, lambda part: (points[part].detach(), streams.keys[part]), rows,
+            Place(engine, workers, address), threads=threads, device=points.device.type,
+            progress=progress,
+        )  # fmt: skip
+    result = _result(points, found, gamma, confidence, certified=noise == "gaussian")
     if method != "bracketing":
         some = ~result.error.isnan()
         check_spent(gamma, tolerance, draws, result.error[some], result.evaluations[some])
     return result
 
 
-_METHODS: dict[str, Callable[[Voter, Integers, Policy], Estimate]] = {
-    "probit": probit,
-    "quickselect": quickselect,
-    "bracketing": bracketing,
-}
 _DEFAULTS = {"probit": _MOST, "quickselect": _MOST, "bracketing": _MOST_AT_A_NOISE}
-
-
-def _range(points: Tensor, max_sigma: float | None) -> tuple[Floats, Floats, Floats]:
-    """Return the noise to begin with, the least and the largest to try, `(n,)` each."""
-    size = points.detach().flatten(1).double().square().mean(1).sqrt().cpu().numpy()
-    size = np.where(size > 0, size, 1.0)
-    largest = _LARGEST * np.maximum(size, 1.0)
-    if max_sigma is not None:
-        largest = np.full(len(size), max_sigma)
-    size = np.minimum(size, largest)
-    # Less than a rounding error changes nothing.
-    return _FIRST * size, torch.finfo(points.dtype).eps * size, largest
-
-
-def _tell(progress: Progress | None, before: int, total: int, done: int) -> None:
-    if progress is not None:
-        progress(before + done, total)
 
 
 def _result(
     points: Tensor,
-    parts: list[Estimate],
-    voter: Voter,
+    found: list[Found],
     gamma: float,
     confidence: float,
     *,
     certified: bool,
 ) -> Persistence:
     def joined(name: str, dtype: torch.dtype) -> Tensor:
+        parts = [part for piece in found for part in piece.estimates]
         arrays = [np.asarray(getattr(part, name)) for part in parts] or [np.zeros(0)]
         return torch.from_numpy(np.concatenate(arrays)).to(points.device, dtype)
 
@@ -300,9 +273,9 @@ def _result(
         low=joined("low", points.dtype),
         high=joined("high", points.dtype),
         error=joined("error", points.dtype),
-        evaluations=voter.evaluations,
+        evaluations=torch.cat([piece.evaluations for piece in found]).to(points.device),
         found=joined("found", torch.bool),
-        classes=voter.classes,
+        classes=torch.cat([piece.classes for piece in found]).to(points.device),
         rival=joined("rival", torch.int64),
         certified_radius=joined("certified", points.dtype) if certified else none,
         certified_sigma=joined("certified_sigma", points.dtype) if certified else none,
@@ -334,8 +307,8 @@ def _check(
     check_share("persistence", "tolerance", tolerance)
     if max_sigma is not None:
         check_positive("persistence", "max_sigma", max_sigma)
-    if method not in _METHODS:
-        message = f"persistence: `method` must be one of {', '.join(_METHODS)}, got {method!r}."
+    if method not in METHODS:
+        message = f"persistence: `method` must be one of {', '.join(METHODS)}, got {method!r}."
         raise ParameterError(message)
 
 
