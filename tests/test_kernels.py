@@ -15,10 +15,12 @@ from levelset.kernels import (
     Midpoint,
     PathKernel,
     effects,
+    explain,
     novelty,
     suspects,
 )  # fmt: skip
 from levelset.kernels._blocks import Outer, matrix_of
+from levelset.kernels._explain import _pieces as explain_pieces
 from levelset.kernels._pairs import UnknownLayerError
 from levelset.kernels._tangent import run
 from levelset.networks import lenet
@@ -688,3 +690,32 @@ def test_a_classifier_is_read_through_to_its_network(tmp_path):
     for one in (recording, Recording.read(tmp_path, build())):
         prediction = PathKernel(one, points, labels).predict(points[:4])
         assert prediction.identity_error < 1e-14
+
+
+def test_many_points_are_explained_in_pieces_the_same_by_any_number_of_workers(
+    clusters, monkeypatch
+):
+    kernel, _ = clusters
+    process, tests = GaussianProcess(kernel, stride=20), blobs(7, seed=8)[0]
+    options = {"top": 3, "process": process, "stride": 20}
+    whole = explain(kernel, tests, **options)
+    monkeypatch.setattr("levelset.kernels._explain._PIECE", 4)
+    heard = []
+    one, two = (
+        explain(
+            kernel, tests, workers=workers, **options,
+            progress=lambda done, total: heard.append((done, total)),
+        )
+        for workers in (1, 2)
+    )  # fmt: skip
+    assert heard[:2] == [(4, 7), (7, 7)]
+    for name, values in vars(one).items():
+        assert torch.equal(values, getattr(two, name)), name
+        torch.testing.assert_close(values, getattr(whole, name), rtol=1e-9, atol=1e-12)
+    # Shares that would not fit into a quarter of the memory come in smaller pieces.
+    kernel.memory, memory = 4 * 36 * 3 * 8 * 2, kernel.memory
+    try:
+        assert [part.stop for part in explain_pieces(kernel, tests)] == [2, 4, 6, 7]
+    finally:
+        kernel.memory = memory
+    assert len(explain(kernel, tests[:0], process=process)) == 0

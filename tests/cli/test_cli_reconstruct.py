@@ -153,3 +153,36 @@ def test_the_scan_itself_is_not_overwritten(tmp_path, capsys):
     Mesh(points, torch.zeros(0, 3).long()).save(scan)
     assert main(["reconstruct", str(scan), "-o", str(scan)]) == 1
     assert "is the scan itself" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_scans_side_by_side_give_the_files_of_one_after_the_other(tmp_path, capsys):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for seed in range(3):
+        save(folder / f"{seed}.npy", ball(seed=seed))
+    save(folder / "few.npy", ball(40))
+    (folder / "text.xyz").write_text("no numbers")
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        words = ["reconstruct", str(folder), "-o", str(out), "--workers", workers, "--report"]
+        assert main([*words, *QUICK]) == 1
+        printed = capsys.readouterr()
+        assert "2 of 5 scans failed: few.npy, text.xyz" in printed.err
+        assert next(iter(json.loads(printed.out))).startswith("0: ")
+    names = [f"{seed}{suffix}" for seed in range(3) for suffix in (".html", ".ply")]
+    assert [path.name for path in sorted((tmp_path / "2").iterdir())] == names
+    for name in names[1::2]:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    # A page that is missing is part of what is not done.
+    (tmp_path / "2" / "1.html").unlink()
+    assert main([*words, "--resume", *QUICK]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert ("0: was" in shown, "1: was" in shown) == (True, False)
+    assert (tmp_path / "2" / "1.html").exists()
+
+
+def test_a_preview_is_not_written_by_a_cluster(scan, tmp_path, capsys):
+    words = ["reconstruct", str(scan), "-o", str(tmp_path / "m.ply"), "--preview"]
+    assert main([*words, "--engine", "ray"]) == 1
+    assert "--preview needs --engine local" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import levelset
 from levelset._tools.extras import check_extras
-from levelset.cli._options import NORMS, Common, check_folder, load_model, now, read_images, show
+from levelset.cli._options import NORMS, Placed, check_folder, load_model, now, read_images, show
 from levelset.cli._planes import planes_of
 from levelset.cli._progress import bar, busy, log
 from levelset.cli._words import count, number
@@ -31,7 +31,7 @@ DRAWS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuditCommand(Common):
+class AuditCommand(Placed):
     """Measure a classifier's decision boundary around each input, and write a report.
 
     Writes to OUT: report.html (open it in a browser), summary.json, manifest.json, and a row an
@@ -77,13 +77,6 @@ class AuditCommand(Common):
     of another class, and the singular values of the boundary near it."""
     resume: bool = False
     """Go on with the run that OUT holds."""
-    engine: Literal["local", "ray"] = "local"
-    """Where to measure: in processes on this machine, or on a Ray cluster (extra: ray)."""
-    address: str | None = None
-    """Of the cluster: auto, HOST:PORT or ray://HOST:PORT; without it Ray starts here."""
-    workers: int | None = count(None)
-    """How many parts are measured at a time, each on one thread; by default one for each of
-    --threads here, for each processor (or device) of a cluster."""
 
     def execute(self) -> None:
         """Load, measure, write."""
@@ -106,7 +99,7 @@ class AuditCommand(Common):
         ).to(device)
         name = f"{Path(self.weights or self.model).stem} on {data.name}"
         points = data.points.to(device)
-        log(self._where())
+        log(self.where_words())
         date = now()
         with bar("Measuring") as progress:
             audit = levelset.audit(
@@ -124,7 +117,7 @@ class AuditCommand(Common):
                 batch_size=self.batch_size,
                 seed=self.seed,
                 progress=progress,
-                **{name: getattr(self, name) for name in ("engine", "workers", "address")},
+                **self.where(),
             )
         self.note(self.out, date)
         page = self.out / "report.html"
@@ -146,18 +139,6 @@ class AuditCommand(Common):
             )
         settings = {k: str(v) for k, v in audit.settings.items() if k != "radii"}
         show({**audit.summary(), **settings, "report": str(page)}, json=self.json)
-
-    def _where(self) -> str:
-        """Return a line for the log that says where it computes."""
-        if self.engine == "ray":
-            return f"Computing on a Ray cluster: {self.address or 'here, unless one is in use'}."
-        if self.device != "cpu":
-            return f"Computing on {self.device}."
-        import torch
-
-        most = torch.get_num_threads() if self.workers is None else self.workers
-        threads = "1 processor thread" if most == 1 else f"at most {most} processor threads"
-        return f"On {threads}; --threads and --workers set another number."
 
     def _pictures(
         self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"

@@ -6,8 +6,8 @@ from typing import Literal
 
 import levelset
 from levelset._tools.extras import check_extras
-from levelset.cli._options import Common, check_file, read_images, show
-from levelset.cli._progress import busy
+from levelset.cli._options import Placed, check_file, read_images, show
+from levelset.cli._progress import bar, busy, log
 from levelset.cli._recorded import open_recorded
 from levelset.cli._words import count
 from levelset.errors import ParameterError
@@ -16,7 +16,7 @@ __all__ = ["ExplainCommand"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainCommand(Common):
+class ExplainCommand(Placed):
     """Show which training examples made a prediction.
 
     Writes OUT, a page that works offline: the input, its prediction, the training examples that
@@ -41,7 +41,7 @@ class ExplainCommand(Common):
 
     def execute(self) -> None:
         """Load, explain, write."""
-        check_extras("explain", "report")
+        check_extras("explain", "report", *(("ray",) if self.engine == "ray" else ()))
         check_file(self.out)
         self.place()
         data = read_images(self.data, split=self.split)
@@ -51,8 +51,12 @@ class ExplainCommand(Common):
             raise ParameterError(message + f"got {outside if self.index else 'none'}.")
         chosen = data[list(self.index)]
         kernel, training = open_recorded(self.run)
-        with busy("Explaining"):
-            result = levelset.kernels.explain(kernel, chosen.points, top=self.top or 8)
+        log(self.where_words())
+        with bar("Explaining") as progress:
+            result = levelset.kernels.explain(
+                kernel, chosen.points, top=self.top or 8, progress=progress, **self.where()
+            )
+        with busy("Writing the page"):
             sections = levelset.report.explanation(
                 result, training.points, training.labels, truth=chosen.labels,
                 names=[str(index) for index in self.index], classes=training.classes,

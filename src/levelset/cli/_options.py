@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import levelset
 from levelset.cli._words import check_name, count
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NORMS",
     "Common",
+    "Placed",
     "check_file",
     "check_folder",
     "load_model",
@@ -87,6 +88,35 @@ class Common:
             reason = str(error).strip().splitlines()[0]
             message = f"--device {self.device} cannot be used: {reason}"
             raise ParameterError(message) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed(Common):
+    """Options of commands whose work is done in pieces, side by side."""
+
+    engine: Literal["local", "ray"] = "local"
+    """Where to compute: in processes on this machine, or on a Ray cluster (extra: ray)."""
+    address: str | None = None
+    """Of the cluster: auto, HOST:PORT or ray://HOST:PORT; without it Ray starts here."""
+    workers: int | None = count(None)
+    """How many parts are done at a time, each on one thread; by default one for each of --threads
+    here, for each processor (or device) of a cluster."""
+
+    def where(self) -> dict[str, Any]:
+        """Return engine, workers and address as the functions take them."""
+        return {"engine": self.engine, "workers": self.workers, "address": self.address}
+
+    def where_words(self) -> str:
+        """Return a line for the log that says where it computes."""
+        if self.engine == "ray":
+            return f"Computing on a Ray cluster: {self.address or 'here, unless one is in use'}."
+        if self.device != "cpu":
+            return f"Computing on {self.device}."
+        import torch
+
+        most = torch.get_num_threads() if self.workers is None else self.workers
+        threads = "1 processor thread" if most == 1 else f"at most {most} processor threads"
+        return f"On {threads}; --threads and --workers set another number."
 
 
 def now() -> str:

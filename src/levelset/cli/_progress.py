@@ -2,8 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from levelset.training import Health
     from levelset.training import Watch as TrainingWatch
 
-__all__ = ["bar", "busy", "log", "training", "watching"]
+__all__ = ["bar", "busy", "log", "training", "watching", "watching_several"]
 
 # Shares of the work below which the rate so far says little.
 _LEAST_SHARE = 0.002
@@ -76,6 +78,17 @@ def busy(words: str) -> Iterator[None]:
 @contextmanager
 def watching(name: str) -> "Iterator[Watch]":
     """Show the stage of a fit, how near the points are and how many are near."""
+    with watching_several(None) as watch:
+        yield partial(watch, name)
+
+
+@contextmanager
+def watching_several(total: int | None) -> "Iterator[Callable[[str, Step | None], None]]":
+    """Show the same of fits side by side, by their names, each until it is done: `None`.
+
+    Args:
+        total: How many fits there are, which has a bar of its own; `None` for one.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -83,22 +96,38 @@ def watching(name: str) -> "Iterator[Watch]":
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr)) as shown:
-        task = shown.add_task(name, total=None, told="")
+        whole = None
+        if total is not None:
+            whole = shown.add_task("Scans", total=total, told=f"0/{total}")
+        tasks: dict[str, TaskID] = {}
 
-        def watch(step: "Step") -> None:
-            words = (
-                f"loss {step.loss:.2e}  residual {step.residual:.2e}  "
-                f"within twice the noise {step.quality:.1%}"
-            )
-            shown.update(
-                task,
-                description=f"{name}: {step.stage}",
-                completed=step.done,
-                total=step.total or None,
-                told=words if step.quality == step.quality else "",
-            )
+        def watch(name: str, step: "Step | None") -> None:
+            if step is not None:
+                if name not in tasks:
+                    tasks[name] = shown.add_task(name, total=None, told="")
+                _show_step(shown, tasks[name], name, step)
+            elif whole is not None:
+                if name in tasks:
+                    shown.remove_task(tasks.pop(name))
+                shown.advance(whole)
+                done = shown.tasks[0].completed
+                shown.update(whole, told=f"{done:.0f}/{total}")
 
         yield watch
+
+
+def _show_step(shown: Progress, task: TaskID, name: str, step: "Step") -> None:
+    words = (
+        f"loss {step.loss:.2e}  residual {step.residual:.2e}  "
+        f"within twice the noise {step.quality:.1%}"
+    )
+    shown.update(
+        task,
+        description=f"{name}: {step.stage}",
+        completed=step.done,
+        total=step.total or None,
+        told=words if step.quality == step.quality else "",
+    )
 
 
 @contextmanager

@@ -11,15 +11,15 @@ import levelset
 from levelset._tools.extras import check_extras
 from levelset._tools.files import make_folder
 from levelset._tools.locks import sole_user
-from levelset._tools.stops import finishing
-from levelset.cli._options import Common, check_file, check_folder, show
-from levelset.cli._progress import busy, log, watching
+from levelset.cli._options import Placed, check_file, check_folder, show
+from levelset.cli._progress import busy, log, watching, watching_several
 from levelset.cli._words import count
 from levelset.errors import DataError, LevelSetError, ParameterError
 
 if TYPE_CHECKING:
     from levelset.datasets import PointCloud
-    from levelset.reconstruction import Fast, Mesh, Paper
+    from levelset.reconstruction import Fast, Paper
+    from levelset.reconstruction._scans import Fitting, Scan, Shape
 
 __all__ = ["ReconstructCommand"]
 
@@ -30,12 +30,12 @@ Lines: TypeAlias = dict[str, int | float | str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconstructCommand(Common):
+class ReconstructCommand(Placed):
     """Turn raw points of a scan, without normals, into a surface or a curve.
 
     Writes a mesh in the units and at the place of the scan. Several scans, or a folder of them,
     go into a folder, each under its own name. Ctrl-C ends the fit and meshes what is there; of
-    several scans it first finishes the one in hand.
+    several scans it first finishes those in hand.
     """
 
     scans: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SCAN...")]
@@ -65,11 +65,19 @@ class ReconstructCommand(Common):
     """Write a page beside each mesh: scan, mesh and cuts, to turn with the mouse."""
 
     def execute(self) -> None:
-        """Read, reconstruct and write, one scan after the other."""
+        """Read, reconstruct and write; several scans side by side."""
         if self.curve and (self.report or self.preview or self.normals):
             message = "--curve takes no --report, --preview or --normals. Leave them out."
             raise ParameterError(message)
-        check_extras("reconstruct", *[] if self.curve else ["mesh"], *["report"] * self.report)
+        if self.preview and self.engine == "ray":
+            message = "--preview needs --engine local. Leave one of them out."
+            raise ParameterError(message)
+        check_extras(
+            "reconstruct",
+            *["ray"] * (self.engine == "ray"),
+            *[] if self.curve else ["mesh"],
+            *["report"] * self.report,
+        )
         self.place()
         scans = self._scans()
         several = len(scans) > 1 or any(path.is_dir() for path in self.scans)
@@ -91,22 +99,55 @@ class ReconstructCommand(Common):
             self._several(scans, targets)
 
     def _several(self, scans: list[Path], targets: list[Path]) -> None:
-        """Reconstruct all scans; one that fails stops no other."""
-        lines: Lines = {}
+        """Reconstruct all scans, side by side; one that fails stops no other."""
+        from levelset._tools.engines import Place
+        from levelset.reconstruction._scans import fit_scans
+
+        done = [number for number, target in enumerate(targets) if self._is_done(target)]
+        lines = {number: _there(targets[number]) for number in done}
         failed = []
-        for scan, target in zip(scans, targets, strict=True):
-            try:
-                with finishing():
-                    result = self._one(scan, target)
-            except LevelSetError as error:
-                failed.append(scan.name)
-                log(f"levelset: {scan.name}: {error}")
-                continue
-            lines |= {f"{scan.stem}: {key}": value for key, value in result.items()}
-        show(lines, json=self.json)
+        log(self.where_words())
+        with watching_several(len(scans)) as watch:
+            for number in done:
+                watch(scans[number].name, None)
+            fits = fit_scans(
+                self._fitting(),
+                lambda number: self._read(scans[number], targets[number]),
+                [number for number in range(len(scans)) if number not in lines],
+                Place(**self.where()),
+                lambda number, step: watch(scans[number].name, step) if step else None,
+            )
+            for number, scan, shape in fits:
+                name = scans[number].name
+                watch(name, None)
+                try:
+                    if isinstance(shape, LevelSetError):
+                        raise shape
+                    lines[number] = self._written(shape, scan.cloud, targets[number])
+                except LevelSetError as error:
+                    failed.append(name)
+                    log(f"levelset: {name}: {error}")
+        shown: Lines = {}
+        for number, own in sorted(lines.items()):
+            shown |= {f"{scans[number].stem}: {key}": value for key, value in own.items()}
+        show(shown, json=self.json)
         if failed:
-            message = f"{len(failed)} of {len(scans)} scans failed: {', '.join(failed)}."
+            message = f"{len(failed)} of {len(scans)} scans failed: {', '.join(sorted(failed))}."
             raise DataError(message)
+
+    def _fitting(self) -> "Fitting":
+        from levelset.reconstruction._scans import Fitting
+
+        return Fitting(
+            self._settings(),
+            self.resolution,
+            self.seed,
+            is_curve=self.curve,
+            closed=not self.open,
+            preview=self.preview,
+            resume=self.resume,
+            is_near=self.engine == "local",
+        )
 
     def _settings(self) -> "Fast | Paper":
         settings = levelset.reconstruction
@@ -152,39 +193,45 @@ class ReconstructCommand(Common):
             message = f"two scans would both be written to {twice}. Rename one of them."
             raise ParameterError(message)
 
+    def _is_done(self, target: Path) -> bool:
+        """Return whether an earlier call wrote all that this one would."""
+        if not (self.resume and target.exists()) or _part(target).exists():
+            return False
+        return not self.report or target.with_suffix(".html").exists()
+
     def _one(self, scan: Path, target: Path) -> Lines:
         """Reconstruct one scan, unless that was done before."""
-        part = target.with_name(f"{target.name}.part")
-        if self.resume and target.exists() and not part.exists():
-            return {"mesh": str(target), "was": "there already"}
+        if self._is_done(target):
+            return _there(target)
+        piece = self._read(scan, target)
+        with watching(piece.cloud.name) as watch:
+            shape = self._fitting().fitted(piece, watch)
+        return self._written(shape, piece.cloud, target)
+
+    def _read(self, scan: Path, target: Path) -> "Scan":
+        """Return the points of a scan, and make room for what comes of them."""
+        from levelset.reconstruction._scans import Scan
+
         cloud = levelset.datasets.read_points(scan)
         for note in cloud.notes:
             log(f"{scan.name}: {note}")
-        make_folder(target.parent)
-        return (self._curve if self.curve else self._surface)(cloud, target, part)
-
-    def _surface(self, cloud: "PointCloud", target: Path, part: Path) -> Lines:
-        if not self.resume:
-            shutil.rmtree(part, ignore_errors=True)
         if self.normals and cloud.normals is None:
             message = f"{cloud.name}: the file holds no normals. Leave --normals out."
             raise DataError(message)
-        with watching(cloud.name) as watch:
-            result = levelset.reconstruction.surface(
-                cloud.points,
-                settings=self._settings(),
-                normals=cloud.normals if self.normals else None,
-                resolution=self.resolution,
-                closed=not self.open,
-                out=part,
-                resume=self.resume,
-                generator=self.generator(),
-                progress=watch,
-                preview=(lambda mesh: _save(mesh, target)) if self.preview else None,
-            )
-        for note in result.notes:
+        make_folder(target.parent)
+        if not self.resume:
+            shutil.rmtree(_part(target), ignore_errors=True)
+        return Scan(cloud, target, self.normals)
+
+    def _written(self, shape: "Shape", cloud: "PointCloud", target: Path) -> Lines:
+        """Write what comes of a scan, and return the lines to show."""
+        lines: Lines = {k: _shown(v) for k, v in shape.summary().items()}
+        if isinstance(shape, levelset.reconstruction.Curve):
+            shape.lines.save(target)
+            return lines | {"curve": str(target)}
+        for note in shape.notes:
             log(f"{cloud.name}: {note}")
-        mesh = result.mesh
+        mesh = shape.mesh
         if cloud.colours is not None:
             mesh = mesh.coloured(cloud.points, cloud.colours)
         mesh.save(target)
@@ -194,34 +241,26 @@ class ReconstructCommand(Common):
                 f"{cloud.name}: {target.suffix} keeps seven digits, so the mesh was moved: add "
                 f"({place}) to its coordinates, as {target.name}.origin.txt says."
             )
-        trained = [step for step in result.history if step.stage == "training"]
-        if not trained or trained[-1].done == trained[-1].total:
-            shutil.rmtree(part, ignore_errors=True)  # else --resume goes on from there
-        lines: Lines = {k: _shown(v) for k, v in result.summary().items()}
         if self.report:
             page = target.with_suffix(".html")
             pages = levelset.report
             with busy("Writing the page"):
-                pages.write(page, pages.surface(result, name=cloud.name), title=cloud.name)
+                pages.write(page, pages.surface(shape, name=cloud.name), title=cloud.name)
             lines["report"] = str(page)
+        trained = [step for step in shape.history if step.stage == "training"]
+        if not trained or trained[-1].done == trained[-1].total:
+            shutil.rmtree(_part(target), ignore_errors=True)  # else --resume goes on from there
         return lines | {"mesh": str(target)}
 
-    def _curve(self, cloud: "PointCloud", target: Path, part: Path) -> Lines:
-        with watching(cloud.name) as watch:
-            result = levelset.reconstruction.curve(
-                cloud.points,
-                settings=self._settings(),
-                generator=self.generator(),
-                progress=watch,
-            )
-        result.lines.save(target)
-        lines: Lines = {k: _shown(v) for k, v in result.summary().items()}
-        return lines | {"curve": str(target)}
+
+def _there(target: Path) -> Lines:
+    return {"mesh": str(target), "was": "there already"}
 
 
-def _save(mesh: "Mesh", target: Path) -> None:
-    if len(mesh.faces):
-        mesh.save(target)
+def _part(target: Path) -> Path:
+    from levelset.reconstruction._scans import part_of
+
+    return part_of(target)
 
 
 def _shown(value: int | float | bool | None) -> int | float | str:

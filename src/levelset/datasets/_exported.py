@@ -105,9 +105,30 @@ def load_exported(file: Path) -> nn.Module:
         )
         raise DataError(message) from error
     _refuse_training(file, program)
+    return _usable(program, module)
+
+
+def _usable(program: ExportedProgram, module: nn.Module) -> nn.Module:
+    """Let the module of a program be switched between modes, and sent to other processes."""
     for method in ("train", "eval"):
         vars(module).pop(method, None)
+
+    def reduced(protocol: Any) -> tuple[Any, ...]:
+        del protocol
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        return _rebuilt, (buffer.getvalue(), module.state_dict(), module.training)
+
+    vars(module)["__reduce_ex__"] = reduced
     return module
+
+
+def _rebuilt(content: bytes, state: dict[str, Tensor], training: bool) -> nn.Module:
+    """Return the module of a program that another process sent, with its present weights."""
+    program = load_pt2(io.BytesIO(content)).exported_programs["model"]
+    module = _usable(program, program.module())
+    module.load_state_dict(state)
+    return module.train(training)
 
 
 def _checked(file: Path, members: dict[str, bytes]) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,8 +21,13 @@ from levelset import audit
 from levelset._tools.engines import _ray
 from levelset._tools.engines._parcels import packed, unpacked
 from levelset._tools.engines._ray import Worker, build
+from levelset.boundary import persistence
+from levelset.cli import main
+from levelset.datasets import load_model
 from levelset.errors import LevelSetWarning, MissingExtraError, ParameterError, RunError
+from levelset.kernels import PathKernel, explain
 from levelset.networks import fc
+from levelset.training import record
 
 POINTS = torch.rand(16, 6, generator=torch.Generator().manual_seed(2))
 LABELS = torch.arange(16) % 3
@@ -84,6 +90,54 @@ def test_rows_are_those_of_one_process_to_the_bit(ray: Any) -> None:
         patch.setattr(_ray, "build", lambda: build() | {"levelset": "9.9"})
         with pytest.raises(RunError, match=r"has levelset .* this machine 9.9 .* Install the same"):
             measured(engine="ray", workers=1)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::ResourceWarning", "ignore::DeprecationWarning"
+)
+@pytest.mark.parametrize("kind", ["TorchScript", "exported"])
+def test_programs_are_measured_on_a_cluster(ray: Any, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / ("model.pt" if kind == "TorchScript" else "model.pt2")
+    if kind == "TorchScript":
+        torch.jit.trace(Net(), POINTS).save(path)
+    else:
+        rows = {"points": {0: torch.export.Dim.AUTO}}
+        torch.export.save(torch.export.export(Net(), (POINTS,), dynamic_shapes=rows), path)
+    model = load_model(path)
+
+    def sigma(**place: Any) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(3)
+        return persistence(model, POINTS, tolerance=0.1, generator=generator, **place).sigma
+
+    assert torch.equal(sigma(engine="ray", workers=2), sigma(workers=1))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")
+def test_explanations_and_scans_are_the_same_on_a_cluster(
+    ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, points, labels = Net().double(), POINTS.double(), LABELS
+    recording = record(net, points, labels, steps=5, learning_rate=0.1, folder=tmp_path / "path")
+    kernel = PathKernel(recording, points, labels)
+    monkeypatch.setattr("levelset.kernels._explain._PIECE", 6)
+    alone = explain(kernel, points, workers=1)
+    there = explain(kernel, points, engine="ray", workers=2)
+    for name, values in vars(alone).items():
+        assert torch.equal(values, getattr(there, name)), name
+    for seed in range(2):
+        ball = torch.randn(150, 3, generator=torch.Generator().manual_seed(seed)).double()
+        path = tmp_path / "scans" / f"{seed}.npy"
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, torch.nn.functional.normalize(ball, dim=1).numpy())
+    for engine in ("local", "ray"):
+        words = ["--resolution", "16", "--workers", "1", "--engine", engine]
+        out = str(tmp_path / engine)
+        assert main(["reconstruct", str(tmp_path / "scans"), "-o", out, *words]) == 0
+    for name in ("0.ply", "1.ply"):
+        here, away = (tmp_path / engine / name for engine in ("local", "ray"))
+        assert here.read_bytes() == away.read_bytes()
 
 
 def kill_a_worker() -> None:

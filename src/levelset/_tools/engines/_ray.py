@@ -6,6 +6,7 @@ without a say in which piece a dead one had.
 """
 
 import importlib.metadata
+import io
 import pickle
 import socket
 import sys
@@ -160,7 +161,7 @@ def _sendable(function: str, ray: Any, work: Work) -> bytes:
     model = getattr(work, "model", work)
     try:
         with _by_value(ray, model):
-            return ray.cloudpickle.dumps(work)
+            return _pickled(ray, work)
     except Exception as error:  # a model may hold anything, and each thing fails in its own way
         message = (
             f"{function}: `model` ({type(model).__name__}) cannot be sent to a worker: "
@@ -169,6 +170,27 @@ def _sendable(function: str, ray: Any, work: Work) -> bytes:
             'model is first called, or use `engine="local"`.'
         )
         raise ParameterError(message) from error
+
+
+def _pickled(ray: Any, work: Work) -> bytes:
+    """Return the work as bytes, with programs of TorchScript, which pickle refuses."""
+
+    class Pickler(ray.cloudpickle.CloudPickler):
+        def reducer_override(self, value: Any) -> Any:
+            if not isinstance(value, torch.jit.ScriptModule):
+                return super().reducer_override(value)
+            buffer = io.BytesIO()
+            torch.jit.save(value, buffer)  # type: ignore[no-untyped-call]
+            return _script, (buffer.getvalue(),)
+
+    buffer = io.BytesIO()
+    Pickler(buffer).dump(work)
+    return buffer.getvalue()
+
+
+def _script(content: bytes) -> torch.jit.ScriptModule:
+    """Return a program of TorchScript that was sent."""
+    return torch.jit.load(io.BytesIO(content))  # type: ignore[no-untyped-call]
 
 
 @contextmanager

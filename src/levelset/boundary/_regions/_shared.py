@@ -247,11 +247,13 @@ def _basis(points: Tensor, directions: Tensor) -> Tensor:
             f"{tuple(directions.shape)}."
         )
         raise ShapeError(message)
-    q, r = torch.linalg.qr(directions.flatten(1).to(points).T)
+    # Not in half precision, which the decomposition does not know.
+    precise = torch.promote_types(points.dtype, torch.float32)
+    q, r = torch.linalg.qr(directions.flatten(1).to(points.device, precise).T)
     if not bool((r.diagonal().abs() > 1e-6 * r.abs().max()).all()):
         message = (
             "subspace_persistence: `directions` must be independent, got some that others span. "
             "Take the leading singular vectors."
         )
         raise ParameterError(message)
-    return q
+    return q.to(points)

@@ -96,13 +96,14 @@ class Estimating:
         voter = Voter(
             "persistence", self.model, points, streams, paired=paired, batch_size=self.batch_size
         )
-        *asked, max_sigma = self.wanted
-        start, least, largest = _range(points, max_sigma)
+        asked = self.wanted
+        start, least, largest = _range(points, asked.max_sigma)
         parts = []
         for rows in row_batches(len(points), _TOGETHER):
             policy = Policy(
-                *asked, start[rows], least[rows], largest[rows], partial(_tell, tell, rows.start)
-            )
+                asked.gamma, asked.tolerance, asked.confidence, asked.most,
+                start[rows], least[rows], largest[rows], partial(_tell, tell, rows.start),
+            )  # fmt: skip
             parts.append(METHODS[self.method](voter, np.arange(rows.start, rows.stop), policy))
             tell(rows.stop)
             streams.release(range(rows.start, rows.stop))
