@@ -175,12 +175,12 @@ def _sendable(function: str, ray: Any, work: Work) -> bytes:
 def _pickled(ray: Any, work: Work) -> bytes:
     """Return the work as bytes, with programs of TorchScript, which pickle refuses."""
 
-    class Pickler(ray.cloudpickle.CloudPickler):
+    class Pickler(ray.cloudpickle.CloudPickler):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
             if not isinstance(value, torch.jit.ScriptModule):
                 return super().reducer_override(value)
             buffer = io.BytesIO()
-            torch.jit.save(value, buffer)  # type: ignore[no-untyped-call]
+            torch.jit.save(value, buffer)
             return _script, (buffer.getvalue(),)
 
     buffer = io.BytesIO()
