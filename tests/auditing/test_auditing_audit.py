@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from levelset import Classifier, audit
-from levelset.auditing import _run
 from levelset.auditing._measures import MEASURES
 from levelset.auditing._measures._persistence import ADVERSARIAL, PERSISTENCE
 from levelset.boundary import ATTACKS, distance
@@ -312,16 +311,15 @@ def test_a_full_disk_leaves_only_whole_parts(
 ) -> None:
     run, whole = tmp_path / "run", tmp_path / "whole"
     audit(model, points, labels, effort="quick", out=whole)
-    calls, write = [], _run.pq.write_table
+    write = Path.write_bytes
 
-    def full(table: object, path: Path) -> None:
-        calls.append(path)
-        if len(calls) == 3:
-            path.write_bytes(b"half a table")
+    def full(path: Path, content: bytes) -> int:
+        if path.name.startswith(".part-00002.parquet"):
+            write(path, b"half a table")
             raise OSError(28, os.strerror(28))
-        write(table, path)
+        return write(path, content)
 
-    monkeypatch.setattr(_run.pq, "write_table", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(RunError, match=r"No space left on device.*free space or choose another"):
         audit(model, points, labels, effort="quick", out=run)
     monkeypatch.undo()

@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -241,3 +242,16 @@ def test_data_without_the_last_classes_is_audited(tmp_path: Path) -> None:
     assert main([*words, "--out", str(tmp_path / "run")]) == 0
     options = json.loads((tmp_path / "run" / "manifest.json").read_text())["options"]
     assert options["classes"] == list("0123456789")
+
+
+@pytest.mark.slow
+def test_an_audit_goes_to_an_address(capsys):
+    words = "audit --model digits --data digits --limit 4 --effort quick --norms 2 --json"
+    assert main([*words.split(), "--out", "memory://cli/run"]) == 0
+    system = fsspec.filesystem("memory")
+    assert json.loads(capsys.readouterr().out)["report"] == "memory://cli/run/report.html"
+    page = system.cat_file("/cli/run/report.html").decode()
+    assert "--out memory://cli/run" in page
+    assert json.loads(system.cat_file("/cli/run/manifest.json"))["command"] in page
+    assert main([*words.split(), "--out", "memory://cli/run", "--resume"]) == 0
+    system.rm("/cli", recursive=True)

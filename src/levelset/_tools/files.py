@@ -12,7 +12,7 @@ from pathlib import Path
 
 from levelset.errors import LevelSetWarning, RunError
 
-__all__ = ["make_folder", "remove_leftovers", "write_json", "write_whole"]
+__all__ = ["json_bytes", "make_folder", "remove_leftovers", "write_json", "write_whole"]
 
 # What a share answers that is away for a moment, and the seconds between attempts to write to it.
 _AWAY = {
@@ -93,8 +93,14 @@ def _is_away(error: OSError, folder: Path) -> bool:
 
 def write_json(path: Path, content: object) -> None:
     """Write `content` as indented JSON, whole."""
+    data = json_bytes(content)
+    write_whole(path, lambda partial: partial.write_bytes(data))
+
+
+def json_bytes(content: object) -> bytes:
+    """Return `content` as indented JSON."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return text.encode()
 
 
 def _remove(path: Path) -> None:

@@ -22,7 +22,7 @@ LOCK = ".lock"
 
 
 @contextmanager
-def sole_user(function: str, folder: Path) -> Iterator[None]:
+def sole_user(function: str, folder: Path, *, name: str | None = None) -> Iterator[None]:
     """Keep other processes out of the folder of a run while the block runs; make it if need be.
 
     The system holds the lock for the process, so one that is killed leaves none behind; the file
@@ -31,25 +31,27 @@ def sole_user(function: str, folder: Path) -> Iterator[None]:
     Args:
         function: Name of the public function, for the message.
         folder: Of the run.
+        name: What messages call it; `None` for its path.
 
     Raises:
         RunError: If another run is at work there; the message says which. If the folder cannot be
             made.
     """
     make_folder(folder)
+    words = str(folder) if name is None else name
     path = folder / LOCK
     lock = FileLock(path, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
         message = (
-            f"{function}: {folder} is in use by {_holder(path)}. Wait until it has ended, or "
+            f"{function}: {words} is in use by {_holder(path)}. Wait until it has ended, or "
             "choose another folder."
         )
         raise RunError(message) from error
     except OSError as error:
         message = (
-            f"{function}: cannot lock {folder} ({error.strerror or error}), so nothing stops a "
+            f"{function}: cannot lock {words} ({error.strerror or error}), so nothing stops a "
             "second run there. Start none with the same folder."
         )
         warnings.warn(message, LevelSetWarning, stacklevel=3)

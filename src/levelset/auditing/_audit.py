@@ -18,10 +18,10 @@ from levelset._tools.checks import (
     check_positive,
 )
 from levelset._tools.engines import EngineName, Place
-from levelset._tools.files import write_json
-from levelset._tools.locks import sole_user
+from levelset._tools.files import json_bytes
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_name
+from levelset._tools.stores import store_of
 from levelset._typing import Bounds, Labels, Model, Norms, Points, Progress
 from levelset.attacks._search._problem import box_of
 from levelset.auditing._answers import first_answers
@@ -29,7 +29,7 @@ from levelset.auditing._measure import Radius, Settings
 from levelset.auditing._measures import MEASURES, declared, measures_of
 from levelset.auditing._measures._curvature import SmoothingChoice
 from levelset.auditing._result import Audit
-from levelset.auditing._run import Parts, identity, manifest, start_run
+from levelset.auditing._run import SUMMARY, Parts, identity, manifest, start_run
 from levelset.auditing._work import Gathered, Work
 from levelset.boundary import Effort
 from levelset.errors import DataError, ParameterError
@@ -99,7 +99,8 @@ def audit(
         classes: Names of the classes; `None` for the classifier's own, or their numbers. Numbers
             in order count as no names, so that data without the last classes fits.
         name: What reports call this model.
-        out: A folder for the results; `None` to keep them in memory only.
+        out: A folder for the results, or an address that fsspec knows, such as `s3://bucket/run`
+            (`pip install s3fs`); `None` to keep them in memory only.
         resume: Go on with the run that `out` holds, if it holds one.
         engine: Where to run: `local`, in processes on this machine, or `ray`, on a cluster (needs
             the extra `ray`). The rows are the same to the bit on the same kind of processor.
@@ -155,19 +156,19 @@ def audit(
             own |= measure.options(model, points, settings)
             own |= {} if measure.limit is None else {measure.name: measure.limit}
         settings = replace(settings, own=own)
-        folder = None if out is None else Path(out)
-        store = None
-        if folder is not None:
+        store = None if out is None else store_of("audit", out)
+        parts = None
+        if store is not None:
             content = manifest(original, points, labels, _options(measures, settings, names))
-            stack.enter_context(sole_user("audit", folder))
-            start_run(folder, content, resume=resume)
+            stack.enter_context(store.sole_user("audit"))
+            start_run(store, content, resume=resume)
             columns = declared(settings.norms, radii)
-            store = Parts(folder, identity(content), settings.norms, columns)
+            parts = Parts(store, identity(content), settings.norms, columns)
         place = Place(engine, workers, address)
         work = Work(model, points.detach(), labels, logits, chosen, settings, place, progress)
-        result = _result(points, work.run(store), settings, names, name)
-        if folder is not None:
-            write_json(folder / "summary.json", result.summary())
+        result = _result(points, work.run(parts), settings, names, name)
+        if store is not None:
+            store.write(SUMMARY, json_bytes(result.summary()))
     return result
 
 

@@ -11,10 +11,11 @@ import torch
 from levelset import boundary
 from levelset._tools.arguments import checked
 from levelset._tools.norms import read_norm
+from levelset._tools.stores import store_of
 from levelset.auditing._measure import Radius
 from levelset.auditing._measures import declared
 from levelset.auditing._result import Audit
-from levelset.auditing._run import Parts, identity, read_manifest
+from levelset.auditing._run import MANIFEST, SUMMARY, Parts, identity, read_manifest
 from levelset.boundary._second_order._smoothing import Smoothing
 from levelset.errors import RunError
 
@@ -26,7 +27,7 @@ def read(folder: str | Path, *, name: str | None = None) -> Audit:
     """Return the audit that a folder holds, with its inputs and witnesses.
 
     Args:
-        folder: What `audit` was given as `out`.
+        folder: What `audit` was given as `out`: a folder, or an address.
         name: A name for the model and its data; `None` for that of the folder.
 
     Raises:
@@ -43,13 +44,13 @@ def read(folder: str | Path, *, name: str | None = None) -> Audit:
         >>> bool((one.columns["distance_2"] == other.columns["distance_2"]).all())
         True
     """
-    folder = Path(folder)
-    if not (folder / "manifest.json").is_file():
-        message = f"read: {folder} holds no audit: it has no manifest.json. Give the `out` of one."
+    store = store_of("read", folder)
+    if not store.has(MANIFEST):
+        message = f"read: {store} holds no audit: it has no manifest.json. Give the `out` of one."
         raise RunError(message)
-    content = read_manifest(folder / "manifest.json")
-    if not (folder / "summary.json").is_file():
-        message = f"read: the audit in {folder} is not finished. Go on with it by `--resume`."
+    content = read_manifest(store)
+    if not store.has(SUMMARY):
+        message = f"read: the audit in {store} is not finished. Go on with it by `--resume`."
         raise RunError(message)
     try:
         options = content["options"]
@@ -59,14 +60,14 @@ def read(folder: str | Path, *, name: str | None = None) -> Audit:
         classes = tuple(map(str, options["classes"]))
         run = identity(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        message = f"read: {folder / 'manifest.json'} is not that of an audit: {error!r}."
+        message = f"read: {store}/{MANIFEST} is not that of an audit: {error!r}."
         raise RunError(message) from error
-    parts = Parts(folder, run, norms, declared(norms, own.get("radii", ())))
+    parts = Parts(store, run, norms, declared(norms, own.get("radii", ())))
     loaded = [parts.load(number) for number in range(parts.count)]
     broken = [number for number, part in enumerate(loaded) if part is None]
     if broken or not loaded:
         what = f"part {broken[0]} is damaged, or of another run" if broken else "it has no parts"
-        message = f"read: the audit in {folder} cannot be read: {what}. Measure again."
+        message = f"read: the audit in {store} cannot be read: {what}. Measure again."
         raise RunError(message)
     whole = [part for part in loaded if part is not None]
     return Audit(
@@ -77,7 +78,7 @@ def read(folder: str | Path, *, name: str | None = None) -> Audit:
         witnesses={norm: torch.cat([part.witnesses[norm] for _, part in whole]) for norm in norms},
         norms=norms,
         classes=classes,
-        name=folder.name if name is None else name,
+        name=store.name if name is None else name,
         bounds=(float(low.min()), float(high.max())),
         settings=own,
     )

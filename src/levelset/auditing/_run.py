@@ -1,12 +1,12 @@
-"""The folder of a run: its manifest, by which a resume is the same run, and its parts."""
+"""The files of a run: its manifest, by which a resume is the same run, and its parts."""
 
 import hashlib
+import io
 import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
-from levelset._tools.files import make_folder, remove_leftovers, write_json, write_whole
+from levelset._tools.files import json_bytes
 from levelset._tools.modes import modules_of
 from levelset._tools.norms import norm_name
+from levelset._tools.stores import Store
 from levelset._typing import Model
 from levelset.auditing._measure import Column, Measured
 from levelset.errors import RunError
 
 __all__ = [
+    "MANIFEST",
+    "SUMMARY",
     "Parts",
     "add_notes",
     "identity",
@@ -32,6 +35,9 @@ __all__ = [
     "read_manifest",
     "start_run",
 ]
+
+MANIFEST, SUMMARY = "manifest.json", "summary.json"
+"""What a run is, and its numbers, which are written at its end."""
 
 # What may differ between a run and its resumption: the rows then differ by rounding at most.
 _FREE = {"device", "machine", "torch", "python"}
@@ -79,23 +85,20 @@ def manifest(
     }
 
 
-def start_run(out: Path, content: dict[str, Any], *, resume: bool) -> None:
-    """Make the folder of a run and write its manifest, or see that it is the same run."""
-    path = out / "manifest.json"
-    if path.exists():
+def start_run(out: Store, content: dict[str, Any], *, resume: bool) -> None:
+    """Make the folders of a run and write its manifest, or see that it is the same run."""
+    begun = out.has(MANIFEST)
+    if begun:
         if not resume:
             message = (
                 f"audit: the folder {out} already holds an audit. Give `resume=True` (--resume) "
                 "to go on with it, or another `out`."
             )
             raise RunError(message)
-        _check_same(out, read_manifest(path), content)
-    make_folder(out / "measurements")
-    make_folder(out / "witnesses")
-    for folder in (out, out / "measurements", out / "witnesses"):
-        remove_leftovers(folder)
-    if not path.exists():
-        write_json(path, content)
+        _check_same(out, read_manifest(out), content)
+    out.prepare(["", *_FOLDERS])
+    if not begun:
+        out.write(MANIFEST, json_bytes(content))
 
 
 def identity(content: dict[str, Any]) -> str:
@@ -104,23 +107,25 @@ def identity(content: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def add_notes(out: Path, notes: dict[str, Any]) -> dict[str, Any]:
+def add_notes(out: Store, notes: dict[str, Any]) -> dict[str, Any]:
     """Add notes about a run to its manifest, without overwriting; return the whole manifest.
 
     Args:
-        out: The folder of the run.
+        out: Where the run is.
         notes: Of `command`, `date` and `threads`.
     """
-    content = read_manifest(out / "manifest.json")
+    content = read_manifest(out)
     written = {**notes, **content}
     if written != content:
-        write_json(out / "manifest.json", written)
+        out.write(MANIFEST, json_bytes(written))
     return written
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(out: Store) -> dict[str, Any]:
+    """Return what the manifest of a run says."""
+    path = f"{out}/{MANIFEST}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(out.read(MANIFEST).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         message = f"audit: cannot read {path}: {error}. Choose another `out`."
         raise RunError(message) from error
@@ -133,7 +138,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_same(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same(out: Store, before: dict[str, Any], now: dict[str, Any]) -> None:
     flat_before, flat_now = _flat(before), _flat(now)
     keys = sorted(flat_before.keys() | flat_now.keys())
     different = [
@@ -162,13 +167,13 @@ class Parts:
     order, types, values), inputs and witnesses. One that does not match is measured again.
 
     Attributes:
-        out: The folder of the run.
+        out: Where the run is.
         run: What tells this run from others.
         norms: For which norms there are witnesses.
         declared: The columns that a part may have, by name.
     """
 
-    out: Path
+    out: Store
     run: str
     norms: tuple[float, ...]
     declared: Mapping[str, Column]
@@ -178,16 +183,15 @@ class Parts:
         tensors = {"inputs": points.detach().cpu().contiguous()}
         for norm, witness in measured.witnesses.items():
             tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
-        content = save(tensors)
-        write_whole(self._path("witnesses", number), lambda partial: partial.write_bytes(content))
+        self.out.write(_name("witnesses", number), save(tensors))
         columns = [(self.declared[name], values) for name, values in measured.columns.items()]
         arrays = [_written(column, values) for column, values in columns]
         fields = [_field(column, a.type) for (column, _), a in zip(columns, arrays, strict=True)]
         seal = {_KEY: self._seal(number, measured.columns, tensors)}
         rows = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=seal))
-        write_whole(
-            self._path("measurements", number), lambda partial: pq.write_table(rows, partial)
-        )
+        table = io.BytesIO()
+        pq.write_table(rows, table)
+        self.out.write(_name("measurements", number), table.getvalue())
 
     def read(self, number: int, points: Tensor) -> Measured | None:
         """Return a part if it is whole, unchanged, and of these inputs; else `None`."""
@@ -199,13 +203,15 @@ class Parts:
     @property
     def count(self) -> int:
         """Number of parts on disk."""
-        return len(list((self.out / "measurements").glob("part-*.parquet")))
+        names = self.out.names("measurements")
+        return sum(name.startswith("part-") and name.endswith(".parquet") for name in names)
 
     def load(self, number: int) -> tuple[Tensor, Measured] | None:
         """Return inputs and columns of a part if it is whole and unchanged; else `None`."""
         try:
-            table = pq.ParquetFile(self._path("measurements", number)).read()
-            tensors = load_file(self._path("witnesses", number))
+            content = self.out.read(_name("measurements", number))
+            table = pq.ParquetFile(pa.BufferReader(content)).read()
+            tensors = load(self.out.read(_name("witnesses", number)))
             columns = {
                 name: _read(self.declared[name], column)
                 for name, column in zip(table.column_names, table.columns, strict=True)
@@ -225,17 +231,14 @@ class Parts:
             RunError: If there is one; the message names it.
         """
         for folder, suffix in _FOLDERS.items():
-            ours = {self._path(folder, number) for number in range(count)}
-            for path in sorted((self.out / folder).glob(f"*{suffix}")):
-                if path not in ours and not path.name.startswith("."):
+            ours = {_name(folder, number) for number in range(count)}
+            for file in self.out.names(folder):
+                if file.endswith(suffix) and f"{folder}/{file}" not in ours:
                     message = (
-                        f"audit: {path} is no part of this run, which has {count}. Remove it, or "
-                        "choose another `out`."
+                        f"audit: {self.out}/{folder}/{file} is no part of this run, which has "
+                        f"{count}. Remove it, or choose another `out`."
                     )
                     raise RunError(message)
-
-    def _path(self, folder: str, number: int) -> Path:
-        return self.out / folder / f"part-{number:05d}{_FOLDERS[folder]}"
 
     def _seal(
         self, number: int, columns: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
@@ -246,6 +249,11 @@ class Parts:
             digest.update(f"{name}:{_fingerprint(column)};".encode())
         content = {"run": self.run, "part": number, "sha256": digest.hexdigest()}
         return json.dumps(content).encode()
+
+
+def _name(folder: str, number: int) -> str:
+    """Return the name of a part's file."""
+    return f"{folder}/part-{number:05d}{_FOLDERS[folder]}"
 
 
 def _field(column: Column, kind: pa.DataType) -> pa.Field:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import tyro
 
 import levelset
 from levelset._tools.extras import check_extras
@@ -43,8 +45,8 @@ class AuditCommand(Placed):
     data: str
     """A folder (IDX files, or a folder of images a class), a zip of one, .npz, .parquet,
     module:callable, or a name: digits, or a folder of LEVELSET_DATA."""
-    out: Path
-    """Folder for the results."""
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER")]
+    """Folder for the results, or an address that fsspec knows, such as s3://bucket/run."""
     weights: Path | None = None
     """Weights for module:callable or a built-in network: .safetensors, or a state dict .pt."""
     split: Literal["train", "test"] = "test"
@@ -81,7 +83,11 @@ class AuditCommand(Placed):
     def execute(self) -> None:
         """Load, measure, write."""
         check_extras("audit", "report", *(("ray",) if self.engine == "ray" else ()))
-        check_folder(self.out)
+        from levelset._tools.stores import is_address, store_of
+
+        store = store_of("audit", self.out)
+        if not is_address(self.out):
+            check_folder(Path(str(store)))
         radius = [number("--radius", word) for word in self.radius]
         device, smoothing = self.place(), _smoothing(self.smoothing)
         data = read_images(self.data, split=self.split, limit=self.limit)
@@ -120,11 +126,10 @@ class AuditCommand(Placed):
                 **self.where(),
             )
         self.note(self.out, date)
-        page = self.out / "report.html"
         planes = planes_of(
             model, audit, self.section, batch_size=self.batch_size, generator=self.generator()
         )
-        with busy("Writing the page"):
+        with busy("Writing the page"), store.file("report.html") as page:
             sections = [
                 *levelset.report.audit(audit),
                 *planes,
@@ -138,7 +143,7 @@ class AuditCommand(Placed):
                 subtitle=levelset.report.subtitle(self.out),
             )
         settings = {k: str(v) for k, v in audit.settings.items() if k != "radii"}
-        show({**audit.summary(), **settings, "report": str(page)}, json=self.json)
+        show({**audit.summary(), **settings, "report": f"{store}/report.html"}, json=self.json)
 
     def _pictures(
         self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"

@@ -62,12 +62,13 @@ class Common:
                 words += ["--" + one.name.replace("_", "-"), *map(str, values)]
         return shlex.join(words)
 
-    def note(self, run: Path, date: str) -> None:
+    def note(self, run: str | Path, date: str) -> None:
         """Write command, date and number of threads into the manifest of an audit."""
         import torch
 
         notes = {"command": self.command(), "date": date, "threads": torch.get_num_threads()}
-        levelset.auditing._run.add_notes(run, notes)
+        store = levelset._tools.stores.store_of("audit", run)
+        levelset.auditing._run.add_notes(store, notes)
 
     def generator(self) -> "torch.Generator":
         """Return the one generator of the run."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from levelset._tools.arguments import checked
-from levelset.errors import ParameterError
+from levelset._tools.stores import store_of
+from levelset.errors import ParameterError, RunError
 from levelset.report._write import Section
 
 __all__ = ["about", "subtitle"]
@@ -60,7 +61,7 @@ def about(runs: Mapping[str, str | Path]) -> Section:
     if not runs:
         message = "report.about: `runs` must name at least one folder of an audit, got none."
         raise ParameterError(message)
-    facts = {name: _facts(Path(folder)) for name, folder in runs.items()}
+    facts = {name: _facts(folder) for name, folder in runs.items()}
     further = [key for known in facts.values() for key in known if key not in _WORDS]
     keys = [*_WORDS, *dict.fromkeys(further)]
     table: dict[str, list[str]] = {"setting": [_WORDS.get(k, _plain(k)) for k in keys]}
@@ -75,17 +76,17 @@ def about(runs: Mapping[str, str | Path]) -> Section:
 @checked
 def subtitle(folder: str | Path) -> str:
     """Return date, effort and version of an audit on one line, of what its manifest says."""
-    known = _facts(Path(folder))
+    known = _facts(folder)
     effort = [f"effort {known['effort']}"] if "effort" in known else []
     version = [f"levelset {known['levelset']}"] if "levelset" in known else []
     return " · ".join([*([known["date"]] if "date" in known else []), *effort, *version])
 
 
-def _facts(folder: Path) -> dict[str, str]:
+def _facts(folder: str | Path) -> dict[str, str]:
     """Return what a manifest says, as text; nothing where there is none."""
     try:
-        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(store_of("report", folder).read("manifest.json").decode("utf-8"))
+    except (OSError, ValueError, RecursionError, RunError):
         return {}
     if not isinstance(content, dict):
         return {}
