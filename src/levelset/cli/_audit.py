@@ -8,7 +8,7 @@ import tyro
 
 import levelset
 from levelset._tools.extras import check_extras
-from levelset.cli._options import NORMS, Placed, check_folder, load_model, now, read_images, show
+from levelset.cli._options import NORMS, Placed, load_model, now, read_images, show, usable_store
 from levelset.cli._planes import planes_of
 from levelset.cli._progress import bar, busy, log
 from levelset.cli._words import count, number
@@ -83,19 +83,11 @@ class AuditCommand(Placed):
     def execute(self) -> None:
         """Load, measure, write."""
         check_extras("audit", "report", *(("ray",) if self.engine == "ray" else ()))
-        from levelset._tools.stores import is_address, store_of
-
-        store = store_of("audit", self.out)
-        if not is_address(self.out):
-            check_folder(Path(str(store)))
+        store = usable_store(self.out)
         radius = [number("--radius", word) for word in self.radius]
         device, smoothing = self.place(), _smoothing(self.smoothing)
         data = read_images(self.data, split=self.split, limit=self.limit)
-        for option, indices in (("frequencies", self.frequencies), ("section", self.section)):
-            bad = [index for index in indices if not 0 <= index < len(data)]
-            if bad:
-                message = f"--{option} must lie in 0 to {len(data) - 1}, got {bad[0]}."
-                raise ParameterError(message)
+        self._check_indices(len(data))
         model = levelset.Classifier(
             load_model(self.model, self.weights),
             bounds=data.bounds,
@@ -144,6 +136,14 @@ class AuditCommand(Placed):
             )
         settings = {k: str(v) for k, v in audit.settings.items() if k != "radii"}
         show({**audit.summary(), **settings, "report": f"{store}/report.html"}, json=self.json)
+
+    def _check_indices(self, n: int) -> None:
+        """Refuse inputs that are not there."""
+        for option, indices in (("frequencies", self.frequencies), ("section", self.section)):
+            bad = [index for index in indices if not 0 <= index < n]
+            if bad:
+                message = f"--{option} must lie in 0 to {n - 1}, got {bad[0]}."
+                raise ParameterError(message)
 
     def _pictures(
         self, model: "levelset.Classifier", audit: "levelset.auditing.Audit"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from levelset._tools.stores import Store
     from levelset.datasets import Images
     from levelset.datasets._images import Split
 
@@ -30,6 +31,7 @@ __all__ = [
     "now",
     "read_images",
     "show",
+    "usable_store",
 ]
 
 _ALSO = ", a path, or module:callable"
@@ -157,6 +159,21 @@ def check_folder(folder: Path) -> None:
             raise RunError(message)
     message = f"--out {folder}: the folder {place} cannot be written to. Choose another --out."
     raise RunError(message)
+
+
+def usable_store(out: str) -> "Store":
+    """Return where `--out` says that results go; refuse a folder that could not be written.
+
+    Raises:
+        ParameterError: If nothing installed knows such an address.
+        RunError: If a file has its name, or the parent folder is read-only.
+    """
+    from levelset._tools.stores import Local, store_of
+
+    store = store_of("audit", out)
+    if isinstance(store, Local):
+        check_folder(store.folder)
+    return store
 
 
 def check_file(path: Path) -> None:
