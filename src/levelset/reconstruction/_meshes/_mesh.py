@@ -1,7 +1,5 @@
-"""Triangle meshes: corners, faces, normals, topology and files."""
+"""Triangle meshes: corners, faces, normals and topology."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,24 +14,19 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from levelset._tools.arguments import checked
-from levelset._tools.extras import optional
 from levelset._tools.files import write_whole
 from levelset._tools.results import Result
-from levelset.errors import DataError, ParameterError, ShapeError
+from levelset.errors import DataError, ShapeError
+from levelset.reconstruction._meshes._files import read_mesh, write_mesh
 
 __all__ = [
     "Mesh",
     "keep_faces",
     "keep_near",
     "keep_supported",
-    "read_mesh",
-    "trimesh",
-    "write_mesh",
 ]
 
 SHARE = 1e-3  # of the points, below which a piece is a phantom
-WRITTEN = (".ply", ".obj", ".stl", ".glb")
-READ = (*WRITTEN, ".off")
 SINGLES = (".stl", ".glb")  # formats in single precision
 SINGLE = 2.0**-24  # the share of a number that single precision rounds away
 ROUNDING = 1e-5  # of the size of a mesh, that may be
@@ -330,139 +323,3 @@ def keep_faces(mesh: Mesh, chosen: Tensor) -> Mesh:
     normals = None if mesh.normals is None else mesh.normals[used]
     colours = None if mesh.colours is None else mesh.colours[used]
     return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals, colours)
-
-
-def trimesh(function: str) -> Any:
-    """Return the module trimesh, or say which extra brings it."""
-    return optional("trimesh", "mesh", function)
-
-
-def write_mesh(
-    path: Path,
-    vertices: Array,
-    faces: Array,
-    normals: Array | None,
-    colours: Array | None = None,
-) -> Path:
-    """Write a mesh in the format of its suffix; return the path.
-
-    Args:
-        path: Where to.
-        vertices: `(v, 3)`, float64.
-        faces: `(f, 3)`, int64.
-        normals: `(v, 3)`, float64, or `None`.
-        colours: `(v, 3)`, 0 to 1, or `None`.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in WRITTEN:
-        message = (
-            f"Mesh.save: `path` must end in one of {', '.join(WRITTEN)}, got {path.name!r}. "
-            "Choose the format by the suffix."
-        )
-        raise ParameterError(message)
-    encode: Callable[[], bytes] = (
-        (lambda: _ply(vertices, faces, normals, colours))
-        if suffix == ".ply"
-        else (lambda: _by_trimesh(suffix, vertices, faces, normals, colours))
-    )
-    content = encode()
-    write_whole(path, lambda partial: partial.write_bytes(content))
-    return path
-
-
-def _ply(vertices: Array, faces: Array, normals: Array | None, colours: Array | None) -> bytes:
-    """Return a binary little-endian PLY in double precision, which trimesh cuts to single.
-
-    Coordinates of surveys run into the millions; single precision would round them to decimetres.
-    """
-    columns = vertices if normals is None else np.hstack([vertices, normals])
-    names = ["x", "y", "z", "nx", "ny", "nz"][: columns.shape[1]]
-    red_green_blue = ["red", "green", "blue"] if colours is not None else []
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        f"element vertex {len(vertices)}",
-        *(f"property double {name}" for name in names),
-        *(f"property uchar {name}" for name in red_green_blue),
-        f"element face {len(faces)}",
-        "property list uchar int vertex_indices",
-        "end_header",
-    ]
-    corners = np.empty(len(vertices), [("places", "<f8", (len(names),)), ("colours", "u1", (3,))])
-    corners["places"] = columns
-    if colours is not None:
-        corners["colours"] = _bytes(colours)
-    body = np.ascontiguousarray(columns, dtype="<f8") if colours is None else corners
-    rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", (3,))])
-    rows["count"], rows["corners"] = 3, faces
-    text = ("\n".join(header) + "\n").encode("ascii")
-    return text + body.tobytes() + rows.tobytes()
-
-
-def _bytes(colours: Array) -> Array:
-    """Return colours as whole numbers from 0 to 255."""
-    return np.round(255.0 * np.clip(colours, 0.0, 1.0)).astype(np.uint8)
-
-
-def _by_trimesh(
-    suffix: str, vertices: Array, faces: Array, normals: Array | None, colours: Array | None
-) -> bytes:
-    module = trimesh("Mesh.save")
-    mesh = module.Trimesh(
-        vertices,
-        faces,
-        vertex_normals=normals,
-        vertex_colors=None if colours is None else _bytes(colours),
-        process=False,
-        validate=False,
-    )
-    if suffix == ".obj":
-        text = mesh.export(
-            file_type="obj", digits=_decimals(vertices), include_normals=normals is not None
-        )
-        return str(text).encode("utf-8")
-    if suffix == ".glb":
-        return bytes(mesh.export(file_type="glb", include_normals=normals is not None))
-    return bytes(mesh.export(file_type="stl"))
-
-
-def _decimals(vertices: Array) -> int:
-    """Return how many decimals write numbers of this size to 15 digits."""
-    size = float(np.abs(vertices).max(initial=0.0))
-    return 15 if size == 0 else max(0, 14 - math.floor(math.log10(size)))
-
-
-def read_mesh(path: Path) -> tuple[Array, Array]:
-    """Return vertices `(v, 3)` and faces `(f, 3)`."""
-    suffix = path.suffix.lower()
-    if suffix not in READ:
-        message = f"Mesh.read: `path` must end in one of {', '.join(READ)}, got {path.name!r}."
-        raise ParameterError(message)
-    if not path.is_file():
-        message = f"Mesh.read: there is no file {path}."
-        raise DataError(message)
-    module = trimesh("Mesh.read")
-    try:
-        loaded = module.load(str(path), file_type=suffix[1:], process=False, force="mesh")
-        vertices = np.array(loaded.vertices, dtype=np.float64)
-        faces = np.array(loaded.faces, dtype=np.int64).reshape(-1, 3)
-    except Exception as error:  # trimesh raises whatever the damaged bytes lead to
-        message = (
-            f"Mesh.read: {path} is damaged, or no mesh ({error}). Export it again; for bare "
-            "points use `levelset.datasets.read_points`."
-        )
-        raise DataError(message) from error
-    if not len(faces):
-        message = (
-            f"Mesh.read: {path} holds no triangles that can be read (strips of triangles are "
-            "not). Export it with plain faces; for bare points use "
-            "`levelset.datasets.read_points`."
-        )
-        raise DataError(message)
-    return _joined(vertices, faces) if suffix == ".stl" else (vertices, faces)
-
-
-def _joined(vertices: Array, faces: Array) -> tuple[Array, Array]:
-    """Join vertices in exactly the same place; an STL repeats each for every face."""
-    unique, inverse = np.unique(vertices, axis=0, return_inverse=True)
-    return unique, inverse.reshape(-1)[faces]
