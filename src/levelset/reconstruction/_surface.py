@@ -21,13 +21,20 @@ from levelset.reconstruction._cloud import Cloud, prepare
 from levelset.reconstruction._fit import fit
 from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
-from levelset.reconstruction._meshes._extract import extract_mesh
 from levelset.reconstruction._meshes._mesh import Mesh
-from levelset.reconstruction._open import Footprint, cut_along, lids
+from levelset.reconstruction._meshing import (
+    as_network,
+    closed_mesh,
+    covered,
+    opened,
+    settled,
+    value_and_slope,
+)
+from levelset.reconstruction._notes import DOUBTFUL, cloud_words, handle_words, lid_words
 from levelset.reconstruction._orientation import OrientedPoints, orient
 from levelset.reconstruction._paper import train_paper
 from levelset.reconstruction._settings import Fast, Paper
-from levelset.reconstruction._topology import Handle, Witnesses, borne_out, settle_topology
+from levelset.reconstruction._topology import Witnesses, borne_out
 
 __all__ = ["Surface", "surface"]
 
@@ -37,19 +44,10 @@ _DEFAULT = Fast()
 
 SKETCH = 96
 """Cells along the longest side of the coarse mesh that pages show."""
-# Share of points of unsure side from which on a note warns of them.
-_DOUBTFUL = 0.1
-# Shares of a closed surface without points: below the first nothing is said, above the second
-# there is no volume.
-_CLOSED, _UNBOUNDED = 0.03, 0.25
 # Cells a side of the field that a preview shows.
 _COARSE = 32
 # The least noise that the fit assumes, in cells.
 _LEAST_NOISE = 0.04
-# Margin around the points, in the unit frame, and how many times it may double.
-_MARGIN, _WIDER = 0.1, 4
-# Cells between the walls of that box and those of the mesh's lattice.
-_OUTER = 1.5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,7 +106,7 @@ class Surface(Result):
         Near the surface about the signed distance, negative inside; `(n,)`, float64.
         """
         with frozen(self.network):
-            unit = _as_network(self.network, (points - self.centre.to(points)) / self.scale)
+            unit = as_network(self.network, (points - self.centre.to(points)) / self.scale)
             values = Evaluator("values", self.network, None).values(unit).squeeze(1)
         return values.double() * self.scale
 
@@ -222,21 +220,21 @@ def surface(
         )  # fmt: skip
     network.requires_grad_(False)
     witnesses = Witnesses(oriented)
-    mesh, unclear, removed = _settled(network, unit, resolution, witnesses)
-    words = _handle_words(unclear, removed, cloud)
+    mesh, unclear, removed = settled(network, unit, resolution, witnesses)
+    words = handle_words(unclear, removed, cloud)
     if not len(mesh.faces):
         message = "the fit has no surface inside the box of the points. Allow more `seconds`."
         raise NotConvergedError(f"surface: {message}")
     sketch = mesh
     if resolution > SKETCH:
-        sketch = borne_out(_mesh(network, unit, SKETCH), witnesses)
-    footprint = _footprint(network, oriented)
+        sketch = borne_out(closed_mesh(network, unit, SKETCH), witnesses)
+    footprint = covered(network, oriented)
     unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
     if not closed:
-        mesh, sketch = (borne_out(_opened(part, footprint), witnesses) for part in (mesh, sketch))
-    elif not unsure > _DOUBTFUL:  # else thin walls look like holes
-        words += _lid_words(sketch, footprint, cloud)
-    value, slope = _value_and_slope(network, unit)
+        mesh, sketch = (borne_out(opened(part, footprint), witnesses) for part in (mesh, sketch))
+    elif not unsure > DOUBTFUL:  # else thin walls look like holes
+        words += lid_words(sketch, footprint, cloud)
+    value, slope = value_and_slope(network, unit)
     residuals = value / slope.clamp(min=1e-3)
     near = float((residuals.abs() <= 2.0 * oriented.noise).double().mean())
     on_step(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), near))
@@ -250,7 +248,7 @@ def surface(
         noise=cloud.scale * oriented.noise,
         unsure=unsure,
         outliers=int(cloud.counts[oriented.outlier].sum()) + cloud.strays,
-        notes=_notes(cloud, unsure) + words,
+        notes=cloud_words(cloud, unsure) + words,
         centre=cloud.centre,
         scale=cloud.scale,
     )
@@ -283,161 +281,17 @@ def _spline_field(
         points = replace(oriented, noise=noise)
         network = fit(points, cells=cells, seconds=settings.seconds, progress=progress)
         # Smoothing flattens the field as a whole; its slope at the points should be 1.
-        _, slope = _value_and_slope(network, torch.from_numpy(cloud.points))
+        _, slope = value_and_slope(network, torch.from_numpy(cloud.points))
         with torch.no_grad():
             network.coefficients.div_(slope.median())
         return network
 
     if preview is not None:
-        coarse = _mesh(field(_COARSE, None), torch.from_numpy(cloud.points), SKETCH)
+        coarse = closed_mesh(field(_COARSE, None), torch.from_numpy(cloud.points), SKETCH)
         preview(_placed(coarse, cloud))
     return field(settings.grid, on_step)
-
-
-def _notes(cloud: Cloud, unsure: float) -> tuple[str, ...]:
-    notes = [f"{note}." for note in cloud.notes]
-    if unsure > _DOUBTFUL:
-        notes.append(
-            f"Which side is outside was unsure for {unsure:.0%} of the points: they are too noisy "
-            "or too few for walls this thin, or lie on no surface. Look before you use it."
-        )
-    return tuple(notes)
-
-
-def _handle_words(unclear: tuple[Handle, ...], removed: int, cloud: Cloud) -> tuple[str, ...]:
-    notes = []
-    if removed:
-        notes.append(
-            f"{removed} {'handle' if removed == 1 else 'handles'} that the points do not bear out "
-            "were filled or cut."
-        )
-    for handle in unclear:
-        place = _place_words(cloud, torch.from_numpy(handle.loop.middle))
-        notes.append(
-            f"The handle of radius {cloud.scale * handle.loop.radius:.3g} near {place} may be "
-            "none: look at it."
-        )
-    return tuple(notes)
-
-
-def _settled(
-    network: nn.Module, points: Tensor, resolution: int, witnesses: Witnesses
-) -> tuple[Mesh, tuple[Handle, ...], int]:
-    """Return the closed mesh in the unit frame, unclear handles, and how many were removed."""
-
-    def remesh() -> Mesh:
-        return _mesh(network, points, resolution)
-
-    if isinstance(network, SplineGrid):
-        return settle_topology(network, witnesses, remesh)
-    return borne_out(remesh(), witnesses), (), 0
-
-
-class _Walled(nn.Module):
-    """A field that is positive outside a box, so that its zero set is closed whatever it is."""
-
-    centre: Tensor
-    reach: Tensor
-
-    def __init__(self, field: nn.Module, low: Tensor, high: Tensor) -> None:
-        super().__init__()
-        self.field = field
-        self.register_buffer("centre", (low + high) / 2)
-        self.register_buffer("reach", (high - low) / 2)
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Return the larger of the field and the signed distance from the box, `(n,)`."""
-        beyond = ((points - self.centre.to(points)).abs() - self.reach.to(points)).amax(1)
-        return torch.maximum(self.field(points).view(-1), beyond)
-
-
-def _mesh(network: nn.Module, points: Tensor, resolution: int) -> Mesh:
-    """Return the zero set in the unit frame, closed at the walls of a box if it reaches them."""
-    low, high = _room(network, points)
-    room = _OUTER * float((high - low).max()) / resolution
-    bounds = torch.stack([low - room, high + room])
-    return extract_mesh(_Walled(network, low, high), bounds=bounds, resolution=resolution)
 
 
 def _placed(mesh: Mesh, cloud: Cloud) -> Mesh:
     """Return a mesh of the unit frame in the units of the cloud."""
     return Mesh(cloud.to_world(mesh.vertices), mesh.faces, mesh.normals)
-
-
-def _footprint(network: nn.Module, oriented: OrientedPoints) -> Footprint:
-    """Return the part of the surface that the points cover."""
-    points = oriented.without_outliers()
-    slope = _value_and_gradient(network, torch.from_numpy(points.points))[1]
-    directions = torch.nn.functional.normalize(slope, dim=1).numpy()
-    return Footprint(points.points, directions, points.spacing, points.noise)
-
-
-def _opened(mesh: Mesh, footprint: Footprint) -> Mesh:
-    """Return the part of a mesh that the points cover, cut where they end."""
-    assert mesh.normals is not None, "extracted meshes have normals"
-    return cut_along(mesh, footprint.beyond(mesh.vertices.numpy(), mesh.normals.numpy()))
-
-
-def _lid_words(sketch: Mesh, footprint: Footprint, cloud: Cloud) -> tuple[str, ...]:
-    """Return what to say of the parts of a closed surface that have no points."""
-    parts = lids(sketch, footprint)
-    share = sum(lid.area for lid in parts) / sketch.area
-    if share > _UNBOUNDED:
-        return (
-            f"The points bound no volume: {share:.0%} of the closed surface lies where there are "
-            "none, as on terrain, a wall or a view from one side, or on a plate too thin for its "
-            "noise. `closed=False` (--open) leaves it open.",
-        )
-    if share < _CLOSED:
-        return ()
-    place = _place_words(cloud, torch.tensor(parts[0].middle, dtype=torch.float64))
-    return (
-        f"Holes were closed: {share:.0%} of the surface has no points near. The largest is about "
-        f"{cloud.scale * parts[0].width:.3g} across, near {place}. `closed=False` (--open) leaves "
-        "them open.",
-    )
-
-
-def _place_words(cloud: Cloud, place: Tensor) -> str:
-    """Return a place of the unit frame `(3,)` in words, in units of the cloud."""
-    return f"({', '.join(f'{x:.6g}' for x in cloud.to_world(place).tolist())})"
-
-
-def _room(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the corners of a box that the surface does not leave, if there is one."""
-    margin = _MARGIN
-    for _ in range(_WIDER):
-        low, high = points.amin(0) - margin, points.amax(0) + margin
-        walls = low + _walls() * (high - low)
-        with frozen(network):
-            values = Evaluator("surface", network, None).values(_as_network(network, walls))
-        if bool((values > 0).all()):
-            break
-        margin *= 2.0
-    return low, high
-
-
-def _walls() -> Tensor:
-    """Return points on the walls of the unit cube, `(m, 3)`."""
-    line = torch.linspace(0.0, 1.0, 33, dtype=torch.float64)
-    cube = torch.cartesian_prod(line, line, line)
-    return cube[((cube == 0.0) | (cube == 1.0)).any(1)]
-
-
-def _value_and_slope(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the field and the size of its gradient at points of the unit frame, `(n,)` each."""
-    value, gradient = _value_and_gradient(network, points)
-    return value, gradient.norm(dim=1)
-
-
-def _value_and_gradient(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the field `(n,)` and its gradient `(n, 3)` at points of the unit frame."""
-    with frozen(network):
-        evaluator = Evaluator("surface", network, None)
-        value, gradient = evaluator.value_and_jacobian(_as_network(network, points))
-    return value[:, 0].double(), gradient[:, 0].double()
-
-
-def _as_network(network: nn.Module, points: Tensor) -> Tensor:
-    """Return points in the dtype and on the device of the network."""
-    return points.to(next(network.parameters()))
