@@ -44,6 +44,24 @@ def test_normals_are_written(tmp_path, suffix):
     )
 
 
+def test_colours_and_scalars_are_written(tmp_path):
+    shape = torus()
+    heights = {"doubt": shape.vertices[:, 2], "a b": shape.vertices[:, 0]}
+    mesh = Mesh(shape.vertices, shape.faces, None, 0.5 + 0.3 * shape.vertices, heights)
+    trimesh = pytest.importorskip("trimesh")
+    ply = trimesh.load(mesh.save(tmp_path / "a.ply"), process=False)
+    data = ply.metadata["_ply_raw"]["vertex"]["data"]
+    assert torch.equal(torch.from_numpy(data["doubt"].copy()).view(-1), heights["doubt"])
+    assert torch.equal(torch.from_numpy(data["a_b"].copy()).view(-1), heights["a b"])
+    assert torch.allclose(read_points(tmp_path / "a.ply").colours, mesh.colours, atol=1 / 255)
+    assert Mesh.read(tmp_path / "a.ply").genus == 1
+    scene = trimesh.load_scene(mesh.save(tmp_path / "a.glb"), process=False)
+    (part,) = scene.geometry.values()
+    assert torch.allclose(
+        torch.tensor(part.vertex_attributes["_doubt"]).double().view(-1), heights["doubt"]
+    )
+
+
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path = torus().save(tmp_path / "a.ply")
     before = path.read_bytes()

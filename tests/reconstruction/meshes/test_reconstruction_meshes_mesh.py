@@ -94,6 +94,10 @@ def test_arrays_become_float64_and_int64():
             (torch.zeros(4, 3), torch.zeros(1, 3).long(), torch.zeros(3, 3)),
             r"`normals` must have one row per vertex \(4\)",
         ),
+        (
+            (torch.zeros(4, 3), torch.zeros(1, 3).long(), None, None, {"a": torch.zeros(3)}),
+            r"`scalars\['a'\]` must have one number per vertex \(4\)",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(arrays, words):

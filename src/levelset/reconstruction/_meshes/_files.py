@@ -1,7 +1,8 @@
 """Meshes in files: PLY by ourselves, all else by trimesh."""
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def write_mesh(
     vertices: Array,
     faces: Array,
     normals: Array | None,
-    colours: Array | None = None,
+    colours: Array | None,
+    scalars: Mapping[str, Array],
 ) -> Path:
     """Write a mesh in the format of its suffix; return the path.
 
@@ -34,6 +36,7 @@ def write_mesh(
         faces: `(f, 3)`, int64.
         normals: `(v, 3)`, float64, or `None`.
         colours: `(v, 3)`, 0 to 1, or `None`.
+        scalars: Further numbers by name, each `(v,)`.
     """
     suffix = path.suffix.lower()
     if suffix not in WRITTEN:
@@ -43,42 +46,52 @@ def write_mesh(
         )
         raise ParameterError(message)
     encode: Callable[[], bytes] = (
-        (lambda: _ply(vertices, faces, normals, colours))
+        (lambda: _ply(vertices, faces, normals, colours, scalars))
         if suffix == ".ply"
-        else (lambda: _by_trimesh(suffix, vertices, faces, normals, colours))
+        else (lambda: _by_trimesh(suffix, vertices, faces, normals, colours, scalars))
     )
     content = encode()
     write_whole(path, lambda partial: partial.write_bytes(content))
     return path
 
 
-def _ply(vertices: Array, faces: Array, normals: Array | None, colours: Array | None) -> bytes:
+def _ply(
+    vertices: Array, faces: Array, normals: Array | None, colours: Array | None,
+    scalars: Mapping[str, Array],
+) -> bytes:  # fmt: skip
     """Return a binary little-endian PLY in double precision, which trimesh cuts to single.
 
     Coordinates of surveys run into the millions; single precision would round them to decimetres.
     """
-    columns = vertices if normals is None else np.hstack([vertices, normals])
-    names = ["x", "y", "z", "nx", "ny", "nz"][: columns.shape[1]]
-    red_green_blue = ["red", "green", "blue"] if colours is not None else []
+    columns: dict[str, Array] = dict(zip("xyz", vertices.T, strict=True))
+    if normals is not None:
+        columns |= zip(("nx", "ny", "nz"), normals.T, strict=True)
+    columns |= {_plain(name): values for name, values in scalars.items()}
+    if colours is not None:
+        columns |= zip(("red", "green", "blue"), _bytes(colours).T, strict=True)
+    kinds = {name: "uchar" if c.dtype == np.uint8 else "double" for name, c in columns.items()}
     header = [
         "ply",
         "format binary_little_endian 1.0",
         f"element vertex {len(vertices)}",
-        *(f"property double {name}" for name in names),
-        *(f"property uchar {name}" for name in red_green_blue),
+        *(f"property {kind} {name}" for name, kind in kinds.items()),
         f"element face {len(faces)}",
         "property list uchar int vertex_indices",
         "end_header",
     ]
-    corners = np.empty(len(vertices), [("places", "<f8", (len(names),)), ("colours", "u1", (3,))])
-    corners["places"] = columns
-    if colours is not None:
-        corners["colours"] = _bytes(colours)
-    body = np.ascontiguousarray(columns, dtype="<f8") if colours is None else corners
+    types = {"uchar": "u1", "double": "<f8"}
+    corners = np.empty(len(vertices), [(name, types[kind]) for name, kind in kinds.items()])
+    for name, column in columns.items():
+        corners[name] = column
     rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", (3,))])
     rows["count"], rows["corners"] = 3, faces
     text = ("\n".join(header) + "\n").encode("ascii")
-    return text + body.tobytes() + rows.tobytes()
+    return text + corners.tobytes() + rows.tobytes()
+
+
+def _plain(name: str) -> str:
+    """Return a name that a file's header can hold."""
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 def _bytes(colours: Array) -> Array:
@@ -87,14 +100,18 @@ def _bytes(colours: Array) -> Array:
 
 
 def _by_trimesh(
-    suffix: str, vertices: Array, faces: Array, normals: Array | None, colours: Array | None
-) -> bytes:
+    suffix: str, vertices: Array, faces: Array, normals: Array | None, colours: Array | None,
+    scalars: Mapping[str, Array],
+) -> bytes:  # fmt: skip
     module = _trimesh("Mesh.save")
     mesh = module.Trimesh(
         vertices,
         faces,
         vertex_normals=normals,
         vertex_colors=None if colours is None else _bytes(colours),
+        vertex_attributes={
+            f"_{_plain(name)}": np.asarray(values, np.float32) for name, values in scalars.items()
+        },
         process=False,
         validate=False,
     )

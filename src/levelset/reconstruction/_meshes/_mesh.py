@@ -1,6 +1,6 @@
 """Triangle meshes: corners, faces, normals and topology."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,13 +24,14 @@ __all__ = [
     "keep_faces",
     "keep_near",
     "keep_supported",
+    "local_means",
 ]
 
 SHARE = 1e-3  # of the points, below which a piece is a phantom
 SINGLES = (".stl", ".glb")  # formats in single precision
 SINGLE = 2.0**-24  # the share of a number that single precision rounds away
 ROUNDING = 1e-5  # of the size of a mesh, that may be
-COLOURING = 8  # points whose colours a corner has
+AVERAGED = 8  # points whose values a corner has
 Array = NDArray[Any]
 
 
@@ -47,6 +48,7 @@ class Mesh(Result):
         faces: Three rows of `vertices` each, `(f, 3)`, int64.
         normals: Unit vectors that point outwards at the corners, `(v, 3)`, float64, or `None`.
         colours: Red, green and blue at the corners, 0 to 1, `(v, 3)`, float64, or `None`.
+        scalars: Further numbers at the corners by their names, each `(v,)`, float64.
     """
 
     _headline: ClassVar = ("vertices", "faces", "genus", "watertight", "area")
@@ -55,6 +57,7 @@ class Mesh(Result):
     faces: Tensor
     normals: Tensor | None = None
     colours: Tensor | None = None
+    scalars: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the shapes, and that the faces name corners that are there."""
@@ -74,6 +77,15 @@ class Mesh(Result):
                 )
                 raise ShapeError(message)
             object.__setattr__(self, name, value.detach().to("cpu", torch.float64))
+        for name, value in self.scalars.items():
+            if value.shape != (len(self.vertices),):
+                message = (
+                    f"Mesh: `scalars[{name!r}]` must have one number per vertex "
+                    f"({len(self.vertices)}), got {tuple(value.shape)}."
+                )
+                raise ShapeError(message)
+        scalars = {k: v.detach().to("cpu", torch.float64) for k, v in self.scalars.items()}
+        object.__setattr__(self, "scalars", scalars)
         if self.faces.is_floating_point():
             message = f"Mesh: `faces` must be integers, got {self.faces.dtype}."
             raise ShapeError(message)
@@ -188,13 +200,7 @@ class Mesh(Result):
         if not len(places):
             message = "Mesh.coloured: `points` must hold a finite point with a colour, got none."
             raise DataError(message)
-        count = min(COLOURING, len(places))
-        away, near = cKDTree(places.numpy()).query(self.vertices.numpy(), count)
-        away, near = away.reshape(-1, count), near.reshape(-1, count)
-        width = np.maximum(away[:, min(2, count - 1), None], 1e-300)
-        weights = torch.from_numpy(np.exp(-0.5 * (away / width) ** 2) + 1e-12)
-        mean = (values[torch.from_numpy(near)] * weights[..., None]).sum(1)
-        mean = (mean / weights.sum(1, keepdim=True)).clamp(0.0, 1.0)
+        mean = local_means(self.vertices, places, values).clamp(0.0, 1.0)
         return replace(self, colours=mean)
 
     @property
@@ -222,7 +228,7 @@ class Mesh(Result):
         OBJ is text with as many; STL and GLB keep float32 by their definition, STL no normals
         and no colours of vertices. A mesh far from the origin, as those of surveys, is therefore
         moved to its own `origin` in STL and GLB, which a file beside, `NAME.origin.txt`, holds.
-        All but PLY need the extra `mesh`.
+        PLY and GLB also hold the scalars. All but PLY need the extra `mesh`.
 
         Raises:
             ParameterError: If the suffix is another.
@@ -234,8 +240,10 @@ class Mesh(Result):
         moved = path.suffix.lower() in SINGLES and any(self.origin)
         if moved:
             vertices = vertices - torch.tensor(self.origin, dtype=torch.float64)
-        write_mesh(path, vertices.numpy(), self.faces.numpy(), self._array("normals"),
-                   self._array("colours"))  # fmt: skip
+        write_mesh(
+            path, vertices.numpy(), self.faces.numpy(), self._array("normals"),
+            self._array("colours"), {name: value.numpy() for name, value in self.scalars.items()},
+        )  # fmt: skip
         if moved:
             text = " ".join(f"{x!r}" for x in self.origin) + "\n"
             write_whole(beside, lambda partial: partial.write_text(text))
@@ -322,4 +330,25 @@ def keep_faces(mesh: Mesh, chosen: Tensor) -> Mesh:
     used, inverse = torch.unique(faces, return_inverse=True)
     normals = None if mesh.normals is None else mesh.normals[used]
     colours = None if mesh.colours is None else mesh.colours[used]
-    return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals, colours)
+    scalars = {name: value[used] for name, value in mesh.scalars.items()}
+    return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals, colours, scalars)
+
+
+def local_means(places: Tensor, points: Tensor, values: Tensor) -> Tensor:
+    """Return the means of values around places, `(v, c)`.
+
+    Each is that of the eight nearest points, near ones counting more: a bell as wide as the
+    distance to the third.
+
+    Args:
+        places: `(v, 3)`.
+        points: Where the values are, `(n, 3)`, at least one.
+        values: `(n, c)`.
+    """
+    count = min(AVERAGED, len(points))
+    away, near = cKDTree(points.numpy()).query(places.numpy(), count)
+    away, near = away.reshape(-1, count), near.reshape(-1, count)
+    width = np.maximum(away[:, min(2, count - 1), None], 1e-300)
+    weights = torch.from_numpy(np.exp(-0.5 * (away / width) ** 2) + 1e-12)
+    mean = (values[torch.from_numpy(near)] * weights[..., None]).sum(1)
+    return mean / weights.sum(1, keepdim=True)
