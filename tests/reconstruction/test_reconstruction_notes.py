@@ -1,6 +1,7 @@
 """What is said of a surface: doubt, holes, and points that bound no volume."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from levelset.reconstruction import extract_mesh
 from levelset.reconstruction._cloud import prepare
 from levelset.reconstruction._notes import cloud_words, lid_words
 from levelset.reconstruction._open import Footprint
+from levelset.reconstruction._orientation import OrientedPoints
 from levelset.shapes import Sphere
 
 
@@ -29,12 +31,29 @@ def test_a_cap_that_was_not_seen_is_named_by_its_share(ball, height, words):
     cloud = prepare(points, None, 10_000)
     spacing = np.full(len(points), math.sqrt(4 * math.pi / 4000))
     seen = Footprint(points.numpy(), points.numpy(), spacing, 0.0)
-    said = lid_words(mesh, seen, cloud)
+    said = lid_words(mesh, seen.of(mesh), cloud, "smooth")
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
 
 
-def test_an_unsure_side_is_said_from_a_tenth_of_the_points_on(ball):
-    cloud = prepare(ball[1], None, 10_000)
-    assert cloud_words(cloud, 0.05) == cloud_words(cloud, math.nan) == ()
-    assert "unsure for 20% of the points" in cloud_words(cloud, 0.2)[0]
+def test_a_flat_lid_is_no_want_of_volume(ball):
+    mesh, points = ball
+    points = points[points[:, 2] < -0.2]
+    cloud = prepare(points, None, 10_000)
+    spacing = np.full(len(points), math.sqrt(4 * math.pi / 4000))
+    seen = Footprint(points.numpy(), points.numpy(), spacing, 0.0)
+    (said,) = lid_words(mesh, seen.of(mesh), cloud, "flat")
+    assert said.startswith("Holes were closed flat: 6")
+
+
+def test_an_unsure_side_is_said_from_a_tenth_of_the_points_on_with_its_place(ball):
+    cloud, points = prepare(ball[1], None, 10_000), ball[1].numpy()
+    confidence = np.where(points[:, 0] > 0.7, 0.3, 1.0)
+    confidence[:5] = 0.3  # alone, elsewhere
+    ones = np.ones(len(points))
+    unit = (points - cloud.centre.numpy()) / cloud.scale
+    oriented = OrientedPoints(unit, points, ones, confidence, ones, 0.0)
+    assert cloud_words(cloud, oriented, 0.05) == cloud_words(cloud, oriented, math.nan) == ()
+    (said,) = cloud_words(cloud, oriented, oriented.unsure)
+    place = re.search(r"unsure for 1\d% of the points, most of them near \((0\.[789]\d*),", said)
+    assert place is not None

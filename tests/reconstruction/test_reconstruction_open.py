@@ -61,7 +61,7 @@ def test_lids_are_named_by_place_and_size(ball):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     x = x[(x[:, 2] < 0.8) & (x[:, 0] > -0.9)]
     spacing = np.full(len(x), np.sqrt(4 * np.pi / 6_000))
-    one, other = lids(ball, Footprint(x, x, spacing, 0.0))
+    one, other = lids(ball, Footprint(x, x, spacing, 0.0).of(ball))
     assert one.area == pytest.approx(2 * np.pi * 0.2, rel=0.1)
     assert other.area == pytest.approx(2 * np.pi * 0.1, rel=0.15)
     assert one.width == pytest.approx(1.2, rel=0.1)

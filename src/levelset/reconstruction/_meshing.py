@@ -53,8 +53,7 @@ def covered(network: nn.Module, oriented: OrientedPoints) -> Footprint:
 
 def opened(mesh: Mesh, footprint: Footprint) -> Mesh:
     """Return the part of a mesh that the points cover, cut where they end."""
-    assert mesh.normals is not None, "extracted meshes have normals"
-    return cut_along(mesh, footprint.beyond(mesh.vertices.numpy(), mesh.normals.numpy()))
+    return cut_along(mesh, footprint.of(mesh))
 
 
 def value_and_slope(network: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:

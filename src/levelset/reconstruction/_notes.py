@@ -1,30 +1,47 @@
 """What a user should know of a surface, in sentences."""
 
+from typing import Literal
+
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from levelset._typing import Floats
 from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._meshes._mesh import Mesh
-from levelset.reconstruction._open import Footprint, lids
+from levelset.reconstruction._open import lids
+from levelset.reconstruction._orientation import UNSURE, OrientedPoints
 from levelset.reconstruction._topology import Handle
 
 __all__ = ["DOUBTFUL", "cloud_words", "handle_words", "lid_words"]
 
 DOUBTFUL = 0.1
 """Share of points of unsure side from which on a note warns of them."""
+AROUND = 0.1  # in the unit frame: how far points of unsure side are counted together
 # Shares of a closed surface without points: below the first nothing is said, above the second
 # there is no volume.
 _CLOSED, _UNBOUNDED = 0.03, 0.25
 
 
-def cloud_words(cloud: Cloud, unsure: float) -> tuple[str, ...]:
+def cloud_words(cloud: Cloud, oriented: OrientedPoints, unsure: float) -> tuple[str, ...]:
+    """Return what to say of the points, and of how sure their sides are."""
     notes = [f"{note}." for note in cloud.notes]
     if unsure > DOUBTFUL:
+        doubtful = oriented.points[~oriented.outlier & (oriented.confidence < UNSURE)]
+        place = _place_words(cloud, torch.from_numpy(_densest(doubtful)))
         notes.append(
-            f"Which side is outside was unsure for {unsure:.0%} of the points: they are too noisy "
-            "or too few for walls this thin, or lie on no surface. Look before you use it."
+            f"Which side is outside was unsure for {unsure:.0%} of the points, most of them near "
+            f"{place}: they are too noisy or too few for walls this thin, or lie on no surface. "
+            "Look before you use it."
         )
     return tuple(notes)
+
+
+def _densest(places: Floats) -> Floats:
+    """Return the one of some places in the unit frame that has most others around it, `(3,)`."""
+    tree = cKDTree(places)
+    return np.asarray(places[tree.query_ball_point(places, AROUND, return_length=True).argmax()])
 
 
 def handle_words(unclear: tuple[Handle, ...], removed: int, cloud: Cloud) -> tuple[str, ...]:
@@ -43,23 +60,26 @@ def handle_words(unclear: tuple[Handle, ...], removed: int, cloud: Cloud) -> tup
     return tuple(notes)
 
 
-def lid_words(sketch: Mesh, footprint: Footprint, cloud: Cloud) -> tuple[str, ...]:
+def lid_words(
+    sketch: Mesh, beyond: Floats, cloud: Cloud, shape: Literal["smooth", "flat"]
+) -> tuple[str, ...]:
     """Return what to say of the parts of a closed surface that have no points."""
-    parts = lids(sketch, footprint)
+    parts = lids(sketch, beyond)
     share = sum(lid.area for lid in parts) / sketch.area
-    if share > _UNBOUNDED:
+    if share > _UNBOUNDED and shape == "smooth":
         return (
             f"The points bound no volume: {share:.0%} of the closed surface lies where there are "
             "none, as on terrain, a wall or a view from one side, or on a plate too thin for its "
-            "noise. `closed=False` (--open) leaves it open.",
+            'noise. `closed=False` (--open) leaves it open, `lids="flat"` (--lids flat) closes '
+            "it straight across.",
         )
     if share < _CLOSED:
         return ()
     place = _place_words(cloud, torch.tensor(parts[0].middle, dtype=torch.float64))
     return (
-        f"Holes were closed: {share:.0%} of the surface has no points near. The largest is about "
-        f"{cloud.scale * parts[0].width:.3g} across, near {place}. `closed=False` (--open) leaves "
-        "them open.",
+        f"Holes were closed{' flat' * (shape == 'flat')}: {share:.0%} of the surface has no points "
+        f"near. The largest is about {cloud.scale * parts[0].width:.3g} across, near {place}. "
+        "`closed=False` (--open) leaves them open.",
     )
 
 

@@ -43,6 +43,11 @@ class Footprint:
     spacing: Floats
     noise: float
 
+    def of(self, mesh: Mesh) -> Floats:
+        """Return how far the corners of a mesh with normals are past the edge, `(v,)`."""
+        assert mesh.normals is not None, "extracted meshes have normals"
+        return self.beyond(mesh.vertices.numpy(), mesh.normals.numpy())
+
     def beyond(self, places: Floats, normals: Floats) -> Floats:
         """Return how far places on the surface are past its edge, `(v,)`: negative inside.
 
@@ -92,10 +97,13 @@ class Lid:
     area: float
 
 
-def lids(mesh: Mesh, footprint: Footprint) -> list[Lid]:
-    """Return the parts of a closed mesh that no points cover, the largest first."""
-    assert mesh.normals is not None, "extracted meshes have normals"
-    beyond = footprint.beyond(mesh.vertices.numpy(), mesh.normals.numpy())
+def lids(mesh: Mesh, beyond: Floats) -> list[Lid]:
+    """Return the parts of a closed mesh that no points cover, the largest first.
+
+    Args:
+        mesh: The mesh.
+        beyond: How far each corner is past the edge of the points, `(v,)`.
+    """
     bare = cut_along(mesh, -beyond)
     if not len(bare.faces):
         return []
@@ -117,7 +125,7 @@ def cut_along(mesh: Mesh, values: Floats) -> Mesh:
     where the value, linear along an edge, is zero, but not so near its ends that slivers result.
 
     Args:
-        mesh: The mesh; normals go along, colours do not.
+        mesh: The mesh; normals and scalars go along, colours do not.
         values: One a corner, `(v,)`.
     """
     inside = values < 0.0
@@ -147,10 +155,15 @@ def cut_along(mesh: Mesh, values: Floats) -> Mesh:
     if mesh.normals is not None:
         between = _between(mesh.normals, ends, torch.from_numpy(share))
         normals = torch.cat([mesh.normals, torch.nn.functional.normalize(between, dim=1)])
-    whole = Mesh(torch.cat([mesh.vertices, new]), torch.from_numpy(np.concatenate(parts)), normals)
+    scalars = {
+        name: torch.cat([value, _between(value[:, None], ends, torch.from_numpy(share))[:, 0]])
+        for name, value in mesh.scalars.items()
+    }
+    vertices, rows = torch.cat([mesh.vertices, new]), torch.from_numpy(np.concatenate(parts))
+    whole = Mesh(vertices, rows, normals, scalars=scalars)
     return keep_faces(whole, torch.ones(len(whole.faces), dtype=torch.bool))
 
 
 def _between(values: Tensor, ends: tuple[Tensor, Tensor], share: Tensor) -> Tensor:
-    """Return values `(m, 3)` at a share `(m, 1)` of the way between two rows each."""
+    """Return values `(m, c)` at a share `(m, 1)` of the way between two rows each."""
     return (1.0 - share) * values[ends[0]] + share * values[ends[1]]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,15 @@ from levelset._tools.arguments import checked
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.results import Result
-from levelset.errors import NotConvergedError, ParameterError
+from levelset.errors import NotConvergedError, ParameterError, ShapeError
 from levelset.networks import SplineGrid
 from levelset.reconstruction._cloud import Cloud, prepare
+from levelset.reconstruction._doubt import doubted, doubted_as, share_doubtful
 from levelset.reconstruction._fit import fit
+from levelset.reconstruction._flat_lids import flat_lids
 from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
-from levelset.reconstruction._meshes._mesh import Mesh
+from levelset.reconstruction._meshes._mesh import Mesh, colours_at
 from levelset.reconstruction._meshing import (
     as_network,
     closed_mesh,
@@ -41,6 +43,7 @@ __all__ = ["Surface", "surface"]
 MOST_POINTS = 200_000
 """Larger clouds are averaged in cells, as many as this: the finest grid resolves no more."""
 _DEFAULT = Fast()
+Lids = Literal["smooth", "flat"]
 
 SKETCH = 96
 """Cells along the longest side of the coarse mesh that pages show."""
@@ -55,7 +58,9 @@ class Surface(Result):
     """A surface through a cloud of points, in the units and at the place of the cloud.
 
     Attributes:
-        mesh: The surface as triangles, in the units of the points.
+        mesh: The surface as triangles, in the units of the points. Its scalar `doubt` says from
+            0 to 1 what the points leave open: 1 where none is near and on handles that may be
+            none, else what the side of the nearest points lacks of certainty.
         sketch: The same at 96 cells along the longest side, to look at.
         network: The field, negative inside, in the unit frame: `values` takes your own units.
         history: The course of the fit, one entry a stage or epoch.
@@ -67,6 +72,8 @@ class Surface(Result):
             normals of your own.
         outliers: Points that the surface does not follow.
         notes: What the user should know, in sentences.
+        doubtful: Share of the area whose doubt is 0.4 or more.
+        colours: Red, green and blue at the points used, 0 to 1, `(n, 3)`, if colours were given.
         centre: Centre of the unit frame, `(3,)`, in units of the points.
         scale: Its unit, in units of the points.
     """
@@ -91,8 +98,10 @@ class Surface(Result):
     unsure: float
     outliers: int
     notes: tuple[str, ...]
+    doubtful: float
     centre: Tensor
     scale: float
+    colours: Tensor | None = None
 
     @checked
     def to_world(self, points: Tensor) -> Tensor:
@@ -125,6 +134,7 @@ class Surface(Result):
             "noise": self.noise,
             "unsure": None if self.unsure != self.unsure else self.unsure,
             "outliers": self.outliers,
+            "doubtful": self.doubtful,
             "seconds": self.history[-1].seconds if self.history else 0.0,
         }
 
@@ -143,6 +153,8 @@ def surface(
     generator: torch.Generator | None = None,
     progress: Watch | None = None,
     preview: Callable[[Mesh], None] | None = None,
+    colours: Tensor | None = None,
+    lids: Lids = "smooth",
 ) -> Surface:
     r"""Return the surface that raw points were taken from, as a network and as a mesh.
 
@@ -152,11 +164,12 @@ def surface(
     [`Paper`][levelset.reconstruction.Paper] trains the published network by the published loss.
 
     The mesh is closed, unless `closed=False`, and `notes` says where it closes holes, or that the
-    points bound no volume. With `closed=False` it ends where the points end, to within about
-    their spacing. A surface with one side only, as a Möbius strip, is refused. Separate objects
-    all stay, from ten points on. A handle, as a bridge across a gap, is taken away where normals
-    of the points near it stand along its axis, and left where they stand across; `notes` names
-    those that are unclear.
+    points bound no volume. Holes are bridged as smoothly as the rest bends, or with `lids="flat"`
+    by the flattest surface across their rim, as the base of an object that stood on a table. With
+    `closed=False` it ends where the points end, to within about their spacing. A surface with one
+    side only, as a Möbius strip, is refused. Separate objects all stay, from ten points on. A
+    handle, as a bridge across a gap, is taken away where normals of the points near it stand along
+    its axis, and left where they stand across; `notes` names those that are unclear.
 
     Ctrl-C during the fit ends it, and the field fitted so far becomes the mesh.
 
@@ -177,12 +190,15 @@ def surface(
         generator: Draws the seed of `Paper`'s training; `Fast` draws nothing.
         progress: Called with a `Step` as the fit goes on.
         preview: Called with a coarse mesh, of a field of 32 cells, before the fit proper.
+        colours: Red, green and blue of each point, 0 to 1, `(n, 3)`, which the mesh gets by local
+            averaging.
+        lids: How holes are closed, `smooth` or `flat`. The network keeps its smooth lids.
 
     Returns:
         The network, the mesh and their quality.
 
     Raises:
-        ShapeError: If `points` or `normals` have another shape or dtype.
+        ShapeError: If `points`, `normals` or `colours` have another shape or dtype.
         DataError: If there are fewer than 50 points, or all lie in a plane or on a line.
         ParameterError: If an option is out of range, or `resume` comes without `out`.
         NotConvergedError: If the fit has no surface inside the box of the points.
@@ -204,6 +220,12 @@ def surface(
     if resume and out is None:
         message = "surface: `resume` needs the folder of the run, got out=None. Give `out`."
         raise ParameterError(message)
+    if colours is not None and colours.shape != points.shape:
+        message = (
+            "surface: `colours` must have a row of three for each of `points` "
+            f"{tuple(points.shape)}, got {tuple(colours.shape)}."
+        )
+        raise ShapeError(message)
     if seconds is not None:
         settings = replace(settings, seconds=seconds)
     history: list[Step] = []
@@ -219,7 +241,40 @@ def surface(
             progress=on_step,
         )  # fmt: skip
     network.requires_grad_(False)
-    witnesses = Witnesses(oriented)
+    unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
+    mesh, sketch, words = _meshes(network, cloud, oriented, unsure, resolution, closed, lids)
+    value, slope = value_and_slope(network, unit)
+    residuals = value / slope.clamp(min=1e-3)
+    near = float((residuals.abs() <= 2.0 * oriented.noise).double().mean())
+    on_step(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), near))
+    used = cloud.to_world(unit)
+    mesh, sketch = _placed(mesh, cloud), _placed(sketch, cloud)
+    if colours is not None:
+        mesh, sketch = (part.coloured(points, colours) for part in (mesh, sketch))
+    return Surface(
+        mesh=mesh,
+        sketch=sketch,
+        network=network,
+        history=tuple(history),
+        points=used,
+        residuals=cloud.scale * residuals,
+        noise=cloud.scale * oriented.noise,
+        unsure=unsure,
+        outliers=int(cloud.counts[oriented.outlier].sum()) + cloud.strays,
+        notes=cloud_words(cloud, oriented, unsure) + words,
+        doubtful=share_doubtful(sketch),
+        centre=cloud.centre,
+        scale=cloud.scale,
+        colours=None if colours is None else colours_at(used, points, colours),
+    )
+
+
+def _meshes(
+    network: nn.Module, cloud: Cloud, oriented: OrientedPoints, unsure: float, resolution: int,
+    closed: bool, lids: Lids,
+) -> tuple[Mesh, Mesh, tuple[str, ...]]:  # fmt: skip
+    """Return the mesh, the coarse one for pages, both in the unit frame, and what to say."""
+    unit, witnesses = torch.from_numpy(cloud.points), Witnesses(oriented)
     mesh, unclear, removed = settled(network, unit, resolution, witnesses)
     words = handle_words(unclear, removed, cloud)
     if not len(mesh.faces):
@@ -229,29 +284,18 @@ def surface(
     if resolution > SKETCH:
         sketch = borne_out(closed_mesh(network, unit, SKETCH), witnesses)
     footprint = covered(network, oriented)
-    unsure = oriented.unsure if isinstance(settings, Fast) and normals is None else math.nan
+    beyond = footprint.of(sketch)
+    sketch = doubted(sketch, beyond, None if math.isnan(unsure) else oriented, unclear)
+    mesh = sketch if resolution <= SKETCH else doubted_as(mesh, sketch)
     if not closed:
-        mesh, sketch = (borne_out(opened(part, footprint), witnesses) for part in (mesh, sketch))
-    elif not unsure > DOUBTFUL:  # else thin walls look like holes
-        words += lid_words(sketch, footprint, cloud)
-    value, slope = value_and_slope(network, unit)
-    residuals = value / slope.clamp(min=1e-3)
-    near = float((residuals.abs() <= 2.0 * oriented.noise).double().mean())
-    on_step(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), near))
-    return Surface(
-        mesh=_placed(mesh, cloud),
-        sketch=_placed(sketch, cloud),
-        network=network,
-        history=tuple(history),
-        points=cloud.to_world(unit),
-        residuals=cloud.scale * residuals,
-        noise=cloud.scale * oriented.noise,
-        unsure=unsure,
-        outliers=int(cloud.counts[oriented.outlier].sum()) + cloud.strays,
-        notes=cloud_words(cloud, unsure) + words,
-        centre=cloud.centre,
-        scale=cloud.scale,
-    )
+        parts = (opened(part, footprint) for part in (mesh, sketch))
+        mesh, sketch = (borne_out(part, witnesses) for part in parts)
+    else:
+        if not unsure > DOUBTFUL:  # else thin walls look like holes
+            words += lid_words(sketch, beyond, cloud, lids)
+        if lids == "flat":
+            mesh, sketch = (flat_lids(part, footprint.of(part)) for part in (mesh, sketch))
+    return mesh, sketch, words
 
 
 def _recorder(history: list[Step], start: float, scale: float, progress: Watch | None) -> Watch:
@@ -294,4 +338,4 @@ def _spline_field(
 
 def _placed(mesh: Mesh, cloud: Cloud) -> Mesh:
     """Return a mesh of the unit frame in the units of the cloud."""
-    return Mesh(cloud.to_world(mesh.vertices), mesh.faces, mesh.normals)
+    return replace(mesh, vertices=cloud.to_world(mesh.vertices))

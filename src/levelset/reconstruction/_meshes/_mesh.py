@@ -21,10 +21,10 @@ from levelset.reconstruction._meshes._files import read_mesh, write_mesh
 
 __all__ = [
     "Mesh",
+    "colours_at",
     "keep_faces",
     "keep_near",
     "keep_supported",
-    "local_means",
 ]
 
 SHARE = 1e-3  # of the points, below which a piece is a phantom
@@ -189,19 +189,7 @@ class Mesh(Result):
             ShapeError: If the two are not of one shape, `(n, 3)`.
             DataError: If no point is finite.
         """
-        if points.shape != colours.shape or points.dim() != 2 or points.shape[1] != 3:
-            message = (
-                "Mesh.coloured: `points` and `colours` must have one shape, (n, 3), got "
-                f"{tuple(points.shape)} and {tuple(colours.shape)}."
-            )
-            raise ShapeError(message)
-        finite = points.isfinite().all(1) & colours.isfinite().all(1)
-        places, values = (each[finite].detach().cpu().double() for each in (points, colours))
-        if not len(places):
-            message = "Mesh.coloured: `points` must hold a finite point with a colour, got none."
-            raise DataError(message)
-        mean = local_means(self.vertices, places, values).clamp(0.0, 1.0)
-        return replace(self, colours=mean)
+        return replace(self, colours=colours_at(self.vertices, points, colours))
 
     @property
     def origin(self) -> tuple[float, float, float]:
@@ -334,21 +322,26 @@ def keep_faces(mesh: Mesh, chosen: Tensor) -> Mesh:
     return Mesh(mesh.vertices[used], inverse.view(-1, 3), normals, colours, scalars)
 
 
-def local_means(places: Tensor, points: Tensor, values: Tensor) -> Tensor:
-    """Return the means of values around places, `(v, c)`.
+def colours_at(vertices: Tensor, points: Tensor, colours: Tensor) -> Tensor:
+    """Return the colours of points, `(n, 3)`, averaged around other places, `(v, 3)`.
 
-    Each is that of the eight nearest points, near ones counting more: a bell as wide as the
-    distance to the third.
-
-    Args:
-        places: `(v, 3)`.
-        points: Where the values are, `(n, 3)`, at least one.
-        values: `(n, c)`.
+    As [`Mesh.coloured`][levelset.reconstruction.Mesh.coloured] does.
     """
-    count = min(AVERAGED, len(points))
-    away, near = cKDTree(points.numpy()).query(places.numpy(), count)
+    if points.shape != colours.shape or points.dim() != 2 or points.shape[1] != 3:
+        message = (
+            "Mesh.coloured: `points` and `colours` must have one shape, (n, 3), got "
+            f"{tuple(points.shape)} and {tuple(colours.shape)}."
+        )
+        raise ShapeError(message)
+    finite = points.isfinite().all(1) & colours.isfinite().all(1)
+    places, values = (each[finite].detach().cpu().double() for each in (points, colours))
+    if not len(places):
+        message = "Mesh.coloured: `points` must hold a finite point with a colour, got none."
+        raise DataError(message)
+    count = min(AVERAGED, len(places))
+    away, near = cKDTree(places.numpy()).query(vertices.numpy(), count)
     away, near = away.reshape(-1, count), near.reshape(-1, count)
     width = np.maximum(away[:, min(2, count - 1), None], 1e-300)
     weights = torch.from_numpy(np.exp(-0.5 * (away / width) ** 2) + 1e-12)
     mean = (values[torch.from_numpy(near)] * weights[..., None]).sum(1)
-    return mean / weights.sum(1, keepdim=True)
+    return (mean / weights.sum(1, keepdim=True)).clamp(0.0, 1.0)
