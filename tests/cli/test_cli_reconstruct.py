@@ -58,6 +58,20 @@ def test_colours_come_along_and_a_survey_is_moved_for_glb(tmp_path, capsys):
     assert np.abs(mesh.visual.vertex_colors[:, 0] - (120 + 4 * shift)).mean() < 6
 
 
+def test_a_flat_lid_and_the_doubt_about_it(tmp_path, capsys):
+    points = ball()
+    np.save(tmp_path / "dome.npy", points[points[:, 2] > points[:, 2].median()].numpy())
+    out = tmp_path / "dome.ply"
+    call = ["reconstruct", str(tmp_path / "dome.npy"), "-o", str(out), *QUICK, "--lids", "flat"]
+    assert main(call) == 0
+    printed = capsys.readouterr()
+    assert "Holes were closed flat: " in printed.err
+    assert 0.15 < json.loads(printed.out)["doubtful"] < 0.4
+    assert b"property double doubt" in out.read_bytes()[:400]
+    assert main([*call, "--open"]) == 2
+    assert "--lids flat closes a surface" in capsys.readouterr().err
+
+
 def test_a_folder_of_scans_goes_into_a_folder_and_one_failure_stops_no_other(tmp_path, capsys):
     folder = tmp_path / "scans"
     folder.mkdir()

@@ -45,8 +45,28 @@ def test_an_open_surface_is_drawn_open_and_has_no_handles(ball, tmp_path):
     assert "genus of a closed surface" not in page
 
 
+def test_colours_of_the_scan_and_places_in_doubt_are_drawn(ball, tmp_path):
+    bowl = ball.points[ball.points[:, 2] < 4.0]
+    red = torch.tensor([1.0, 0.0, 0.0]).double().expand(len(bowl), 3)
+    normals = torch.nn.functional.normalize(bowl - 2.0, dim=1)
+    result = surface(
+        bowl, settings=Fast(grid=32), resolution=20, normals=normals, colours=red, lids="flat"
+    )
+    report.write(tmp_path / "bowl.html", report.surface(result), title="Bowl")
+    page = (tmp_path / "bowl.html").read_text(encoding="utf-8")
+    assert "Orientation unsure" not in page  # normals were given
+    scan, mesh, doubt = (figure["data"][0] for figure in figures(page)[:3])
+    assert set(scan["marker"]["color"]) == {"#ff0000"}
+    assert set(mesh["vertexcolor"]) == {"#ff0000"}
+    bare = result.sketch.scalars["doubt"] == 1.0
+    assert [colour == "#d55e00" for colour in doubt["vertexcolor"]] == bare.tolist()
+    assert 0.2 < float(bare.double().mean()) < 0.5
+    assert "Orange: no points near" in page
+
+
 def test_scan_mesh_cuts_and_residuals_are_drawn(page, ball):
     kinds = [[trace["type"] for trace in figure["data"]] for figure in figures(page)]
+    assert "Orange: no points near" not in page
     assert kinds[0] == ["scatter3d"]
     assert kinds[1] == ["mesh3d"]
     assert kinds[2].count("surface") == 3

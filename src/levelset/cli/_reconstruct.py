@@ -51,6 +51,9 @@ class ReconstructCommand(Placed):
     """fast: seconds to minutes; paper: the published network, half a CPU-day for 30,000 points."""
     open: bool = False
     """Leave open what the scan did not see; by default the surface is closed."""
+    lids: Literal["smooth", "flat"] = "smooth"
+    """How holes are closed: bent as the rest is, or straight across, for the unseen base of what
+    stood on a table."""
     curve: bool = False
     """The points lie on a curve: write lines (.ply, .obj or .svg)."""
     resolution: int = count(256)
@@ -68,6 +71,9 @@ class ReconstructCommand(Placed):
         """Read, reconstruct and write; several scans side by side."""
         if self.curve and (self.report or self.preview or self.normals):
             message = "--curve takes no --report, --preview or --normals. Leave them out."
+            raise ParameterError(message)
+        if self.lids == "flat" and (self.open or self.curve):
+            message = "--lids flat closes a surface. Leave it out, or --open and --curve."
             raise ParameterError(message)
         if self.preview and self.engine == "ray":
             message = "--preview needs --engine local. Leave one of them out."
@@ -144,6 +150,7 @@ class ReconstructCommand(Placed):
             self.seed,
             is_curve=self.curve,
             closed=not self.open,
+            lids=self.lids,
             preview=self.preview,
             resume=self.resume,
             is_near=self.engine == "local",
@@ -232,8 +239,6 @@ class ReconstructCommand(Placed):
         for note in shape.notes:
             log(f"{cloud.name}: {note}")
         mesh = shape.mesh
-        if cloud.colours is not None:
-            mesh = mesh.coloured(cloud.points, cloud.colours)
         mesh.save(target)
         if any(mesh.origin) and target.suffix.lower() in SINGLES:
             place = ", ".join(f"{x:.15g}" for x in mesh.origin)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 
@@ -51,6 +51,7 @@ class Fitting:
         seed: Of what is random.
         is_curve: Whether the points lie on curves.
         closed: Whether to close what the points leave open.
+        lids: How.
         preview: Whether to write a coarse mesh first.
         resume: Whether to go on from checkpoints.
         is_near: Whether the work is done where the targets are: else there are no checkpoints.
@@ -61,6 +62,7 @@ class Fitting:
     seed: int
     is_curve: bool = False
     closed: bool = True
+    lids: Literal["smooth", "flat"] = "smooth"
     preview: bool = False
     resume: bool = False
     is_near: bool = True
@@ -78,6 +80,8 @@ class Fitting:
             normals=scan.cloud.normals if scan.uses_normals else None,
             resolution=self.resolution,
             closed=self.closed,
+            lids=self.lids,
+            colours=scan.cloud.colours,
             out=part_of(scan.target) if self.is_near else None,
             resume=self.resume and self.is_near,
             generator=generator,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from levelset._display.palette import MODEL_COLOURS, translucent
 from levelset._tools.arguments import checked
-from levelset.reconstruction import Surface
+from levelset.reconstruction import Mesh, Surface
 from levelset.report._figures import BINS, blank
 from levelset.report._render import captioned, figure_html, grid_html, optional, render
 from levelset.report._write import Section
@@ -21,7 +21,8 @@ __all__ = ["surface"]
 
 SHOWN_POINTS = 15_000
 CUT = 120
-_CLAY = "#9DB7CE"
+_CLAY, _DOUBT = "#9DB7CE", "#D55E00"
+_WORTH = 0.005  # of the area in doubt, from which on it is drawn
 _LIGHT = {"ambient": 0.5, "diffuse": 0.75, "specular": 0.2, "roughness": 0.6, "fresnel": 0.1}
 _FLAT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
 _AXES = "xyz"
@@ -29,7 +30,7 @@ _AXES = "xyz"
 _SIDES = [[0.0, "#2A86C8"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]
 
 _TURNING = (
-    "Drag to turn, wheel or pinch to zoom, or Tab and the arrow keys. Both views turn together."
+    "Drag to turn, wheel or pinch to zoom, or Tab and the arrow keys. The views turn together."
 )
 _CUTS = (
     "The network on three planes through the middle: blue where it is negative (inside), orange "
@@ -83,9 +84,11 @@ def _cards(result: Surface) -> Any:
         ("Median distance of a point", f"{summary['residual_median']:.3g}", "units of the scan"),
         ("Noise", f"{summary['noise']:.3g}", "estimated standard deviation a coordinate"),
         ("Outliers", f"{summary['outliers']:,}", "points that the surface does not follow"),
-        ("Orientation unsure", f"{summary['unsure']:.1%}", "share of points"),
+        ("In doubt", f"{summary['doubtful']:.1%}", "of the area: no points near, or side unsure"),
         ("Area", _round(result.mesh.area), "square units"),
     ]
+    if summary["unsure"] is not None:
+        cards.append(("Orientation unsure", f"{summary['unsure']:.1%}", "share of points"))
     if genus is not None:
         cards.append(("Handles", str(genus), "genus of a closed surface"))
     entries = [{"name": n, "value": v, "note": note} for n, v, note in cards]
@@ -94,35 +97,64 @@ def _cards(result: Surface) -> Any:
 
 
 def _views(result: Surface) -> Any:
-    points = _some(result.points).numpy().astype(np.float32)
-    vertices = result.sketch.vertices.numpy().astype(np.float32)
-    scan, mesh = _scene(), _scene()
-    for figure in (scan, mesh):  # one scale, one camera
-        figure.update_layout(meta={"camera": "scan and mesh"})
-        _same_axes(figure, np.concatenate([points, vertices]))
+    points, mesh = _some(result.points), result.sketch
+    corners = np.concatenate([points.numpy(), mesh.vertices.numpy()]).astype(np.float32)
+    colours = None if result.colours is None else _hex(_some(result.colours))
+    scan = _turning(corners)
     scan.add_scatter3d(
-        **_columns(points),
+        **_columns(points.numpy().astype(np.float32)),
         mode="markers",
-        marker={"size": 1.6, "color": MODEL_COLOURS[0], "opacity": 0.8},
+        marker={"size": 1.6, "color": colours or MODEL_COLOURS[0], "opacity": 0.8},
         hoverinfo="skip",
     )
-    faces = result.sketch.faces.numpy().astype(np.int32)
-    mesh.add_mesh3d(
-        **_columns(vertices),
+    clay = None if mesh.colours is None else _hex(mesh.colours)
+    shown = [
+        captioned(figure_html(scan, "The scan"), "Scan"),
+        captioned(figure_html(_solid(mesh, corners, clay), "The mesh"), "Mesh"),
+    ]
+    if result.doubtful >= _WORTH:
+        doubt = figure_html(_solid(mesh, corners, _tinted(mesh.scalars["doubt"])), "The doubt")
+        shown.append(captioned(doubt, "Orange: no points near, or their side is unsure"))
+    return grid_html(shown)
+
+
+def _solid(mesh: Mesh, corners: np.ndarray, colours: list[str] | None) -> "Figure":
+    """Return a scene with a mesh, in colours of its corners or in one of clay."""
+    figure, faces = _turning(corners), mesh.faces.numpy().astype(np.int32)
+    figure.add_mesh3d(
+        **_columns(mesh.vertices.numpy().astype(np.float32)),
         i=faces[:, 0],
         j=faces[:, 1],
         k=faces[:, 2],
-        color=_CLAY,
+        **({"color": _CLAY} if colours is None else {"vertexcolor": colours}),
         lighting=_LIGHT,
         lightposition={"x": 200, "y": 400, "z": 300},
         hoverinfo="skip",
     )
-    return grid_html(
-        [
-            captioned(figure_html(scan, "The scan"), "Scan"),
-            captioned(figure_html(mesh, "The mesh"), "Mesh"),
-        ]
+    return figure
+
+
+def _turning(corners: np.ndarray) -> "Figure":
+    """Return an empty scene that holds some points and turns together with the others."""
+    figure = _scene()
+    figure.update_layout(meta={"camera": "scan and mesh"})
+    _same_axes(figure, corners)
+    return figure
+
+
+def _hex(colours: Tensor) -> list[str]:
+    """Return colours from 0 to 1, `(n, 3)`, as a page writes them."""
+    whole = (255.0 * colours).round().long()
+    return [f"#{code:06x}" for code in (whole @ torch.tensor([65536, 256, 1])).tolist()]
+
+
+def _tinted(doubt: Tensor) -> list[str]:
+    """Return the colour of clay, the more orange the more doubt, `(v,)`."""
+    clay, orange = (
+        torch.tensor([int(code[k : k + 2], 16) / 255.0 for k in (1, 3, 5)], dtype=torch.float64)
+        for code in (_CLAY, _DOUBT)
     )
+    return _hex(torch.lerp(clay, orange, doubt.unsqueeze(1)))
 
 
 def _same_axes(figure: "Figure", points: np.ndarray) -> None:
