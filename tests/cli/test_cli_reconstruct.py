@@ -68,7 +68,7 @@ def test_a_flat_lid_and_the_doubt_about_it(tmp_path, capsys):
     assert "Holes were closed flat: " in printed.err
     assert 0.15 < json.loads(printed.out)["doubtful"] < 0.4
     assert b"property double doubt" in out.read_bytes()[:400]
-    assert main([*call, "--open"]) == 2
+    assert main([*call, "--open"]) == 1
     assert "--lids flat closes a surface" in capsys.readouterr().err
 
 

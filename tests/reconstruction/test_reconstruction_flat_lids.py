@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,7 +32,7 @@ def test_half_a_ball_gets_a_disc(ball):
 
 def test_without_points_or_without_gaps_nothing_moves(ball):
     for side in (1.0, -1.0):
-        beyond = torch.full((len(ball.vertices),), side).numpy()
+        beyond = np.full(len(ball.vertices), side)
         assert flat_lids(ball, beyond) is ball
 
 
