@@ -233,11 +233,11 @@ class ReconstructCommand(Placed):
     def _written(self, shape: "Shape", cloud: "PointCloud", target: Path) -> Lines:
         """Write what comes of a scan, and return the lines to show."""
         lines: Lines = {k: _shown(v) for k, v in shape.summary().items()}
+        for note in shape.notes:
+            log(f"{cloud.name}: {note}")
         if isinstance(shape, levelset.reconstruction.Curve):
             shape.lines.save(target)
             return lines | {"curve": str(target)}
-        for note in shape.notes:
-            log(f"{cloud.name}: {note}")
         mesh = shape.mesh
         mesh.save(target)
         if any(mesh.origin) and target.suffix.lower() in SINGLES:

@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -109,6 +110,33 @@ def test_history_and_arguments_and_seed(left_as_found):
     assert 0.8 < told[-1].quality <= 1.0
     again = curve(cloud, generator=seeded())
     assert torch.equal(found.lines.points, again.lines.points)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_outliers_do_not_change_a_circle(dim):
+    random = np.random.default_rng(dim)
+    turn = 2 * np.pi * random.random(300)
+    ring = np.pad(np.stack([np.cos(turn), np.sin(turn)], 1), ((0, 0), (0, dim - 2)))
+    ring += 0.01 * random.standard_normal(ring.shape)
+    strewn = 3.0 * random.uniform(-1, 1, (30, dim))
+    found = curve(torch.from_numpy(np.concatenate([ring, strewn])), generator=seeded())
+    assert found.lines.closed == (True,)
+    assert found.summary()["length"] == pytest.approx(2 * math.pi, rel=0.02)
+    assert found.noise == pytest.approx(0.01, rel=0.3)
+
+
+def test_a_branch_is_named_with_its_place():
+    random = np.random.default_rng(0)
+    bar = np.stack([np.linspace(4, 6, 200), np.full(200, 3.0)], 1)
+    stem = np.stack([np.full(100, 5.0), np.linspace(3, 4, 100)], 1)
+    points = np.concatenate([bar, stem]) + 0.003 * random.standard_normal((300, 2))
+    found = curve(torch.from_numpy(points), generator=seeded())
+    assert found.summary()["length"] == pytest.approx(3.0, rel=0.03)
+    (note,) = found.notes
+    words = re.fullmatch(
+        r"a line ends on another near \((.*), (.*)\), as where curves branch.*", note
+    )
+    assert [float(x) for x in words.groups()] == pytest.approx([5.0, 3.0], abs=0.05)
 
 
 @pytest.mark.slow

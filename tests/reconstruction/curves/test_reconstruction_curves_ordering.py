@@ -80,3 +80,41 @@ def test_a_loop_that_touches_a_curve_becomes_part_of_it():
     (path,) = order(points)
     assert not path.closed
     assert path.length == pytest.approx(np.linalg.norm(np.diff(points, axis=0), axis=1).sum(), 0.05)
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.01, 0.03])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_noisy_straight_segment_is_run_through_once(noise, seed):
+    random = np.random.default_rng(seed)
+    points = random.random((200, 1)) * np.array([2.0, 1.0, -1.0])
+    (path,) = order(points + noise * random.standard_normal(points.shape))
+    assert not path.closed
+    assert path.length == pytest.approx(np.sqrt(6.0), rel=0.1)
+
+
+def test_a_spiral_stays_open_and_two_segments_side_by_side_stay_two():
+    turn = np.linspace(0, 6 * np.pi, 900)
+    spiral = (0.2 + 0.05 * turn)[:, None] * np.stack([np.cos(turn), np.sin(turn)], 1)
+    (path,) = order(spiral)
+    assert not path.closed
+    line = np.stack([np.linspace(0, 1, 150), np.zeros(150)], 1)
+    paths = order(np.concatenate([line, line + np.array([0.0, 0.12])]))
+    assert [path.length for path in paths] == [pytest.approx(1.0, abs=0.03)] * 2
+
+
+def test_noise_and_spacing_count_where_they_are():
+    """One half with little noise and points close by beside one with ten times as much."""
+    random = np.random.default_rng(0)
+    fine = np.stack([np.linspace(-1, 0, 400), 0.05 * np.sin(np.linspace(0, 40, 400))], 1)
+    coarse = np.stack([np.linspace(0, 1, 100), np.zeros(100)], 1)
+    coarse += 0.02 * random.standard_normal(coarse.shape)
+    (path,) = order(np.concatenate([fine, coarse]))
+    length = np.linalg.norm(np.diff(fine, axis=0), axis=1).sum() + 1.0
+    assert path.length == pytest.approx(length, rel=0.06)
+
+
+def test_points_that_are_nowhere_denser_along_a_line_have_no_order():
+    random = np.random.default_rng(0)
+    assert order(random.random((300, 2))) == []
+    ball = random.standard_normal((500, 3))
+    assert order(ball / np.linalg.norm(ball, axis=1, keepdims=True)) == []

@@ -18,7 +18,7 @@ from levelset._tools.results import Result
 from levelset._typing import Booleans, Floats, Points
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._curves._field import CurveField
-from levelset.reconstruction._curves._ordering import Path, order_points
+from levelset.reconstruction._curves._ordering import Path, branches, order_points
 from levelset.reconstruction._curves._polylines import Polylines
 from levelset.reconstruction._curves._smoothing import SmoothCurve, smooth_curve
 from levelset.reconstruction._curves._trace import trace_curve
@@ -32,7 +32,7 @@ _DEFAULT = Fast()
 _FEWEST = 10
 _RESOLUTION = 128  # of the lattice on which a trained network is traced
 _NEAR = 6.0  # distances to the nearest other point within which a traced line has points near it
-Fitted: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...]]
+Fitted: TypeAlias = tuple[nn.Module, list[Floats], list[bool], float, tuple[Step, ...], Floats]
 _STRAY = 0.03  # lines with less than this share of the whole length near points are left out
 
 
@@ -93,15 +93,17 @@ def curve(
 ) -> Curve:
     r"""Reconstruct curves in space, or in the plane, from raw points without order or tangents.
 
-    By default the points are put in order (a short tour of their thinned cloud), smoothed by a
-    penalised spline whose smoothness the noise decides, and the splines are made the zero set of
-    a [`CurveField`][levelset.reconstruction.CurveField]. With `Paper()` the paper's network with
+    By default points strewn over the box are left out, and the others put in order (a short tour
+    of their thinned cloud, which may leave a curve at its end) and smoothed by a penalised spline
+    whose smoothness the noise decides. The splines are made the zero set of a
+    [`CurveField`][levelset.reconstruction.CurveField]. With `Paper()` the paper's network with
     two outputs is trained by Eq. 13 with T = {0}, and its zero set is traced. That takes minutes
     for what the default does in less than a second, and parts of the curve can be missing: |F| is
     small there without a zero.
 
     Curves that cross, or come closer to each other than about four standard deviations of the
-    noise, are separated by their directions, if at all. In the plane a curve must not cross
+    noise, are separated by their directions, if at all. Where one ends on the middle of another,
+    as at a T, the lines stay apart, and `notes` says where. In the plane a curve must not cross
     itself: a level set of one function cannot.
 
     Args:
@@ -145,17 +147,18 @@ def curve(
             progress(step._replace(residual=cloud.scale * step.residual))
 
     if isinstance(settings, Paper):
-        network, lines, rings, noise, history = _by_training(
+        network, lines, rings, noise, history, forks = _by_training(
             cloud.points, settings, gap, closed, seed, on_step
         )
     else:
-        network, lines, rings, noise, history = _by_splines(
+        network, lines, rings, noise, history, forks = _by_splines(
             cloud.points, gap, closed, seed, on_step
         )
     if not lines:
         message = (
-            "curve: no curve was found near the points. If they lie on a surface, use `surface`; "
-            "if training was cut short, allow more `seconds`."
+            "curve: no curve was found near the points: nowhere are they much denser along a line. "
+            "If they lie on a surface, use `surface`; if training was cut short, allow more "
+            "`seconds`."
         )
         raise DataError(message)
     far = far_from(cloud.points, lines, rings)
@@ -172,8 +175,14 @@ def curve(
         cloud.scale * noise,
         cloud.centre,
         cloud.scale,
-        cloud.notes,
+        cloud.notes + tuple(_fork_words(cloud.to_world(fork)) for fork in forks),
     )
+
+
+def _fork_words(place: Tensor) -> str:
+    """Return what to say of a place where a curve branches."""
+    words = ", ".join(f"{x:.4g}" for x in place.tolist())
+    return f"a line ends on another near ({words}), as where curves branch: they stay apart"
 
 
 def _by_splines(
@@ -181,9 +190,9 @@ def _by_splines(
 ) -> Fitted:
     """Return the field and lines of smooth curves through the points in their order."""
     start = time.perf_counter()
-    curves = fit_curves(points, gap=gap, closed=closed, random=np.random.default_rng(seed))
+    curves, forks = fit_curves(points, gap=gap, closed=closed, random=np.random.default_rng(seed))
     if not curves:
-        return nn.Identity(), [], [], 0.0, ()
+        return nn.Identity(), [], [], 0.0, (), np.zeros((0, points.shape[1]))
     network = CurveField(curves)
     lines = [_on_zero(network, one) for one in curves]
     sizes = np.array([len(one.rows) for one in curves])
@@ -198,7 +207,7 @@ def _by_splines(
     )
     for step in history:
         on_step(step)
-    return network, lines, [one.closed for one in curves], noise, history
+    return network, lines, [one.closed for one in curves], noise, history, forks
 
 
 def _on_zero(network: nn.Module, smooth: SmoothCurve) -> Floats:
@@ -228,7 +237,7 @@ def _by_training(
     )  # fmt: skip
     far = far_from(points, lines, rings) if lines else np.zeros(1)
     noise = 1.4826 * float(np.median(far)) / math.sqrt(max(points.shape[1] - 1, 1))
-    return network, lines, rings, noise, steps
+    return network, lines, rings, noise, steps, np.zeros((0, points.shape[1]))
 
 
 def _spacing(points: Floats) -> float:
@@ -284,22 +293,25 @@ def _prepared(points: Tensor) -> _UnitPoints:
 
 def fit_curves(
     points: Floats, *, gap: float, closed: bool | None, random: np.random.Generator
-) -> list[SmoothCurve]:
-    """Return smooth curves through a cloud, longest first.
+) -> tuple[list[SmoothCurve], Floats]:
+    """Return smooth curves through a cloud, longest first, and where one ends on another.
 
     Args:
         points: The cloud, `(n, d)`.
         gap: The longest gap that is closed, as a share of the whole curve.
         closed: Whether curves run back into themselves; `None` to decide by the gaps.
         random: Draws the points that take part in finding the order, if there are very many.
+
+    Returns:
+        The curves, and the places, `(b, d)`.
     """
     paths = order_points(points, gap=gap, closed=closed, random=random)
     if not paths:
-        return []
+        return [], np.zeros((0, points.shape[1]))
     far = np.stack([cKDTree(_densely(path)).query(points)[0] for path in paths])
     owner = far.argmin(0)
     smooth = [smooth_curve(points[owner == k], path) for k, path in enumerate(paths)]
-    return [curve for curve in smooth if curve is not None]
+    return [curve for curve in smooth if curve is not None], branches(paths)
 
 
 def _densely(path: Path) -> Floats:

@@ -19,6 +19,8 @@ _FINE = 16  # samples an interval of the spline when points look for their place
 _MOST_INTERVALS = 100
 # How much of a way along the curve counts as distance for a point that has a place on it.
 _DRAG = 0.3
+# A curve this many times as long as its row of nodes swings out where it has no points.
+_LONGER = 1.08
 # Degrees of freedom are charged so much: plain cross-validation follows the noise now and then.
 _CHARGE = 1.4
 # A point this many robust standard deviations away belongs to no curve.
@@ -91,13 +93,14 @@ def smooth_curve(points: Floats, path: Path) -> SmoothCurve | None:
     rows, errors = np.arange(len(points)), []
     # Rows of nodes end early, by about one step.
     step = float(np.median(np.linalg.norm(np.diff(path.nodes, axis=0), axis=1)))
+    longest = _LONGER * float(np.linalg.norm(np.diff(ring, axis=0), axis=1).sum()) + 2.0 * step
     curve: SmoothCurve | None = None
     for _ in range(_ROUNDS):
         usual = far <= max(_OUTLYING * 1.4826 * float(np.median(far)), step)
         rows, parameters = rows[usual], parameters[usual]
         if len(rows) < 2 * _LEAST:
             return None
-        coefficients, freedom = _fit(points[rows], parameters, intervals, path.closed)
+        coefficients, freedom = _fit(points[rows], parameters, intervals, path.closed, longest)
         curve = SmoothCurve(coefficients, path.closed, 0.0, rows, ())
         fine = np.linspace(0.0, 1.0, _FINE * intervals + 1)
         parameters, far = _nearest(
@@ -151,8 +154,13 @@ def _drawn_out(places: Floats, closed: bool, length: float) -> Floats:
     return _DRAG * length / (2.0 * np.pi) * np.stack([np.cos(turn), np.sin(turn)], 1)
 
 
-def _fit(points: Floats, parameters: Floats, intervals: int, closed: bool) -> tuple[Floats, float]:
-    """Return the coefficients of the penalised spline, and its degrees of freedom."""
+def _fit(
+    points: Floats, parameters: Floats, intervals: int, closed: bool, longest: float
+) -> tuple[Floats, float]:
+    """Return the coefficients of the penalised spline, and its degrees of freedom.
+
+    Splines whose coefficients make a row longer than `longest` are passed over, if others do not.
+    """
     knots = np.arange(-3, intervals + 4) / intervals
     inside = np.clip(parameters, 0.0, 1.0)
     basis = BSpline.design_matrix(inside, knots, 3).toarray()
@@ -171,6 +179,9 @@ def _fit(points: Floats, parameters: Floats, intervals: int, closed: bool) -> tu
         freedom = float(np.trace(cho_solve(factor, gram)))
         rest = total - float((coefficients * (2.0 * right - gram @ coefficients)).sum())
         left = 1.0 - _CHARGE * freedom / len(points)
-        tried.append((rest / left**2 if left > 0 else np.inf, coefficients, freedom))
-    _, coefficients, freedom = min(tried, key=lambda one: one[0])
+        score = rest / left**2 if left > 0 else np.inf
+        swings = bool(np.linalg.norm(np.diff(coefficients, axis=0), axis=1).sum() > longest)
+        # where all swing the smoothest does least
+        tried.append((swings, freedom if swings else score, coefficients, freedom))
+    _, _, coefficients, freedom = min(tried, key=lambda one: one[:2])
     return coefficients, freedom
