@@ -37,7 +37,9 @@ def effects(kernel: PathKernel, points: Points, classes: Labels | None = None) -
       \nabla_w L_i(w_s)\rangle, \quad \lambda \mathrel{+}= \nabla^2_w L(w_s)\, \gamma_s,$$
 
     from $\lambda = \nabla_w y_{w_N}(x)$, with $\nu$ for what momentum hands on. It is large where
-    training is chaotic, and no longer a prediction then.
+    training is chaotic. There the largest effects still name the points that matter, but sums over
+    many points are no prediction any more: take those of `contributions` (LeNet at a rate of 0.1:
+    `experiments/attribution.py`).
 
     Cost: a product with the Hessian of the batch's loss for each point and step, about four
     gradients of the batch.
