@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from levelset._tools.engines._addresses import address_to_join
 from levelset._tools.engines._crew import Listen, Message, Results, Work, led
 from levelset._tools.engines._parcels import failure, overheard, packed, unpacked
 from levelset._tools.extras import optional
@@ -31,13 +32,10 @@ from levelset.errors import LevelSetWarning, ParameterError, RunError
 
 __all__ = ["Cluster", "Worker", "build"]
 
-# Seconds: for an address to answer, and between two looks at requests to stop.
-_ANSWER, _PATIENCE = 4.0, 0.5
+# Seconds between two looks at requests to stop.
+_PATIENCE = 0.5
 # Workers that may fail to start in a row before the job is given up.
 _MOST_STARTS = 3
-# The first frames of HTTP/2, which gRPC speaks: a greeting, and empty settings.
-_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_SETTINGS, _FRAME = 4, 9
 
 
 @cache
@@ -379,7 +377,7 @@ def _join(function: str, ray: Any, address: str | None) -> None:
     Raises:
         RunError: If none answers.
     """
-    _check_answer(function, address)
+    address = address_to_join(function, address)
     try:
         ray.init(address=address, logging_level="WARNING")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
@@ -400,26 +398,3 @@ def _check_joined(function: str, ray: Any, address: str | None) -> None:
             f"{address}. Leave it out, or call `ray.shutdown()` first."
         )
         raise ParameterError(message)
-
-
-def _check_answer(function: str, address: str | None) -> None:
-    """Refuse an address at which nothing speaks gRPC, after seconds and not after minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto" or "local", which Ray finds itself
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER) as line:
-            line.settimeout(_ANSWER)
-            line.sendall(_GREETING)
-            frame = line.recv(_FRAME)
-        if len(frame) > 3 and frame[3] == _SETTINGS:
-            return
-        reason = "it does not speak Ray's language (gRPC)"
-    except (OSError, OverflowError) as error:
-        reason = str(error)
-    message = (
-        f"{function}: no Ray cluster answers at {address}: connecting to {host} port {port} for "
-        f"{_ANSWER:.0f} s: {reason}. Check the address (`ray status` there), and that this machine "
-        "may reach it; without `address` Ray starts here."
-    )
-    raise RunError(message)
