@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.batches import row_batches
+from levelset._tools.memory import Room
 from levelset._tools.modes import modules_of
 from levelset.errors import FieldError, LevelSetError, LevelSetWarning
 
@@ -18,7 +19,6 @@ __all__ = [
     "FAILURES",
     "Caller",
     "Convention",
-    "halved",
     "like_parameters",
     "plain_copy",
     "swift_copy",
@@ -71,7 +71,11 @@ class Caller:
     field: Any
     name: str = "field"
     convention: Convention = dataclass_field(default_factory=Convention)
-    _most: int | None = dataclass_field(default=None, init=False)
+    _room: Room = dataclass_field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to know how much fits into memory."""
+        self._room = Room(self.function)
 
     def __call__(self, points: Tensor, labels: Tensor | None = None, *, owned: bool = False) -> Any:
         """Return what the callable returns for points.
@@ -86,31 +90,31 @@ class Caller:
         Raises:
             FieldError: If it fails in every way that is tried.
         """
-        whole = self._most is None or len(points) <= self._most or torch.is_grad_enabled()
+        most = self._room.most
+        whole = most is None or len(points) <= most or torch.is_grad_enabled()
         try:
             if whole:
                 return self._call(self.convention, points, labels, owned=owned)
         except LevelSetError:
             raise
         except torch.OutOfMemoryError as error:
-            if torch.is_grad_enabled() or self._most is not None or len(points) < 2:
-                error.add_note(f"{self.function}: give a smaller `batch_size`.")
+            if torch.is_grad_enabled():  # who takes the gradient knows which rows to do again
                 raise
-            self._most = halved(self.function, len(points))
+            self._room.shrink(len(points), error)
         except FAILURES as error:
             return self._adapt(points, labels, error)
         return self._in_parts(points, labels)
 
     def _in_parts(self, points: Tensor, labels: Tensor | None) -> Tensor:
         """Call on the most rows that fit at a time."""
-        assert self._most is not None, "memory has run out"
-        parts = []
-        for rows in row_batches(len(points), self._most):
-            out = self._call(
-                self.convention, points[rows], None if labels is None else labels[rows]
-            )
-            parts.append(tensor_of(self.function, self.name, out, rows.stop - rows.start))
-        return torch.cat(parts)
+
+        def part(rows: slice) -> Tensor:
+            some = None if labels is None else labels[rows]
+            out = self._call(self.convention, points[rows], some)
+            return tensor_of(self.function, self.name, out, rows.stop - rows.start)
+
+        n = len(points)
+        return torch.cat([out for _, out in self._room.batches(n, n, part)])
 
     def _call(
         self, how: Convention, points: Tensor, labels: Tensor | None, *, owned: bool = False
@@ -191,17 +195,6 @@ class Caller:
             self.convention = convention
             return out
         return None
-
-
-def halved(function: str, rows: int) -> int:
-    """Return half a batch that did not fit into memory, and say so."""
-    half = -(-rows // 2)
-    message = (
-        f"{function}: {rows} points at once do not fit into the memory of the device: {half} from "
-        f"here on. Give `batch_size={half}` to begin with it."
-    )
-    warnings.warn(message, LevelSetWarning, stacklevel=3)
-    return half
 
 
 def swift_copy(points: Tensor) -> Tensor:

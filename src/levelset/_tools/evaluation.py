@@ -4,8 +4,7 @@ Rows are evaluated in batches that stay in cache, images in channels-last stride
 gradient; a row whose derivative nobody asks for costs no backward pass when its batch allows.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 
 from levelset._tools.batches import row_batches, swift_batch
-from levelset._tools.calling import FAILURES, Caller, halved, tensor_of, undifferentiable
+from levelset._tools.calling import FAILURES, Caller, tensor_of, undifferentiable
+from levelset._tools.memory import Room
 from levelset._typing import Field
 from levelset.errors import FieldError, NoGradientError
 
@@ -46,11 +46,11 @@ class Evaluator:
     backwards: int = 0
     _caller: Caller = dataclass_field(init=False, repr=False)
     _swift: dict[torch.Size, int] = dataclass_field(init=False, repr=False, default_factory=dict)
-    _most: int | None = dataclass_field(init=False, repr=False, default=None)
+    _room: Room = dataclass_field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Begin to know how the field wants to be called."""
-        self._caller = Caller(self.function, self.field)
+        self._caller, self._room = Caller(self.function, self.field), Room(self.function)
 
     def outputs(self, points: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return what the field returns, `(n, *)`, without any graph."""
@@ -76,20 +76,12 @@ class Evaluator:
                 and differentiated together, when that is cheaper.
         """
         values, jacobians, postponed = [], [], []
-        waiting = deque(self._batches(points))
-        while waiting:
-            rows = waiting.popleft()
-            try:
-                value, jacobian, late = self._differentiate(
-                    points[rows], _rows(labels, rows), wanted
-                )
-            except torch.OutOfMemoryError:
-                if self._most is not None or rows.stop - rows.start < 2:
-                    raise
-                self._most = halved(self.function, rows.stop - rows.start)
-                rest = self._batches(points[rows.start :])
-                waiting = deque(slice(rows.start + r.start, rows.start + r.stop) for r in rest)
-                continue
+
+        def part(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
+            return self._differentiate(points[rows], _rows(labels, rows), wanted)
+
+        size = self._size(points)
+        for rows, (value, jacobian, late) in self._room.batches(len(points), size, part):
             values.append(value)
             jacobians.append(jacobian)
             if late is not None:
@@ -100,8 +92,9 @@ class Evaluator:
         value, jacobian = torch.cat(values), torch.cat(jacobians)
         if postponed:
             late = torch.cat(postponed)
-            part = None if labels is None else labels[late]
-            _, jacobian[late] = self.value_and_jacobian(points[late], part)
+            _, jacobian[late] = self.value_and_jacobian(
+                points[late], None if labels is None else labels[late]
+            )
         return value, jacobian
 
     def _differentiate(
@@ -128,7 +121,11 @@ class Evaluator:
         self.backwards += values.numel()
         return detached, jacobian, None
 
-    def _batches(self, points: Tensor) -> Any:
+    def _batches(self, points: Tensor) -> Iterator[slice]:
+        return row_batches(len(points), self._size(points))
+
+    def _size(self, points: Tensor) -> int:
+        """Return how many rows to evaluate at once."""
         # Looked up once: it goes through every module, which counts beside a batch of few rows.
         shape = points.shape[1:]
         size = self._swift.get(shape) if points.device.type == "cpu" and len(points) else None
@@ -136,9 +133,7 @@ class Evaluator:
             size = swift_batch(self.field, points)
             if len(points):
                 self._swift[shape] = size
-        for most in (self.batch_size, self._most):
-            size = size if most is None else min(size, most)
-        return row_batches(len(points), size)
+        return size if self.batch_size is None else min(size, self.batch_size)
 
     def _call(self, points: Tensor, labels: Tensor | None, *, owned: bool = False) -> Tensor:
         out = self._caller(points, labels, owned=owned)

@@ -9,10 +9,10 @@ from levelset._logits import as_logits
 from levelset._relaxation._program import Program, ball_range, margins_of
 from levelset._relaxation._trace import trace
 from levelset._tools.arguments import checked
-from levelset._tools.batches import row_batches
 from levelset._tools.bounds import fit_bounds
 from levelset._tools.checks import check_finite, check_labels, check_points, check_whole
 from levelset._tools.evaluation import Evaluator
+from levelset._tools.memory import Room
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, norm_of
 from levelset._tools.rounding import resolution
@@ -151,8 +151,12 @@ def certified_radius(
         search.check(points[:1], logits[:1])
         rows = min(batch_size or search.rows(points[:1], logits.shape[1]), len(points))
         radii = logits.new_zeros(len(points))
-        for part in row_batches(len(points), rows):
-            radii[part] = search.radii(points[part], labels[part], logits[part])
+
+        def found(part: slice) -> Tensor:
+            return search.radii(points[part], labels[part], logits[part])
+
+        for part, some in Room("certified_radius").batches(len(points), rows, found):
+            radii[part] = some
             if progress is not None:
                 progress(part.stop, len(points))
     return radii

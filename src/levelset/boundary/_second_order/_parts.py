@@ -6,8 +6,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from levelset._tools.batches import row_batches, swift_batch
+from levelset._tools.batches import swift_batch
 from levelset._tools.checks import check_finite
+from levelset._tools.memory import Room
 from levelset._tools.modes import frozen
 from levelset._tools.random import Streams
 from levelset._typing import Field, Progress
@@ -64,8 +65,8 @@ def measure(
         field: Is held in evaluation mode meanwhile.
         points: Where, `(n, *d)`.
         labels: Passed to the field, a row a point.
-        of_part: Measures points that fit into memory together.
-        together: How many points those are.
+        of_part: Measures some points; where they do not fit into memory, half as many.
+        together: How many points are tried together.
         draws: Whether random numbers are needed, one stream a point.
         generator: Of the streams; one draw.
         progress: Called after each part.
@@ -73,13 +74,16 @@ def measure(
         rows: Numbers of the streams, `(n,)`; `None` for 0 to n - 1.
     """
     streams = Streams(generator, points) if draws and len(points) else None
-    rows = torch.arange(len(points), device=points.device) if rows is None else rows
+    numbers = torch.arange(len(points), device=points.device) if rows is None else rows
+
+    def measured(cut: slice) -> T:
+        some = None if labels is None else labels[cut]
+        return of_part(Part(function, field, points[cut], some, numbers[cut], streams, tangential))
+
     parts = []
     with frozen(field):
-        for cut in row_batches(len(points), together):
-            some = None if labels is None else labels[cut]
-            part = Part(function, field, points[cut], some, rows[cut], streams, tangential)
-            parts.append(of_part(part))
+        for cut, part in Room(function).batches(len(points), together, measured):
+            parts.append(part)
             if progress is not None:
                 progress(cut.stop, len(points))
     return parts
