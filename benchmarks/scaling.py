@@ -7,9 +7,12 @@ and prints, from runs that take turns:
 - efficiency: the time of one worker over the work of several, `t(1) / (w t(w))`, of the local
   engine and of Ray, the start of Ray apart;
 - overhead: what one worker of Ray takes more than one process, without the start;
-- parts: seconds, bytes to and from a worker, and the driver's own seconds an input;
+- parts: seconds and bytes of an input to and from a worker, and the driver's own seconds, those of a
+  part apart from those of an input in it;
 - model: what that makes of 50,000 ImageNet inputs on 100 GPUs, after the same model has predicted
   the runs with 1, 2 and 4 workers here.
+
+By default it takes as many inputs as fit into eight minutes, at most 2,000, in sixteen parts.
 
 Two processors are what efficiency is about; where others use them meanwhile, the load is printed
 and the numbers are theirs too. Workers of Ray are niced by default: RAY_worker_niceness=0 here.
@@ -29,13 +32,17 @@ import torch
 from safetensors.torch import load_file
 
 from levelset import audit
+from levelset._tools.engines import _pieces
 from levelset._tools.engines._parcels import packed, unpacked
 from levelset._tools.engines._ray import Cluster
+from levelset._tools.stores import Local
 from levelset.datasets import read_images
 from levelset.networks import convnet_4a, digits
 from levelset.training import initialise, train
 
 MEASURES = ("distance", "persistence")
+# Most inputs, into how many parts they are cut, and how many are timed to choose their number.
+MOST, PARTS, FEW = 2_000, 16, 8
 
 
 def problem(n: int) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
@@ -86,34 +93,37 @@ def nothing(piece: Any, tell: Any) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--inputs", type=int, default=2_000)
+    parser.add_argument("--inputs", type=int, default=None, help="by default what --minutes allow")
+    parser.add_argument("--minutes", type=float, default=8.0, help="for all runs, about")
     parser.add_argument("--part", type=int, default=None, help="most inputs a part")
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gpu-seconds", type=float, default=5.0, help="of an ImageNet input")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     options = parser.parse_args()
-    if options.part is not None:
-        from levelset._tools.engines import _pieces
-
-        _pieces._PART_ELEMENTS = options.part * (
-            64 if os.environ.get("LEVELSET_DATA") is None else 784
-        )
     os.environ |= {"RAY_worker_niceness": "0"}
     try:
         import ray
     except ImportError:
         print("Ray is not installed: pip install '.[ray]'")
         return
-    model, points, labels = problem(options.inputs)
+    model, points, labels = problem(options.inputs or MOST)
 
-    def run(**where: Any) -> Any:
+    def run(n: int = MOST, **where: Any) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             return audit(
-                model, points, labels, measures=MEASURES, effort=options.effort,
+                model, points[:n], labels[:n], measures=MEASURES, effort=options.effort,
                 out=Path(folder) / "run", **where,
             )  # fmt: skip
 
+    if options.inputs is None:
+        run(FEW, workers=1)
+        taken, _ = seconds(lambda: run(FEW, workers=1))
+        shares = 2 + 1.5 + len(options.workers)
+        n = int(60 * options.minutes / (shares * options.repeats * taken / FEW))
+        points, labels = points[: max(n, PARTS)], labels[: max(n, PARTS)]
+    part = options.part or -(-len(points) // PARTS)
+    _pieces._PART_ELEMENTS = part * points[0].numel()
     cores = os.cpu_count() or 1
     print(f"{len(points)} inputs, {cores} processors, load {os.getloadavg()[0]:.1f}")
     jobs: dict[str, Callable[[], Any]] = {
@@ -172,42 +182,65 @@ def first_answer() -> float:
     return seconds(lambda: list(run))[0]
 
 
+def driver_seconds(whole: Any, n: int) -> tuple[float, float]:
+    """Return what a part costs the driver, and what each input in it adds.
+
+    Packing, unpacking and writing parts of two sizes tells the two apart: to take the whole for the
+    cost of its inputs would multiply what a part costs in any case by a large audit's inputs.
+    """
+
+    def once(rows: int) -> float:
+        points, labels, logits, columns, witnesses = whole
+        part = (
+            points[:rows], labels[:rows], logits[:rows],
+            {name: values[:rows] for name, values in columns.items()},
+            {norm: values[:rows] for norm, values in witnesses.items()},
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            store = Local(Path(folder))
+            return seconds(lambda: store.write("part", packed(unpacked(packed(part)))))[0]
+
+    few, many = max(n // 16, 1), n
+    times = {rows: min(once(rows) for _ in range(7)) for rows in (few, many)}
+    one = max(times[many] - times[few], 0.0) / max(many - few, 1)
+    return max(times[few] - few * one, 0.0), one
+
+
 def predict(
     model: torch.nn.Module, points: torch.Tensor, labels: torch.Tensor, result: Any, alone: float,
     best: dict[str, float], start: float, cores: int, input_seconds: float,
 ) -> None:  # fmt: skip
     """Print the measured parts, the model's times beside those here, and a large audit's."""
-    n = len(points)
+    n, parts = len(points), -(-len(points) * points[0].numel() // _pieces._PART_ELEMENTS)
     logits = torch.zeros(n, 10)
     there = len(packed((points, labels, logits)))
     back = len(packed((result.columns, result.witnesses)))
-    whole = (points, labels, logits, result.columns, result.witnesses)
-    copying, _ = seconds(lambda: unpacked(packed(whole)))
-    with tempfile.TemporaryDirectory() as folder:
-        writing, _ = seconds(lambda: torch.save(whole, Path(folder) / "all.pt"))
-    driver = (copying + writing) / n
+    fixed, one = driver_seconds((points, labels, logits, result.columns, result.witnesses), n)
     print(
         f"an input: {alone / n * 1e3:.1f} ms of a worker, {there / n / 1e3:.1f} kB there, "
-        f"{back / n / 1e3:.1f} kB back, {driver * 1e6:.0f} us of the driver; no shuffle"
+        f"{back / n / 1e3:.1f} kB back; the driver: {fixed * 1e3:.1f} ms a part and "
+        f"{one * 1e6:.0f} us an input; no shuffle"
     )
     print("model: start + inputs x (ms of a worker / workers that have a processor), or the driver")
     for name, taken in best.items():
         engine, count = name.split()
         most = min(int(count), cores)
-        predicted = (start if engine == "ray" else 0.0) + max(alone / most, n * driver)
+        driver = parts * fixed + n * one
+        predicted = (start if engine == "ray" else 0.0) + max(alone / most, driver)
         print(
             f"  {name}: predicted {predicted:.1f} s, taken {taken:.1f} s ({taken / predicted:.2f})"
         )
+    # An input, its two witnesses: what an ImageNet input is larger by, the driver's work grows by.
     size = 3 * 224 * 224 * 4
-    inputs, gpus = 50_000, 100
-    grown = driver * (there + back + 3 * size) / (there + back)
+    inputs, gpus, part = 50_000, 100, 30.0
+    rows = max(int(part / input_seconds), 1)
+    driver = inputs / rows * fixed + inputs * one * 3 * size / (there + back) * n
     compute = inputs * input_seconds / gpus
-    part = 30.0
     print(
         f"{inputs:,} ImageNet inputs of {input_seconds} GPU seconds each on {gpus} GPUs: "
         f"{compute / 60:.0f} min of computing, {inputs * 3 * size / 1e9:.0f} GB through the driver "
-        f"({inputs * grown / 60:.0f} min, beside it), at most {part:.0f} s for the last parts: "
-        f"efficiency {compute / (max(compute, inputs * grown) + part + start):.1%}"
+        f"({driver / 60:.0f} min, beside it), at most {part:.0f} s for the last parts: "
+        f"efficiency {compute / (max(compute, driver) + part + start):.1%}"
     )
 
 

@@ -267,3 +267,12 @@ def test_what_goes_wrong_in_the_thread_that_writes_is_raised(tmp_path, monkeypat
         file.row()
         with pytest.raises(OSError, match="No space left"):
             file.row()
+
+
+def test_points_that_are_refused_leave_the_network_as_it_was(recording):
+    model = net(5)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    points, labels = recording.data
+    with pytest.raises(ParameterError, match="must be those of the recording"):
+        Recording.read(recording.folder, model, points=points + 1.0, labels=labels)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

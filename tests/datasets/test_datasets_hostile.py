@@ -492,3 +492,27 @@ def test_a_table_of_one_large_picture_many_times_is_not_inflated(tmp_path, monke
     ):
         read_images(tmp_path / "a.parquet")
     assert len(read_images(tmp_path / "a.parquet", limit=10)) == 10
+
+
+def test_a_table_of_a_vast_number_of_small_pictures_is_not_inflated(tmp_path, monkeypatch):
+    """A few kilobytes hold any number of equal rows."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    stream = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(stream, "PNG")
+    for rows, message in (
+        (10_000_000, r"the whole of its 10000000 rows is too large: 2560000000 bytes"),
+        (
+            30_000,
+            r"a stack of 30000 images such as row 0 of .* \(`limit` takes fewer\) is too large",
+        ),
+    ):
+        dictionary = pa.array([stream.getvalue()])
+        places = pa.array(np.zeros(rows, np.int32))
+        pictures = pa.DictionaryArray.from_arrays(places, dictionary)
+        table = pa.table({"image": pictures, "label": pa.array(np.zeros(rows, np.int8))})
+        pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+        assert (tmp_path / "a.parquet").stat().st_size < 200_000
+        with pytest.raises(DataError, match=message):
+            read_images(tmp_path / "a.parquet")
+        monkeypatch.setenv("LEVELSET_MAX_BYTES", "20000000")
+    assert len(read_images(tmp_path / "a.parquet", limit=3)) == 3

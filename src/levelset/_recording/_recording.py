@@ -265,11 +265,12 @@ class Recording(Result):
             raise DataError(message)
         recording = cls(folder, model, known, plan, content["rounding"], layout_of(model))
         recording._check_shards()
+        if points is not None and labels is not None:
+            recording = with_data("Recording.read", recording, points, labels)
+        # Last, so that a model is as it was where something is refused.
         state = read_tensors(folder / "state.safetensors")[1]
         model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
-        if points is None or labels is None:
-            return recording
-        return with_data("Recording.read", recording, points, labels)
+        return recording
 
     def shards(self, *, backwards: bool = False) -> Iterator[Shard]:
         """Yield the stretches of steps, in order, or from the last to the first.

@@ -25,13 +25,14 @@ GREY = frozenset({"1", "L"})
 DEEP = ("I", "F")
 
 
-def decode_all(encoded: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
+def decode_all(encoded: Iterable[tuple[str, bytes]], *, count: int = 0) -> NDArray[np.uint8]:
     """Return pictures of one size as `(n, c, h, w)`, uint8.
 
     `c` is 1 if all are grey (modes `L` and `1`), else 3; transparency is dropped.
 
     Args:
         encoded: What to call each picture in messages, and its bytes.
+        count: How many come, where that is known: too many are refused at the first.
 
     Raises:
         DataError: If one does not decode, has more than 8 bits a channel, differs in size, or if
@@ -43,7 +44,11 @@ def decode_all(encoded: Iterable[tuple[str, bytes]]) -> NDArray[np.uint8]:
         picture = _decode(name, data)
         first = first or name
         together = f"read_images: {name} with the {len(pictures)} images before it"
-        check_size((len(pictures) + 1) * picture.size, f"{together} (`limit` takes fewer)")
+        if count > len(pictures) + 1:
+            together = f"read_images: a stack of {count} images such as {name}"
+        check_size(
+            max(count, len(pictures) + 1) * picture.size, f"{together} (`limit` takes fewer)"
+        )
         if pictures and picture.shape[:2] != pictures[0].shape[:2]:
             message = (
                 f"read_images: all images must be of one size, got {_size(pictures[0])} in {first} "

@@ -22,6 +22,8 @@ LABEL_KEYS = ("labels", "y")
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMN = "label"
 LABEL = 8  # bytes
+OBJECTS = 256
+"""Bytes that a row of a table takes while it is read, beside its picture."""
 
 
 def read_npz(file: Path, *, split: Split, limit: int | None, name: str) -> Images:
@@ -67,6 +69,8 @@ def read_parquet(file: Path, *, limit: int | None, name: str) -> Images:
         with pq.ParquetFile(file) as table:
             column = _image_column(table.schema_arrow.names, file)
             check_size(LABEL * table.metadata.num_rows, f"read_images: {file}: its labels")
+            rows = table.metadata.num_rows if limit is None else min(limit, table.metadata.num_rows)
+            check_size(OBJECTS * rows, f"read_images: {file}: the whole of its {rows} rows")
             labels = table.read(columns=[LABEL_COLUMN])[LABEL_COLUMN]
             cells = _first_cells(table, column, limit, file)
             classes = _hub_classes(table.schema_arrow.metadata)
@@ -79,7 +83,11 @@ def read_parquet(file: Path, *, limit: int | None, name: str) -> Images:
     checked, names = labels_and_classes(labels.to_numpy(), classes, where=f"read_images: {file}")
     encoded = ((f"row {row} of {file}", _bytes_of(c, row, file)) for row, c in enumerate(cells))
     return images_from_arrays(
-        decode_all(encoded), checked[: len(cells)], source=str(file), name=name, classes=names
+        decode_all(encoded, count=len(cells)),
+        checked[: len(cells)],
+        source=str(file),
+        name=name,
+        classes=names,
     )
 
 
