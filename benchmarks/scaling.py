@@ -7,8 +7,8 @@ and prints, from runs that take turns:
 - efficiency: the time of one worker over the work of several, `t(1) / (w t(w))`, of the local
   engine and of Ray, the start of Ray apart;
 - overhead: what one worker of Ray takes more than one process, without the start;
-- parts: seconds and bytes of an input to and from a worker, and the driver's own seconds, those of a
-  part apart from those of an input in it;
+- parts: seconds and bytes of an input to and from a worker, and what a part and an input in it
+  cost the driver;
 - model: what that makes of 50,000 ImageNet inputs on 100 GPUs, after the same model has predicted
   the runs with 1, 2 and 4 workers here.
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0, help="for all runs, about")
     parser.add_argument("--part", type=int, default=None, help="most inputs a part")
     parser.add_argument("--effort", default="standard")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--gpu-seconds", type=float, default=5.0, help="of an ImageNet input")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2, 4])
     options = parser.parse_args()
