@@ -125,3 +125,16 @@ def test_a_stop_waits_for_the_part_in_hand(tmp_path: Path) -> None:
     measure(run)
     measure(whole)
     assert files(run) == files(whole)
+
+
+def test_a_change_that_no_row_shows_is_mended(tmp_path: Path) -> None:
+    """Readers may believe a file's own words on what its rows are between."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    measure(run)
+    measure(whole)
+    file = run / "measurements" / "part-00002.parquet"
+    content = file.read_bytes()
+    assert content.count(b"parquet-cpp-arrow") == 1
+    file.write_bytes(content.replace(b"parquet-cpp-arrow", b"parquet-cpp-arrox"))
+    measure(run)
+    assert files(run) == files(whole)

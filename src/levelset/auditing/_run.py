@@ -180,10 +180,14 @@ class Parts:
 
     def write(self, number: int, points: Tensor, measured: Measured) -> None:
         """Write inputs and witnesses, then the table; the table is what says the part is done."""
+        for name, content in self._files(number, points, measured).items():
+            self.out.write(name, content)
+
+    def _files(self, number: int, points: Tensor, measured: Measured) -> dict[str, bytes]:
+        """Return what the files of a part hold, by their names."""
         tensors = {"inputs": points.detach().cpu().contiguous()}
         for norm, witness in measured.witnesses.items():
             tensors[f"witness_{norm_name(norm)}"] = witness.cpu().contiguous()
-        self.out.write(_name("witnesses", number), save(tensors))
         columns = [(self.declared[name], values) for name, values in measured.columns.items()]
         arrays = [_written(column, values) for column, values in columns]
         fields = [_field(column, a.type) for (column, _), a in zip(columns, arrays, strict=True)]
@@ -191,13 +195,22 @@ class Parts:
         rows = pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=seal))
         table = io.BytesIO()
         pq.write_table(rows, table)
-        self.out.write(_name("measurements", number), table.getvalue())
+        return {
+            _name("witnesses", number): save(tensors),
+            _name("measurements", number): table.getvalue(),
+        }
 
     def read(self, number: int, points: Tensor) -> Measured | None:
-        """Return a part if it is whole, unchanged, and of these inputs; else `None`."""
+        """Return a part if it is whole, unchanged, and of these inputs; else `None`.
+
+        What no checksum of values sees, as a bit of a file's own statistics, is written anew.
+        """
         part = self.load(number)
         if part is None or not torch.equal(part[0], points.detach().cpu()):
             return None
+        for name, content in self._files(number, *part).items():
+            if self.out.read(name) != content:
+                self.out.write(name, content)
         return part[1]
 
     @property
