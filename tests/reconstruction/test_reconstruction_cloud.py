@@ -35,7 +35,7 @@ def test_rows_that_are_not_finite_are_left_out_and_said():
     points[3, 0], points[7] = torch.nan, torch.inf
     cloud = prepare(points)
     assert cloud.strays == 0
-    assert cloud.notes == ("2 of 400 rows hold NaN, infinity or a zero normal: left out",)
+    assert cloud.notes == ("2 of 400 rows hold NaN or infinity: left out",)
     kept = [row for row in range(400) if row not in (3, 7)]
     assert cloud.rows.tolist() == kept
     assert cloud.points.dtype == np.float64
@@ -64,7 +64,7 @@ def test_normals_are_cut_with_the_points_and_made_unit():
     normals = 5.0 * points
     normals[2], normals[4, 1] = 0.0, torch.nan
     cloud = prepare(points, normals)
-    assert cloud.notes[0].startswith("2 of 400 rows")
+    assert cloud.notes[0].startswith("2 of 400 normals are zero or not finite (first rows: 2, 4)")
     assert cloud.normals is not None
     np.testing.assert_allclose(cloud.normals, points.numpy()[cloud.rows])
 

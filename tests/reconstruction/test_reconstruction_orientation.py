@@ -118,8 +118,8 @@ def test_the_order_of_the_points_does_not_matter():
 
 def test_given_normals_are_used_as_they_are():
     points, normals = sphere(500, 0.01)
-    oriented = orient(points, normals=-normals)
-    torch.testing.assert_close(oriented.normals, -normals)
+    oriented = orient(points, normals=normals)
+    torch.testing.assert_close(oriented.normals, normals)
     assert (oriented.confidence == 1.0).all()
     assert oriented.unsure == 0.0
     assert oriented.noise == pytest.approx(0.01, rel=0.3)

@@ -60,6 +60,9 @@ class ReconstructCommand(Placed):
     """Cells of the mesh along the longest side."""
     normals: bool = False
     """Take the normals in the file rather than find them."""
+    sensor: Annotated[tuple[float, float, float] | None, tyro.conf.arg(metavar="X Y Z")] = None
+    """From where the points were seen: that side is the outside. E57 and PTX files say it
+    themselves."""
     preview: bool = False
     """Write a coarse mesh as soon as there is one; the finished one takes its place."""
     resume: bool = False
@@ -74,6 +77,9 @@ class ReconstructCommand(Placed):
             raise ParameterError(message)
         if self.lids == "flat" and (self.open or self.curve):
             message = "--lids flat closes a surface. Leave it out, or --open and --curve."
+            raise ParameterError(message)
+        if self.sensor and self.curve:
+            message = "--sensor says the outside of a surface. Leave it out, or --curve."
             raise ParameterError(message)
         if self.preview and self.engine == "ray":
             message = "--preview needs --engine local. Leave one of them out."
@@ -228,7 +234,7 @@ class ReconstructCommand(Placed):
         make_folder(target.parent)
         if not self.resume:
             shutil.rmtree(_part(target), ignore_errors=True)
-        return Scan(cloud, target, self.normals)
+        return Scan(cloud, target, self.normals, self.sensor)
 
     def _written(self, shape: "Shape", cloud: "PointCloud", target: Path) -> Lines:
         """Write what comes of a scan, and return the lines to show."""

@@ -37,12 +37,14 @@ class Columns:
         normals: `(n, 3)`, or `None`.
         notes: What the user should know, in sentences.
         colours: Red, green and blue, 0 to 1, `(n, 3)`, or `None`.
+        sensors: From where each was seen, `(n, 3)`, or `None`.
     """
 
     points: NDArray[Any]
     normals: NDArray[Any] | None
     notes: tuple[str, ...] = ()
     colours: Floats | None = None
+    sensors: Floats | None = None
 
 
 def plain_name(name: str) -> str:

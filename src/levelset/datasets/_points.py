@@ -40,6 +40,7 @@ class PointCloud(Result):
         name: The name of the file, without its suffix.
         notes: What the user should know of how the file was understood, in sentences.
         colours: Red, green and blue of each, 0 to 1, `(n, 3)`, float64; `None` if it has none.
+        sensors: From where each was seen, `(n, 3)`, float64; `None` if the file does not say.
     """
 
     _headline: ClassVar = ("name", "points", "normals")
@@ -49,6 +50,7 @@ class PointCloud(Result):
     name: str
     notes: tuple[str, ...] = ()
     colours: Tensor | None = None
+    sensors: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -79,11 +81,12 @@ def read_points(path: str | Path) -> PointCloud:
       are refused. Without names the first three are x, y and z, and columns four to six a
       normal where its length is 1, a colour where all are whole numbers up to 255 or none
       exceeds 1, which `notes` says. Two columns are points in the plane;
-    - `.pts`, `.ptx`: the text files of scanners, `.ptx` with the place of each scan;
+    - `.pts`, `.ptx`: the text files of scanners, `.ptx` with the place of each scan and sensor;
     - `.npy`: an array `(n, 2)`, `(n, 3)`, or `(n, 6)` with normals or colours; `.npz`: arrays
       `points` (or `xyz`, `pos`, `vertices`), `normals`, `colors`;
     - `.pcd`: text or binary, normals being `normal_x, normal_y, normal_z`;
-    - `.las`, `.laz` with the extra `las`, `.e57` with the extra `e57`: all stations, in place;
+    - `.las`, `.laz` with the extra `las`, `.e57` with the extra `e57`: all stations, in place,
+      and their sensors;
     - any of these packed by gzip, with `.gz` behind its suffix.
 
     `sample` is a scan that comes with the package, if no file has that name: 5,000 points, as a
@@ -185,6 +188,7 @@ def _cloud(columns: Columns, path: Path) -> PointCloud:
         name=_name(path),
         notes=tuple(notes),
         colours=None if columns.colours is None else _tensor(columns.colours),
+        sensors=None if columns.sensors is None else _tensor(columns.sensors),
     )
 
 

@@ -70,16 +70,20 @@ def read_e57(path: Path) -> Columns:
         colours = colours_of(np.concatenate([part[1] for part in parts]))
     notes: tuple[str, ...] = ()
     if len(parts) > 1:
-        sensors = "; ".join(", ".join(f"{x:.6g}" for x in part[2]) for part in parts)
-        notes = (f"{len(parts)} stations were joined, each at its place. Sensors: {sensors}.",)
-    return Columns(points, None, notes, colours)
+        words = "; ".join(", ".join(f"{x:.6g}" for x in part[2]) for part in parts)
+        notes = (f"{len(parts)} stations were joined, each at its place. Sensors: {words}.",)
+    sensors = None
+    if all(part[3] for part in parts):
+        sensors = np.concatenate([np.broadcast_to(part[2], part[0].shape) for part in parts])
+    return Columns(points, None, notes, colours, sensors)
 
 
-def _station(file: Any, index: int) -> tuple[Any, Any, Any]:
-    """Return the points of a station, their colours or `None`, and where its sensor was."""
+def _station(file: Any, index: int) -> tuple[Any, Any, Any, bool]:
+    """Return the points of a station, colours or `None`, its sensor's place, and if it is known."""
     header = file.get_header(index)
     colours = set(E57_RGB) <= set(header.point_fields)
     data = file.read_scan(index, colors=colours, ignore_missing_fields=True)
     points = np.stack([data[name] for name in CARTESIAN], axis=1)
-    place = header.translation if header.has_pose() else np.zeros(3)
-    return points, np.stack([data[n] for n in E57_RGB], axis=1) if colours else None, place
+    known = bool(header.has_pose())
+    place = header.translation if known else np.zeros(3)
+    return points, np.stack([data[n] for n in E57_RGB], axis=1) if colours else None, place, known

@@ -108,6 +108,7 @@ def read_ptx(path: Path) -> Columns:
     """
     lines = [line for line in _lines(path) if line.strip()]
     parts: list[Floats] = []
+    sensors: list[Floats] = []
     place = empty = 0
     while place < len(lines):
         try:
@@ -132,6 +133,7 @@ def read_ptx(path: Path) -> Columns:
         table = table[seen]
         table[:, :3] = table[:, :3] @ head[:3, :3] + head[3, :3]
         parts.append(table)
+        sensors.append(np.broadcast_to(head[3, :3], (len(table), 3)))
     if not parts:
         return Columns(np.zeros((0, 3)), None)
     width = min(part.shape[1] for part in parts)
@@ -141,7 +143,8 @@ def read_ptx(path: Path) -> Columns:
         notes.append(f"{len(parts)} scans were joined, each at the place its matrix says.")
     if empty:
         notes.append(f"{empty:,} directions without an echo were left out.")
-    return Columns(columns.points, None, (*notes, *columns.notes), columns.colours)
+    words = (*notes, *columns.notes)
+    return Columns(columns.points, None, words, columns.colours, np.concatenate(sensors))
 
 
 def _by_scanner(table: Floats, path: Path) -> Columns:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from levelset._tools.checks import check_points
 from levelset._typing import Booleans, Floats, Integers
-from levelset.errors import DataError, ShapeError
+from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._averaging import averaged
 
-__all__ = ["Cloud", "prepare"]
+__all__ = ["Cloud", "prepare", "rows_words"]
 
 
 FEWEST = 50
@@ -20,6 +20,7 @@ FLAT = 1e-4  # standard deviation across a plane or line, in radii, up to which 
 THREAD = 3.3  # distance to the 32nd over that to the 8th neighbour: 4 on a curve, 2 on a surface
 CORE = 0.98  # share of the points, nearest the median, from which far ones are told
 FAR = 3.0  # radii of the core
+SHOWN = 3  # rows that a note names
 LONELY = 0.25  # radii of the core to the fifth neighbour
 
 
@@ -38,6 +39,7 @@ class Cloud:
         scale: The unit of the frame in the input's units.
         strays: How many points were left out because they are far from all others.
         notes: What was left out, in words.
+        sensors: From where each was seen, `(n, 3)`, if the caller knows, or `None`.
     """
 
     points: Floats
@@ -48,13 +50,19 @@ class Cloud:
     scale: float
     strays: int
     notes: tuple[str, ...]
+    sensors: Floats | None = None
 
     def to_world(self, points: Tensor) -> Tensor:
         """Return points of the unit frame `(m, 3)` in the input's coordinates and units."""
         return points * self.scale + self.centre.to(points.device, points.dtype)
 
 
-def prepare(points: Tensor, normals: Tensor | None = None, most: int | None = None) -> Cloud:
+def prepare(
+    points: Tensor,
+    normals: Tensor | None = None,
+    most: int | None = None,
+    sensor: Tensor | None = None,
+) -> Cloud:
     """Check a cloud, clean it and move it into the unit frame.
 
     More than `most` points are averaged in cells, see `averaged`.
@@ -67,20 +75,24 @@ def prepare(points: Tensor, normals: Tensor | None = None, most: int | None = No
         points: The cloud in any units, `(n, 3)`. Not modified.
         normals: Normals of any length, alike, or `None`.
         most: Most points of the result; `None` for all.
+        sensor: From where the points were seen, `(3,)`, or each of them, `(n, 3)`.
 
     Raises:
-        ShapeError: If `points` is not floating point `(n, 3)`, or `normals` not alike.
+        ShapeError: If `points` is not floating point `(n, 3)`, `normals` not alike, or `sensor`
+            neither alike nor `(3,)`.
         DataError: If fewer than 50 points are left, or they lie on a line, in a plane or along a
             curve.
     """
     _check(points, normals)
     cloud = points.detach().cpu().double().numpy()
     finite = np.isfinite(cloud).all(1)
+    missing = np.zeros(len(cloud), dtype=bool)
     directions = None
     if normals is not None:
         directions = normals.detach().cpu().double().numpy()
         length = np.linalg.norm(directions, axis=1, keepdims=True)
-        finite &= (np.isfinite(length) & (length > 0.0))[:, 0]
+        missing = finite & ~(np.isfinite(length) & (length > 0.0))[:, 0]
+        finite &= ~missing
         directions = directions / np.where(length > 0.0, length, 1.0)
     rows = np.flatnonzero(finite)
     single = rows[_first_of_each(cloud[rows])]
@@ -92,11 +104,15 @@ def prepare(points: Tensor, normals: Tensor | None = None, most: int | None = No
     scale = float(np.linalg.norm(cloud[rest] - centre, axis=1).max())
     unit = (cloud[rest] - centre) / scale
     _check_solid(unit)
-    notes = _words(len(cloud), len(cloud) - len(rows), len(rows) - len(single), strays)
+    notes = _words(len(cloud), missing, len(cloud) - len(rows), len(rows) - len(single), strays)
+    seen = None if sensor is None else _sensors("surface", sensor, points)[rest]
+    seen = None if seen is None else (seen - centre) / scale
     turned = None if directions is None else directions[rest]
     counts = np.ones(len(unit), dtype=np.int64)
     if most is not None and len(unit) > most:
         means = averaged(unit, turned, most)
+        if seen is not None:
+            seen = seen[cKDTree(unit).query(means.points)[1]]
         unit, turned, counts = means.points, means.normals, means.counts
         notes += (
             f"{len(rest):,} points were averaged in {len(unit):,} cells of side "
@@ -111,7 +127,24 @@ def prepare(points: Tensor, normals: Tensor | None = None, most: int | None = No
         scale=scale,
         strays=strays,
         notes=notes,
+        sensors=seen,
     )
+
+
+def _sensors(where: str, sensor: Tensor, points: Tensor) -> Floats:
+    """Return from where each point was seen, `(n, 3)`."""
+    if sensor.shape not in ((3,), points.shape):
+        message = (
+            f"{where}: `sensor` must be one place (3,), or one for each of `points` "
+            f"{tuple(points.shape)}, got {tuple(sensor.shape)}."
+        )
+        raise ShapeError(message)
+    places = sensor.detach().cpu().double().expand(points.shape).numpy()
+    if not np.isfinite(places).all():
+        row = int(np.flatnonzero(~np.isfinite(places).all(1))[0])
+        message = f"{where}: `sensor` must be finite, got {places[row].tolist()} (row {row})."
+        raise ParameterError(message)
+    return places
 
 
 def _check(points: Tensor, normals: Tensor | None) -> None:
@@ -173,6 +206,13 @@ def _is_thread(unit: Floats) -> bool:
     return bool(np.median(distance[:, 32] / distance[:, 8]) > THREAD)
 
 
+def rows_words(chosen: Booleans, rows: Integers | None = None) -> str:
+    """Return the first rows that are chosen, in words, by their numbers in the input."""
+    first = np.flatnonzero(chosen)
+    first = first if rows is None else rows[first]
+    return f"rows: {', '.join(map(str, first[:SHOWN].tolist()))}"
+
+
 def _first_of_each(points: Floats) -> Integers:
     """Return ascending rows of the first of each point."""
     if len(points) == 0:
@@ -196,10 +236,17 @@ def _strays(points: Floats) -> Booleans:
     return stray
 
 
-def _words(count: int, dropped: int, repeated: int, apart: int) -> tuple[str, ...]:
+def _words(
+    count: int, missing: Booleans, dropped: int, repeated: int, apart: int
+) -> tuple[str, ...]:
     notes = []
-    if dropped:
-        notes.append(f"{dropped:,} of {count:,} rows hold NaN, infinity or a zero normal: left out")
+    if lacking := int(missing.sum()):
+        notes.append(
+            f"{lacking:,} of {count:,} normals are zero or not finite (first {rows_words(missing)})"
+            ": left out with their points"
+        )
+    if dropped > lacking:
+        notes.append(f"{dropped - lacking:,} of {count:,} rows hold NaN or infinity: left out")
     if repeated:
         notes.append(f"{repeated:,} of {count:,} rows repeat an earlier point: left out")
     if apart:

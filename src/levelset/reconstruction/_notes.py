@@ -26,7 +26,7 @@ _CLOSED, _UNBOUNDED = 0.03, 0.25
 
 def cloud_words(cloud: Cloud, oriented: OrientedPoints, unsure: float) -> tuple[str, ...]:
     """Return what to say of the points, and of how sure their sides are."""
-    notes = [f"{note}." for note in cloud.notes]
+    notes = [f"{note[0].upper()}{note[1:]}." for note in cloud.notes + oriented.notes]
     if unsure > DOUBTFUL:
         doubtful = oriented.points[~oriented.outlier & (oriented.confidence < UNSURE)]
         place = _place_words(cloud, torch.from_numpy(_densest(doubtful)))

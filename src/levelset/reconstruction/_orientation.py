@@ -1,6 +1,7 @@
 """From raw points to points with outward normals, with their noise and outliers."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from scipy.spatial import cKDTree
 from levelset._typing import Booleans, Floats, Integers, Singles
 from levelset.errors import DataError
 from levelset.reconstruction._cloud import Cloud
+from levelset.reconstruction._known_sides import agreed, seen
 from levelset.reconstruction._local_planes import (
     NoiseLevel,
     find_outliers,
@@ -63,6 +65,7 @@ class OrientedPoints:
             0.8 % of those above.
         spacing: The side of the square that each point stands for, `(n,)`.
         noise: Standard deviation of the points about the surface, a coordinate.
+        notes: What is wrong with normals or sensors of the caller, in words.
     """
 
     points: Floats
@@ -71,6 +74,7 @@ class OrientedPoints:
     confidence: Floats
     spacing: Floats
     noise: float
+    notes: tuple[str, ...] = ()
 
     @property
     def outlier(self) -> Booleans:
@@ -91,7 +95,9 @@ class OrientedPoints:
         return self if len(self.points) <= most else self._rows(thin(self.points, most))
 
     def _rows(self, rows: Booleans | Integers) -> "OrientedPoints":
-        arrays = {k: v[rows] for k, v in vars(self).items() if k != "noise"}
+        arrays: dict[str, Any] = {
+            k: v[rows] for k, v in vars(self).items() if isinstance(v, np.ndarray)
+        }
         return replace(self, **arrays)
 
 
@@ -110,7 +116,8 @@ def orient(cloud: Cloud) -> OrientedPoints:
     60,000, more with more noise; 28 s for 300,000. Memory: 250 to 450 MB.
 
     Args:
-        cloud: The points in their unit frame; normals that it has are used as they are.
+        cloud: The points in their unit frame. Its normals are used, if it has some, but for wrong
+            ones (`agreed`); or its sensors decide the sides (`seen`).
 
     Returns:
         Normals and the rest, in the order of the points.
@@ -124,16 +131,39 @@ def orient(cloud: Cloud) -> OrientedPoints:
         >>> bool(((orient(cloud).normals * cloud.points).sum(1) > 0.99).all())
         True
     """
-    points, normals = cloud.points, cloud.normals
+    points = cloud.points
     level = noise_level(points, cKDTree(points))
     outlier = find_outliers(points, level)
     estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)
-    if normals is None:
-        normals, confidence = _oriented(estimated, feet, outlier)
-    else:
+    normals, confidence = _oriented(estimated, feet, outlier)
+    notes: tuple[str, ...] = ()
+    if cloud.normals is not None:
+        sure = ~outlier & (confidence >= UNSURE)
+        normals, notes = agreed(cloud, normals, sure, spacing)
         confidence = np.ones(len(points))
+    elif cloud.sensors is not None:
+        clear, notes = seen(cloud, normals, ~outlier, confidence >= UNSURE)
+        normals, confidence = _following(
+            feet, normals * clear[:, None], clear != 0.0, normals, spacing
+        )
     weights = ~outlier * _relative(cloud.counts)
-    return OrientedPoints(points, normals, weights, confidence, spacing, level.noise)
+    return OrientedPoints(points, normals, weights, confidence, spacing, level.noise, notes)
+
+
+def _following(
+    places: Floats, known: Floats, clear: Booleans, normals: Floats, spacing: Floats
+) -> tuple[Floats, Floats]:
+    """Return normals, those that are not known turned as the known ones around them, and trust."""
+    rows, confidence = np.flatnonzero(~clear), np.ones(len(places))
+    if len(rows) in (0, len(places)):
+        return (normals if len(rows) else known), clear.astype(np.float64)
+    near = cKDTree(places[clear]).query(places[rows], min(NEIGHBOURS, int(clear.sum())))[1]
+    near = np.flatnonzero(clear)[near.reshape(len(rows), -1)]
+    fit, size = fit_into(places[rows], normals[rows], places[near], known[near], spacing[near])
+    result = known.copy()
+    result[rows] = normals[rows] * np.where(fit < 0.0, -1.0, 1.0)[:, None]
+    confidence[rows] = np.abs(fit) / np.maximum(size, 1e-300)
+    return result, confidence
 
 
 def _relative(counts: Integers) -> Floats:
@@ -442,8 +472,7 @@ def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
     """
     number = objects(places, spacing)
     vectors = normals * (spacing**2)[:, None]
-    signs = np.ones(len(places))
-    before = np.zeros(len(places), dtype=bool)
+    signs, before = np.ones(len(places)), np.zeros(len(places), dtype=bool)
     for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
         rows = np.flatnonzero(number == which)
         x, v = places[rows], vectors[rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from levelset._tools.engines import Place, engine_of
 from levelset.datasets import PointCloud
@@ -28,12 +29,21 @@ class Scan(NamedTuple):
     Attributes:
         cloud: The points, as they were read.
         target: The file for the mesh or the lines.
-        uses_normals: Whether the normals of the cloud are taken as they are.
+        uses_normals: Whether the normals of the cloud are taken.
+        sensor: From where it was seen; `None` if that is not known, or the cloud says it.
     """
 
     cloud: PointCloud
     target: Path
     uses_normals: bool = False
+    sensor: tuple[float, float, float] | None = None
+
+    @property
+    def sensors(self) -> Tensor | None:
+        """From where the points were seen, `(3,)` or `(n, 3)`, if that is known."""
+        if self.sensor is not None:
+            return torch.tensor(self.sensor, dtype=torch.float64)
+        return self.cloud.sensors
 
 
 def part_of(target: Path) -> Path:
@@ -81,6 +91,7 @@ class Fitting:
             resolution=self.resolution,
             closed=self.closed,
             lids=self.lids,
+            sensor=scan.sensors,
             colours=scan.cloud.colours,
             out=part_of(scan.target) if self.is_near else None,
             resume=self.resume and self.is_near,

@@ -155,6 +155,7 @@ def surface(
     preview: Callable[[Mesh], None] | None = None,
     colours: Tensor | None = None,
     lids: Lids = "smooth",
+    sensor: Tensor | None = None,
 ) -> Surface:
     r"""Return the surface that raw points were taken from, as a network and as a mesh.
 
@@ -180,7 +181,10 @@ def surface(
         points: The cloud, `(n, 3)`, in any units, at least 50 points. Rows with NaN and
             duplicates are dropped, which `notes` says.
         settings: `Fast()`, the default, or `Paper()`, with their options.
-        normals: Unit vectors that point outwards, `(n, 3)`; `None` to estimate them.
+        normals: Unit vectors that point outwards, `(n, 3)`; `None` to estimate them. Those that
+            point against the ones around are turned, those askew to the points around replaced,
+            and those of length 0 left out with their points, which `notes` says; it also says
+            when most of a closed surface point inwards, as of a room.
         seconds: Most wall-clock time for the fit; `None` for the method's own.
         resolution: Cells of the mesh along the longest side.
         closed: Whether to close what the points leave open. Else the mesh is cut where they end,
@@ -193,12 +197,15 @@ def surface(
         colours: Red, green and blue of each point, 0 to 1, `(n, 3)`, which the mesh gets by local
             averaging.
         lids: How holes are closed, `smooth` or `flat`. The network keeps its smooth lids.
+        sensor: From where the points were seen, `(3,)`, or each of them, `(n, 3)`, in their
+            units: the outside is on that side. It settles what the points leave unsure, as thin
+            plates and open sheets. Not needed with `normals`.
 
     Returns:
         The network, the mesh and their quality.
 
     Raises:
-        ShapeError: If `points`, `normals` or `colours` have another shape or dtype.
+        ShapeError: If `points`, `normals`, `colours` or `sensor` have another shape or dtype.
         DataError: If there are fewer than 50 points, or all lie in a plane or on a line.
         ParameterError: If an option is out of range, or `resume` comes without `out`.
         NotConvergedError: If the fit has no surface inside the box of the points.
@@ -230,7 +237,7 @@ def surface(
         settings = replace(settings, seconds=seconds)
     history: list[Step] = []
     start = time.perf_counter()
-    cloud = prepare(points, normals, MOST_POINTS)
+    cloud = prepare(points, normals, MOST_POINTS, sensor)
     on_step = _recorder(history, start, cloud.scale, progress)
     oriented, unit = orient(cloud), torch.from_numpy(cloud.points)
     if isinstance(settings, Fast):
