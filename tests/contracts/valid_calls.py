@@ -696,6 +696,9 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "reconstruction.Mesh": lambda: (
             reconstruction.Mesh, {"vertices": cube().vertices, "faces": cube().faces}
         ),
+        "reconstruction.Mesh.with_scalars": lambda: (
+            cube().with_scalars, {"points": points(), "scalars": {"height": points()[:, 2]}}
+        ),
         "reconstruction.Mesh.coloured": lambda: (
             cube().coloured, {"points": points(), "colours": points() / 10.0}
         ),

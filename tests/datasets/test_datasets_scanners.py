@@ -21,6 +21,7 @@ def las(path, points, colours=None, kind=3):
     header.offsets, header.scales = np.floor(points.min(0)), np.full(3, 1e-3)
     cloud = laspy.LasData(header)
     cloud.x, cloud.y, cloud.z = points.T
+    cloud.intensity = np.arange(len(points))
     if colours is not None:
         cloud.red, cloud.green, cloud.blue = colours.T
     cloud.write(path)
@@ -36,6 +37,7 @@ def test_las_and_laz_to_the_millimetre_with_colours(tmp_path, points, suffix, ki
     found = read_points(las(tmp_path / f"a{suffix}", points, colours, kind))
     assert np.abs(found.points.numpy() - points).max() < 1e-9 * 5e6
     assert np.allclose(found.colours, colours / 65535.0)
+    assert found.scalars["intensity"].tolist() == list(range(60))
     assert read_points(las(tmp_path / f"b{suffix}", points, None, kind)).colours is None
 
 
@@ -62,11 +64,17 @@ def test_e57_of_several_stations_each_in_its_place(tmp_path, points):
         for shift in ([0.0, 0.0, 0.0], [100.0, 0.0, 5.0]):
             data = {f"cartesian{axis}": local[:, k] for k, axis in enumerate("XYZ")}
             data |= {f"color{name}": np.full(60, 51, np.uint8) for name in ("Red", "Green", "Blue")}
+            data["intensity"] = np.linspace(0.0, 1.0, 60) + shift[0]
             file.write_scan_raw(data, translation=np.array(shift))
     found = read_points(path)
     assert np.allclose(found.points, np.concatenate([local, local + np.array([100, 0, 5])]))
     assert np.allclose(found.colours, 51 / 255)
+<<<<<<< HEAD
     assert found.sensors[[0, 59, 60, 119]].tolist() == [[0, 0, 0]] * 2 + [[100, 0, 5]] * 2
+=======
+    echo = np.linspace(0.0, 1.0, 60)
+    assert np.allclose(found.scalars["intensity"], np.concatenate([echo, echo + 100.0]))
+>>>>>>> e2d0a89 (Carry further numbers of a scan over to its mesh by their names)
     assert found.notes == (
         "2 stations were joined, each at its place. Sensors: 0, 0, 0; 100, 0, 5.",
     )

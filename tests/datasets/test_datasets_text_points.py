@@ -53,6 +53,15 @@ def test_a_first_row_of_nan_is_data(tmp_path):
     assert found.points[0].isnan().all()
 
 
+def test_named_columns_that_are_no_coordinates_are_scalars(tmp_path):
+    text = "x,y,z,nx,ny,nz,red,green,blue,Intensity,time [s]\n1,2,3,0,0,1,255,0,0,0.5,7\n"
+    found = read(tmp_path, text, "a.csv")
+    assert {name: value.tolist() for name, value in found.scalars.items()} == {
+        "Intensity": [0.5], "time [s]": [7.0],
+    }  # fmt: skip
+    assert read(tmp_path, "x,y,z\n1,2,3\n", "b.csv").scalars == {}
+
+
 def test_rasters_are_no_points(tmp_path):
     with pytest.raises(DataError, match="is a raster of heights"):
         read(tmp_path, "ncols 2\nnrows 1\n1 2\n", "a.asc")
@@ -62,6 +71,7 @@ def test_pts_of_several_clouds_with_intensity_and_colours(tmp_path):
     found = read(tmp_path, "1\n1 2 3 -100 255 0 51\n1\n4 5 6 7 0 0 0\n", "a.pts")
     assert found.points.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert found.colours[0].tolist() == [1.0, 0.0, 0.2]
+    assert found.scalars["intensity"].tolist() == [-100, 7]
     assert read(tmp_path, "1 2 3\n4 5 6\n", "b.pts").colours is None
     with pytest.raises(DataError, match="is cut short: 5 points announced, 1 there"):
         read(tmp_path, "5\n1 2 3\n", "c.pts")
@@ -80,7 +90,11 @@ def test_ptx_scans_are_put_in_their_places(tmp_path):
     first = scan([[1, 0, 0, 0.5], [0, 0, 0, 0.5]], [10, 0, 0])
     found = read(tmp_path, first + scan([[0, 2, 3, 0.5]], [0, 0, 1]), "a.ptx")
     assert found.points.tolist() == [[10, 1, 0], [-2, 0, 4]]
+<<<<<<< HEAD
     assert found.sensors.tolist() == [[10, 0, 0], [0, 0, 1]]
+=======
+    assert found.scalars["intensity"].tolist() == [0.5, 0.5]
+>>>>>>> e2d0a89 (Carry further numbers of a scan over to its mesh by their names)
     assert found.notes == (
         "2 scans were joined, each at the place its matrix says.",
         "1 directions without an echo were left out.",

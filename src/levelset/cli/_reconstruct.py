@@ -244,7 +244,7 @@ class ReconstructCommand(Placed):
         if isinstance(shape, levelset.reconstruction.Curve):
             shape.lines.save(target)
             return lines | {"curve": str(target)}
-        mesh = shape.mesh
+        mesh = shape.mesh.with_scalars(cloud.points, cloud.scalars)
         mesh.save(target)
         if any(mesh.origin) and target.suffix.lower() in SINGLES:
             place = ", ".join(f"{x:.15g}" for x in mesh.origin)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from levelset._typing import Floats
 
-__all__ = ["Columns", "by_name", "by_place", "colours_of", "plain_name"]
+__all__ = ["Columns", "by_name", "by_place", "colours_of", "others", "plain_name"]
 
 UNIT = (0.9, 1.1)  # lengths that a normal may have
 MOSTLY = 0.9  # share of the rows that must look like it
@@ -38,6 +38,7 @@ class Columns:
         notes: What the user should know, in sentences.
         colours: Red, green and blue, 0 to 1, `(n, 3)`, or `None`.
         sensors: From where each was seen, `(n, 3)`, or `None`.
+        scalars: Further numbers by the names of their columns, each `(n,)`.
     """
 
     points: NDArray[Any]
@@ -45,6 +46,7 @@ class Columns:
     notes: tuple[str, ...] = ()
     colours: Floats | None = None
     sensors: Floats | None = None
+    scalars: dict[str, Floats] = field(default_factory=dict)
 
 
 def plain_name(name: str) -> str:
@@ -67,6 +69,17 @@ def by_name(names: Sequence[str]) -> dict[str, list[int]]:
     points = places(AXES) or places(AXES[:2])
     result = {"points": points, "normals": places(NORMALS), "colours": places(COLOURS)}
     return {key: value for key, value in result.items() if value}
+
+
+def others(names: Sequence[str]) -> dict[str, int]:
+    """Return the columns that are neither coordinates nor normals nor colours, by name."""
+    known = {place for places in by_name(names).values() for place in places}
+    packed = {"rgb", "rgba", "alpha", "a"}
+    return {
+        name: place
+        for place, name in enumerate(names)
+        if name and place not in known and plain_name(name) not in packed
+    }
 
 
 def colours_of(values: NDArray[Any]) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from levelset._typing import Floats
-from levelset.datasets._columns import Columns, by_name, colours_of
+from levelset.datasets._columns import Columns, by_name, colours_of, others
 from levelset.errors import DataError
 
 __all__ = ["columns_of", "read_pcd", "read_ply"]
@@ -96,20 +96,19 @@ def read_ply(path: Path) -> Columns:
         for element in elements
         if element.name in FACES and element.count
     )
-    return Columns(points, *_extras(table, notes))
+    return _with_extras(points, table, notes)
 
 
-def _extras(
-    table: NDArray[Any], notes: tuple[str, ...] = ()
-) -> tuple[Floats | None, tuple[str, ...], Floats | None]:
-    """Return normals, notes and colours, by the names of the fields."""
-    names = list(table.dtype.names or ())
+def _with_extras(points: Floats, table: NDArray[Any], notes: tuple[str, ...]) -> Columns:
+    """Return the points with normals, colours and scalars, by the names of the fields."""
+    names = [name for name in table.dtype.names or () if not table.dtype[name].shape]
     places = {key: tuple(names[k] for k in rows) for key, rows in by_name(names).items()}
     normals = columns_of(table, places["normals"]) if "normals" in places else None
     colours = None
-    if "colours" in places and all(not table.dtype[name].shape for name in places["colours"]):
+    if "colours" in places:
         colours = colours_of(np.stack([table[name] for name in places["colours"]], axis=1))
-    return normals, notes, colours
+    scalars = {name: table[name].astype(np.float64) for name in others(names)}
+    return Columns(points, normals, notes, colours, scalars=scalars)
 
 
 def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
@@ -340,8 +339,7 @@ def read_pcd(path: Path) -> Columns:
             f"{', '.join(words['FIELDS'])}."
         )
         raise DataError(message)
-    normals, notes, colours = _extras(table)
-    return Columns(points, normals, notes, colours)
+    return _with_extras(points, table, ())
 
 
 def _pcd_header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:

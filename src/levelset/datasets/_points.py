@@ -4,7 +4,7 @@ import gzip
 import tempfile
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,6 +41,8 @@ class PointCloud(Result):
         notes: What the user should know of how the file was understood, in sentences.
         colours: Red, green and blue of each, 0 to 1, `(n, 3)`, float64; `None` if it has none.
         sensors: From where each was seen, `(n, 3)`, float64; `None` if the file does not say.
+        scalars: Further numbers of each by their names in the file, such as the intensity of a
+            scanner's echo, each `(n,)`, float64.
     """
 
     _headline: ClassVar = ("name", "points", "normals")
@@ -51,6 +53,7 @@ class PointCloud(Result):
     notes: tuple[str, ...] = ()
     colours: Tensor | None = None
     sensors: Tensor | None = None
+    scalars: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of points."""
@@ -91,6 +94,8 @@ def read_points(path: str | Path) -> PointCloud:
 
     `sample` is a scan that comes with the package, if no file has that name: 5,000 points, as a
     scanner would see a tube around a knot.
+
+    Columns with other names, and intensities, become `scalars`.
 
     Of a mesh the vertices are taken, which `notes` says. Nothing is scaled, thinned or
     dropped: rows with NaN stay, and what is to be done with them is for who uses the points.
@@ -189,6 +194,7 @@ def _cloud(columns: Columns, path: Path) -> PointCloud:
         notes=tuple(notes),
         colours=None if columns.colours is None else _tensor(columns.colours),
         sensors=None if columns.sensors is None else _tensor(columns.sensors),
+        scalars={name: _tensor(values) for name, values in columns.scalars.items()},
     )
 
 

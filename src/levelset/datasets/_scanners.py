@@ -13,6 +13,7 @@ __all__ = ["read_e57", "read_las"]
 
 LATEST_FORMAT = 10  # of points, in LAS 1.4
 FORMAT_BYTE = 104  # of a LAS header; LAZ sets its two highest bits
+INTENSITY = "intensity"
 RGB = ("red", "green", "blue")
 CARTESIAN = ("cartesianX", "cartesianY", "cartesianZ")
 E57_RGB = ("colorRed", "colorGreen", "colorBlue")
@@ -46,7 +47,13 @@ def read_las(path: Path) -> Columns:
     if set(RGB) <= set(cloud.point_format.dimension_names):
         colours = colours_of(np.stack([np.asarray(cloud[name]) for name in RGB], axis=1))
         colours = colours if colours.any() else None
-    return Columns(points, None, (), colours)
+    names = (INTENSITY, *cloud.point_format.extra_dimension_names)
+    scalars = {
+        name: np.asarray(cloud[name], dtype=np.float64)
+        for name in names
+        if name in cloud.point_format.dimension_names and np.ndim(cloud[name]) == 1
+    }
+    return Columns(points, None, (), colours, scalars=scalars)
 
 
 def read_e57(path: Path) -> Columns:
@@ -75,15 +82,25 @@ def read_e57(path: Path) -> Columns:
     sensors = None
     if all(part[3] for part in parts):
         sensors = np.concatenate([np.broadcast_to(part[2], part[0].shape) for part in parts])
-    return Columns(points, None, notes, colours, sensors)
+    scalars = {}
+    if all(part[4] is not None for part in parts):
+        scalars[INTENSITY] = np.concatenate([part[4] for part in parts]).astype(np.float64)
+    return Columns(points, None, notes, colours, sensors, scalars)
 
 
-def _station(file: Any, index: int) -> tuple[Any, Any, Any, bool]:
-    """Return the points of a station, colours or `None`, its sensor's place, and if it is known."""
+def _station(file: Any, index: int) -> tuple[Any, Any, Any, bool, Any]:
+    """Return the points of a station, what is known of them, and of its sensor.
+
+    Returns:
+        The points, their colours or `None`, the sensor's place, whether that is known, and the
+        intensities of their echoes or `None`.
+    """
     header = file.get_header(index)
     colours = set(E57_RGB) <= set(header.point_fields)
-    data = file.read_scan(index, colors=colours, ignore_missing_fields=True)
+    echo = INTENSITY in header.point_fields
+    data = file.read_scan(index, intensity=echo, colors=colours, ignore_missing_fields=True)
     points = np.stack([data[name] for name in CARTESIAN], axis=1)
     known = bool(header.has_pose())
     place = header.translation if known else np.zeros(3)
-    return points, np.stack([data[n] for n in E57_RGB], axis=1) if colours else None, place, known
+    shades = np.stack([data[n] for n in E57_RGB], axis=1) if colours else None
+    return points, shades, place, known, data[INTENSITY] if echo else None

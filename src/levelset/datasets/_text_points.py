@@ -2,12 +2,13 @@
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from levelset._typing import Floats
-from levelset.datasets._columns import Columns, by_name, by_place, colours_of
+from levelset.datasets._columns import Columns, by_name, by_place, colours_of, others
 from levelset.errors import DataError
 
 __all__ = ["read_obj", "read_off", "read_pts", "read_ptx", "read_table"]
@@ -60,7 +61,8 @@ def _named(table: Floats, names: list[str], path: Path, notes: tuple[str, ...]) 
     solid = len(places["points"]) == 3
     normals = table[:, places["normals"]] if solid and "normals" in places else None
     colours = colours_of(table[:, places["colours"]]) if "colours" in places else None
-    return Columns(table[:, places["points"]], normals, notes, colours)
+    scalars = {name: table[:, place] for name, place in others(names).items()}
+    return Columns(table[:, places["points"]], normals, notes, colours, scalars=scalars)
 
 
 def _placed(table: Floats, path: Path, notes: tuple[str, ...]) -> Columns:
@@ -144,7 +146,7 @@ def read_ptx(path: Path) -> Columns:
     if empty:
         notes.append(f"{empty:,} directions without an echo were left out.")
     words = (*notes, *columns.notes)
-    return Columns(columns.points, None, words, columns.colours, np.concatenate(sensors))
+    return replace(columns, notes=words, sensors=np.concatenate(sensors))
 
 
 def _by_scanner(table: Floats, path: Path) -> Columns:
@@ -157,7 +159,8 @@ def _by_scanner(table: Floats, path: Path) -> Columns:
         )
         raise DataError(message)
     colours = colours_of(table[:, -3:]) if width > 4 else None
-    return Columns(table[:, :3], None, (), colours)
+    scalars = {"intensity": table[:, 3]} if width in (4, 7) else {}
+    return Columns(table[:, :3], None, (), colours, scalars=scalars)
 
 
 def read_off(path: Path) -> Columns:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_meshes import CORNERS, TETRAHEDRON, tetrahedron, torus
 
-from levelset.errors import ShapeError
+from levelset.errors import DataError, ShapeError
 from levelset.reconstruction import Mesh
 
 
@@ -16,6 +16,28 @@ def together(*meshes):
         torch.cat([m.vertices for m in meshes]),
         torch.cat([m.faces + start for m, start in zip(meshes, starts, strict=False)]),
     )
+
+
+def test_scalars_of_points_are_averaged_and_what_is_unknown_does_not_count():
+    mesh = torus()
+    known = mesh.vertices[:, 2].clone()
+    known[::2] = torch.nan
+    points = torch.cat([mesh.vertices, torch.full((1, 3), torch.nan).double()])
+    more = mesh.with_scalars(
+        points,
+        {
+            "height": torch.cat([mesh.vertices[:, 2], known[:1]]),
+            "some": torch.cat([known, known[:1]]),
+        },
+    )
+    assert (more.scalars["height"] - mesh.vertices[:, 2]).abs().max() < 0.1
+    assert (more.scalars["some"] - mesh.vertices[:, 2]).abs().max() < 0.25
+    again = more.with_scalars(mesh.vertices, {"height": torch.zeros(len(mesh.vertices))})
+    assert torch.equal(again.scalars["height"], more.scalars["height"])
+    with pytest.raises(ShapeError, match=r"`scalars\['a'\]` must have one number for each"):
+        mesh.with_scalars(points, {"a": known})
+    with pytest.raises(DataError, match="must hold a finite point"):
+        mesh.with_scalars(points[-1:], {})
 
 
 def test_a_tetrahedron_has_its_numbers():

@@ -25,6 +25,7 @@ __all__ = [
     "keep_faces",
     "keep_near",
     "keep_supported",
+    "local_means",
 ]
 
 SHARE = 1e-3  # of the points, below which a piece is a phantom
@@ -191,6 +192,41 @@ class Mesh(Result):
         """
         return replace(self, colours=colours_at(self.vertices, points, colours))
 
+    @checked
+    def with_scalars(self, points: Tensor, scalars: dict[str, Tensor]) -> "Mesh":
+        """Return the mesh with further numbers at its corners, from points near them.
+
+        They are averaged as [`coloured`][levelset.reconstruction.Mesh.coloured] does colours. A
+        name that the mesh has already keeps its numbers.
+
+        Args:
+            points: Where the numbers are known, `(n, 3)`, in units of the vertices; rows with NaN
+                are passed over.
+            scalars: Numbers of each point by name, `(n,)`; NaN where one is not known.
+
+        Raises:
+            ShapeError: If one is not of the shape `(n,)`.
+            DataError: If no point is finite.
+        """
+        new = {name: value for name, value in scalars.items() if name not in self.scalars}
+        for name, value in new.items():
+            if value.shape != points.shape[:1]:
+                message = (
+                    f"Mesh.with_scalars: `scalars[{name!r}]` must have one number for each of "
+                    f"`points` {tuple(points.shape)}, got {tuple(value.shape)}."
+                )
+                raise ShapeError(message)
+        finite = points.isfinite().all(1)
+        if not bool(finite.any()):
+            message = "Mesh.with_scalars: `points` must hold a finite point, got none."
+            raise DataError(message)
+        if not new:
+            return self
+        columns = torch.stack([value.detach().cpu().double() for value in new.values()], dim=1)
+        places = points[finite].detach().cpu().double()
+        means = local_means(self.vertices, places, columns[finite.cpu()])
+        return replace(self, scalars=self.scalars | dict(zip(new, means.unbind(1), strict=True)))
+
     @property
     def origin(self) -> tuple[float, float, float]:
         """What STL and GLB take off the coordinates, as single precision would round them away.
@@ -338,10 +374,20 @@ def colours_at(vertices: Tensor, points: Tensor, colours: Tensor) -> Tensor:
     if not len(places):
         message = "Mesh.coloured: `points` must hold a finite point with a colour, got none."
         raise DataError(message)
-    count = min(AVERAGED, len(places))
-    away, near = cKDTree(places.numpy()).query(vertices.numpy(), count)
+    return local_means(vertices, places, values).clamp(0.0, 1.0)
+
+
+def local_means(vertices: Tensor, points: Tensor, values: Tensor) -> Tensor:
+    """Return the means of the values `(n, c)` at the eight nearest points, `(v, c)`.
+
+    Near ones count more: a bell as wide as the distance to the third. Values that are NaN do not
+    count; NaN where all are. Points must be finite.
+    """
+    count = min(AVERAGED, len(points))
+    away, near = cKDTree(points.numpy()).query(vertices.numpy(), count)
     away, near = away.reshape(-1, count), near.reshape(-1, count)
     width = np.maximum(away[:, min(2, count - 1), None], 1e-300)
-    weights = torch.from_numpy(np.exp(-0.5 * (away / width) ** 2) + 1e-12)
-    mean = (values[torch.from_numpy(near)] * weights[..., None]).sum(1)
-    return (mean / weights.sum(1, keepdim=True)).clamp(0.0, 1.0)
+    weights = torch.from_numpy(np.exp(-0.5 * (away / width) ** 2) + 1e-12).unsqueeze(2)
+    around = values[torch.from_numpy(near)]
+    weights = weights * ~around.isnan()
+    return (around.nan_to_num() * weights).sum(1) / weights.sum(1)
