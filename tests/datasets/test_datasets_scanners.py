@@ -69,12 +69,9 @@ def test_e57_of_several_stations_each_in_its_place(tmp_path, points):
     found = read_points(path)
     assert np.allclose(found.points, np.concatenate([local, local + np.array([100, 0, 5])]))
     assert np.allclose(found.colours, 51 / 255)
-<<<<<<< HEAD
     assert found.sensors[[0, 59, 60, 119]].tolist() == [[0, 0, 0]] * 2 + [[100, 0, 5]] * 2
-=======
     echo = np.linspace(0.0, 1.0, 60)
     assert np.allclose(found.scalars["intensity"], np.concatenate([echo, echo + 100.0]))
->>>>>>> e2d0a89 (Carry further numbers of a scan over to its mesh by their names)
     assert found.notes == (
         "2 stations were joined, each at its place. Sensors: 0, 0, 0; 100, 0, 5.",
     )

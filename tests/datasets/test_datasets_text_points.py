@@ -90,11 +90,8 @@ def test_ptx_scans_are_put_in_their_places(tmp_path):
     first = scan([[1, 0, 0, 0.5], [0, 0, 0, 0.5]], [10, 0, 0])
     found = read(tmp_path, first + scan([[0, 2, 3, 0.5]], [0, 0, 1]), "a.ptx")
     assert found.points.tolist() == [[10, 1, 0], [-2, 0, 4]]
-<<<<<<< HEAD
     assert found.sensors.tolist() == [[10, 0, 0], [0, 0, 1]]
-=======
     assert found.scalars["intensity"].tolist() == [0.5, 0.5]
->>>>>>> e2d0a89 (Carry further numbers of a scan over to its mesh by their names)
     assert found.notes == (
         "2 scans were joined, each at the place its matrix says.",
         "1 directions without an echo were left out.",

@@ -205,9 +205,15 @@ class Mesh(Result):
             scalars: Numbers of each point by name, `(n,)`; NaN where one is not known.
 
         Raises:
-            ShapeError: If one is not of the shape `(n,)`.
+            ShapeError: If `points` is not `(n, 3)`, or a scalar not `(n,)`.
             DataError: If no point is finite.
         """
+        if points.dim() != 2 or points.shape[1] != 3:
+            message = (
+                "Mesh.with_scalars: `points` must have the shape (n, 3), got "
+                f"{tuple(points.shape)}."
+            )
+            raise ShapeError(message)
         new = {name: value for name, value in scalars.items() if name not in self.scalars}
         for name, value in new.items():
             if value.shape != points.shape[:1]:
