@@ -103,7 +103,7 @@ def main() -> None:
             rmtree(folder)
 
         def small_reconstruction(number: int) -> None:
-            surface(ball + 1e-6 * number, settings=Fast(grid=16), resolution=12)
+            surface(ball + 1e-6 * number, settings=Fast(grid=32), resolution=16)
 
         result = audit(model, points, labels, effort="quick", norms=[2.0])
 
