@@ -30,6 +30,29 @@ def test_the_frame_is_centred_has_radius_one_and_leads_back(unit):
     assert len(cloud.points) == 400
 
 
+@pytest.mark.parametrize("noise", [0.003, 0.02])
+def test_the_noise_of_averaged_points_is_that_before(noise):
+    random = np.random.default_rng(0)
+    ball = random.standard_normal((40_000, 3))
+    ball /= np.linalg.norm(ball, axis=1, keepdims=True)
+    cloud = prepare(
+        torch.from_numpy(5.0 * ball + noise * random.standard_normal(ball.shape)), most=8_000
+    )
+    assert cloud.raw_noise is not None
+    assert cloud.scale * cloud.raw_noise == pytest.approx(noise, rel=0.1)
+    assert prepare(torch.from_numpy(ball[:500])).raw_noise is None
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 1e12])
+def test_a_few_points_very_far_away_are_left_out_alone_or_together(spread):
+    random = np.random.default_rng(0)
+    far = 1e12 + spread * random.standard_normal((10, 3))
+    points = np.concatenate([sphere().numpy()[:190], far])
+    cloud = prepare(torch.from_numpy(points))
+    assert cloud.rows.tolist() == list(range(190))
+    assert cloud.notes[-1].endswith("of 200 points lie far from all others: left out")
+
+
 def test_rows_that_are_not_finite_are_left_out_and_said():
     points = sphere().float()
     points[3, 0], points[7] = torch.nan, torch.inf

@@ -11,6 +11,7 @@ from levelset._tools.checks import check_points
 from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._averaging import averaged
+from levelset.reconstruction._local_planes import noise_level
 
 __all__ = ["Cloud", "prepare", "rows_words"]
 
@@ -18,8 +19,9 @@ __all__ = ["Cloud", "prepare", "rows_words"]
 FEWEST = 50
 FLAT = 1e-4  # standard deviation across a plane or line, in radii, up to which points lie on it
 THREAD = 3.3  # distance to the 32nd over that to the 8th neighbour: 4 on a curve, 2 on a surface
-CORE = 0.98  # share of the points, nearest the median, from which far ones are told
+CORE = 0.9  # share of the points, nearest the median, from which far ones are told
 FAR = 3.0  # radii of the core
+HUGE = 1e3  # radii of the core beyond which points are far even together
 SHOWN = 3  # rows that a note names
 LONELY = 0.25  # radii of the core to the fifth neighbour
 
@@ -40,6 +42,8 @@ class Cloud:
         strays: How many points were left out because they are far from all others.
         notes: What was left out, in words.
         sensors: From where each was seen, `(n, 3)`, if the caller knows, or `None`.
+        raw_noise: Standard deviation of the points of the input about the surface, if these are
+            their means, or `None`.
     """
 
     points: Floats
@@ -51,6 +55,7 @@ class Cloud:
     strays: int
     notes: tuple[str, ...]
     sensors: Floats | None = None
+    raw_noise: float | None = None
 
     def to_world(self, points: Tensor) -> Tensor:
         """Return points of the unit frame `(m, 3)` in the input's coordinates and units."""
@@ -68,7 +73,8 @@ def prepare(
     More than `most` points are averaged in cells, see `averaged`.
 
     Left out, and counted in `notes`: rows with NaN or infinity; points that repeat an earlier one;
-    points that are three times as far from the median as 98 % of the cloud is, and alone there.
+    points that are three times as far from the median as 90 % of the cloud is, and alone there, or
+    a thousand times as far.
     Outliers nearer than that stay, and `orient` marks them. Separate objects all stay.
 
     Args:
@@ -108,11 +114,12 @@ def prepare(
     seen = None if sensor is None else _sensors("surface", sensor, points)[rest]
     seen = None if seen is None else (seen - centre) / scale
     turned = None if directions is None else directions[rest]
-    counts = np.ones(len(unit), dtype=np.int64)
+    counts, raw_noise = np.ones(len(unit), dtype=np.int64), None
     if most is not None and len(unit) > most:
         means = averaged(unit, turned, most)
         if seen is not None:
             seen = seen[cKDTree(unit).query(means.points)[1]]
+        raw_noise = _raw_noise(unit, most)
         unit, turned, counts = means.points, means.normals, means.counts
         notes += (
             f"{len(rest):,} points were averaged in {len(unit):,} cells of side "
@@ -128,7 +135,14 @@ def prepare(
         strays=strays,
         notes=notes,
         sensors=seen,
+        raw_noise=raw_noise,
     )
+
+
+def _raw_noise(points: Floats, most: int) -> float:
+    """Return the noise of points too many to look at all, by at most `most` drawn evenly."""
+    some = points[np.random.default_rng(0).choice(len(points), most, replace=False)]
+    return noise_level(some, cKDTree(some)).noise
 
 
 def _sensors(where: str, sensor: Tensor, points: Tensor) -> Floats:
@@ -232,7 +246,7 @@ def _strays(points: Floats) -> Booleans:
     stray: Booleans = distance > FAR * core
     if stray.any():
         gap, _ = cKDTree(points).query(points[stray], 6)
-        stray[stray] = gap[:, 5] > LONELY * core
+        stray[stray] = (gap[:, 5] > LONELY * core) | (distance[stray] > HUGE * core)
     return stray
 
 

@@ -133,6 +133,8 @@ def orient(cloud: Cloud) -> OrientedPoints:
     """
     points = cloud.points
     level = noise_level(points, cKDTree(points))
+    if cloud.raw_noise is not None:  # means are no noisier than the points
+        level = replace(level, noise=min(level.noise, cloud.raw_noise))
     outlier = find_outliers(points, level)
     estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)
     normals, confidence = _oriented(estimated, feet, outlier)
@@ -275,8 +277,7 @@ def settle_signs(places: Floats, normals: Floats, spacing: Floats) -> tuple[Floa
     """
     matrix = couplings(places, normals, spacing)
     small, signs, labels = contract(matrix)
-    signs *= best_signs(small.astype(np.float64))[labels].astype(np.float32)
-    signs = polish(matrix, signs)
+    signs = polish(matrix, signs * best_signs(small.astype(np.float64))[labels].astype(np.float32))
     sizes = np.array([np.abs(row).sum() for row in matrix])
     sure = signs * (matrix @ signs) / np.maximum(sizes, 1e-30)
     return signs.astype(np.float64), np.clip(sure, 0.0, 1.0).astype(np.float64)
@@ -314,8 +315,7 @@ def _round(matrix: Singles, sizes: Floats) -> tuple[Singles, Integers]:
     """Return signs and new numbers of the clusters."""
     # row by row: no second matrix in memory
     best = np.array([np.abs(row).argmax() for row in matrix])
-    rows = np.arange(len(matrix))
-    score = np.abs(matrix[rows, best]) / sizes
+    score = np.abs(matrix[np.arange(len(matrix)), best]) / sizes
     first = np.flatnonzero((score > 0.0) & (score >= np.median(score)))
     first = first[np.argsort(-score[first], kind="stable")][: len(matrix) - CLUSTERS]
     second = best[first]

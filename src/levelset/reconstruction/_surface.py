@@ -67,7 +67,8 @@ class Surface(Result):
         points: The points used, `(n, 3)`, in their own units: finite, each once; of more than
             200,000 their means in small cells.
         residuals: Distance of each to the surface, to first order, `(n,)`, negative inside.
-        noise: Estimated standard deviation of the points' noise, a coordinate.
+        noise: Estimated standard deviation of the noise of the scan's points, a coordinate; their
+            means have less.
         unsure: Share of the points whose side was unsure before the fit; NaN with `Paper` or with
             normals of your own.
         outliers: Points that the surface does not follow.
@@ -265,7 +266,7 @@ def surface(
         history=tuple(history),
         points=used,
         residuals=cloud.scale * residuals,
-        noise=cloud.scale * oriented.noise,
+        noise=cloud.scale * (cloud.raw_noise or oriented.noise),
         unsure=unsure,
         outliers=int(cloud.counts[oriented.outlier].sum()) + cloud.strays,
         notes=cloud_words(cloud, oriented, unsure) + words,
