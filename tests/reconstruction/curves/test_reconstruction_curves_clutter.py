@@ -20,6 +20,11 @@ def test_strewn_points_go_however_far_they_are(dim, spread):
     assert not found[:300].any()
 
 
+def test_a_lump_very_far_away_goes():
+    lump = 1e6 + ring(30, 2)
+    assert clutter(np.concatenate([ring(300, 2), lump])).tolist() == [False] * 300 + [True] * 30
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.03])
 def test_a_curve_alone_has_none_or_next_to_none(noise):
     random = np.random.default_rng(2)

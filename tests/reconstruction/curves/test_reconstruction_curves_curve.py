@@ -112,17 +112,20 @@ def test_history_and_arguments_and_seed(left_as_found):
     assert torch.equal(found.lines.points, again.lines.points)
 
 
-@pytest.mark.parametrize("dim", [2, 3])
-def test_outliers_do_not_change_a_circle(dim):
+@pytest.mark.parametrize(("dim", "spread"), [(2, 3.0), (3, 3.0), (2, 1e12)])
+def test_outliers_do_not_change_a_circle(dim, spread):
     random = np.random.default_rng(dim)
     turn = 2 * np.pi * random.random(300)
     ring = np.pad(np.stack([np.cos(turn), np.sin(turn)], 1), ((0, 0), (0, dim - 2)))
     ring += 0.01 * random.standard_normal(ring.shape)
-    strewn = 3.0 * random.uniform(-1, 1, (30, dim))
+    strewn = spread * random.uniform(-1, 1, (30, dim))
     found = curve(torch.from_numpy(np.concatenate([ring, strewn])), generator=seeded())
     assert found.lines.closed == (True,)
     assert found.summary()["length"] == pytest.approx(2 * math.pi, rel=0.02)
     assert found.noise == pytest.approx(0.01, rel=0.3)
+    assert re.fullmatch(
+        r"\d+ of 330 points are strewn off all lines and were left out", found.notes[0]
+    )
 
 
 def test_a_branch_is_named_with_its_place():

@@ -14,6 +14,7 @@ NEAR = 6  # neighbours whose distance says how dense the points are
 SHARE, TIMES = 0.15, 3.0
 FLAT = 0.5  # least side of the box, in its longest
 MOST = 0.3  # share of the points that may be strewn; more are the shape itself
+HUGE = 1e3  # radii of the rest, beyond which points are strewn even if they lie together
 ROUNDS = 20
 SHRUNK = 0.9  # of the box's longest side, above which the search ends
 
@@ -24,12 +25,14 @@ def clutter(points: Floats) -> Booleans:
     Along a curve points are crowded, whatever their number and their noise: the share of the box
     that they fill is small. So a point counts as strewn if the ball of its six nearest others is
     as large as if 15 % of all points filled the box evenly, or a third of that. Far ones
-    make the box large: they go first, and what is left is looked at again.
+    make the box large: they go first, and what is left is looked at again. What lies a thousand
+    times as far as the rest goes even if it lies together.
 
     Args:
         points: The cloud, `(n, d)`, different points.
     """
-    out = np.zeros(len(points), bool)
+    distance = np.linalg.norm(points - np.median(points, axis=0), axis=1)
+    out = distance > HUGE * np.quantile(distance, 1.0 - SHARE)
     longest = np.inf
     for _ in range(ROUNDS):
         rows = np.flatnonzero(~out)

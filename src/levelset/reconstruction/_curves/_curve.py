@@ -17,6 +17,7 @@ from levelset._tools.random import draw_seed
 from levelset._tools.results import Result
 from levelset._typing import Booleans, Floats, Points
 from levelset.errors import DataError, ParameterError, ShapeError
+from levelset.reconstruction._curves._clutter import clutter
 from levelset.reconstruction._curves._field import CurveField
 from levelset.reconstruction._curves._ordering import Path, branches, order_points
 from levelset.reconstruction._curves._polylines import Polylines
@@ -285,8 +286,15 @@ def _prepared(points: Tensor) -> _UnitPoints:
             f"{len(different)} of {len(points)} rows."
         )
         raise DataError(message)
-    centre = (different.amin(0) + different.amax(0)) / 2.0
-    scale = float((different - centre).norm(dim=1).max())
+    strewn = torch.from_numpy(clutter(different.numpy()))
+    if strays := int(strewn.sum()):
+        notes.append(
+            f"{strays} of {len(different)} points are strewn off all lines and were left out"
+        )
+    # far ones among them would leave no digits for the rest
+    core = different[~strewn]
+    centre = (core.amin(0) + core.amax(0)) / 2.0
+    scale = float((core - centre).norm(dim=1).max())
     unit = ((different - centre) / scale).numpy()
     return _UnitPoints(unit, centre, scale, finite, row, tuple(notes))
 
