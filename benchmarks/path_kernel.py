@@ -247,7 +247,7 @@ def main() -> None:
             words = "not installed" if value is None else f"{value:10.2f}   {value / ours:,.0f} x"
             print(f"  {name:<24} {words}")
     for batch in (None, 50):
-        print_recording(count, steps if batch is None else 10 * steps, batch)
+        print_recording(count, 4 * steps if batch is None else 10 * steps, batch)
     for train, test, length in ((count, 100, 20), (count, 100, 40), (2 * count, 100, 40)):
         with tempfile.TemporaryDirectory() as folder:
             kernel, tests, _ = trained(train, test, length, folder)
