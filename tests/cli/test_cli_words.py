@@ -102,6 +102,9 @@ def test_other_ways_to_write_a_choice_are_understood() -> None:
 def test_the_home_folder_is_meant_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert check_words("audit", AuditCommand, ["--out=~/x"]) == ["--out", "/somewhere/x"]
+    assert check_words("audit", AuditCommand, ["--data", "~/d"]) == ["--data", "/somewhere/d"]
+    address = ["--out", "s3://bucket/~/x"]
+    assert check_words("audit", AuditCommand, address) == address
     words = ["~/a.ply", "b.ply", "-o", "~/m.ply"]
     assert check_words("reconstruct", ReconstructCommand, words) == [
         "/somewhere/a.ply", "b.ply", "--out", "/somewhere/m.ply",

@@ -98,7 +98,8 @@ class _Option:
             check_name(self.flag, word, self.names)
         if self.kind in (int, float):
             self._check_number(word)
-        return str(Path(word).expanduser()) if self.kind is Path else word
+        # words may be paths too, as that of --data
+        return str(Path(word).expanduser()) if self.kind is Path or word.startswith("~") else word
 
     def _chosen(self, word: str) -> str:
         by_key = {_key(choice): choice for choice in self.choices}
