@@ -301,7 +301,9 @@ def test_hostile_names_stay_inert_everywhere(
 
 
 class _Ball:
-    """As much of a surface as its two views need."""
+    """As much of a surface as its views need: in doubt, and so drawn a third time."""
+
+    colours, doubtful = None, 1.0
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -310,6 +312,7 @@ class _Ball:
         self.sketch = self
         self.vertices = self.points[:4]
         self.faces = torch.tensor([[0, 1, 2], [0, 1, 3]])
+        self.scalars = {"doubt": torch.tensor([0.0, 0.5, 1.0, 1.0]).double()}
 
 
 def test_scan_and_mesh_turn_together(browser: Browser, tmp_path: Path) -> None:
@@ -320,6 +323,7 @@ def test_scan_and_mesh_turn_together(browser: Browser, tmp_path: Path) -> None:
     camera = "f._fullLayout.scene._scene.getCamera().eye"
     eye = f"{VISIBLE}.map((f) => ['x', 'y', 'z'].map((axis) => {camera}[axis]))"
     before = browser.value(eye)
+    assert len(before) == 3
     assert before[0] == pytest.approx(before[1])
     box = browser.value(
         "((box) => [box.left + box.width / 2, box.top + box.height / 2])"
