@@ -130,12 +130,21 @@ def forked(job: Callable[[], Any]) -> Any:
 
 def descendants(process: int) -> list[int]:
     """Return the processes that one has started, and those that they have."""
-    found = []
+    below = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{process}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += [int(child), *descendants(int(child))]
-    return found
+                below += [int(child), *descendants(int(child))]
+    return below
+
+
+def await_part(process: Any, run: Path) -> None:
+    """Wait until a run has written its first part, or ended, a minute at most."""
+    limit = time.monotonic() + 60.0
+    while process.is_alive() and time.monotonic() < limit:
+        if list(run.glob("measurements/part-*")):
+            return
+        time.sleep(0.01)
 
 
 class Bench:
@@ -273,11 +282,7 @@ class Bench:
         def trial(run: Path) -> Outcome:
             words = "audit --model digits --data digits --limit 20 --effort quick --norms 2 --out"
             process = forked(lambda: levelset([*words.split(), str(run)]))
-            limit = time.monotonic() + 60.0
-            while process.is_alive() and time.monotonic() < limit:
-                if list(run.glob("measurements/part-*")):
-                    break
-                time.sleep(0.01)
+            await_part(process, run)
             time.sleep(self.draws.uniform(0.0, 0.3))
             os.kill(process.pid, asked)
             process.join()
@@ -297,17 +302,13 @@ class Bench:
 
         def trial(run: Path) -> Outcome:
             process = forked(lambda: measure(run, engine="ray", workers=2))
-            limit = time.monotonic() + 60.0
-            while process.is_alive() and time.monotonic() < limit:
-                if list(run.glob("measurements/part-*")):
-                    break
-                time.sleep(0.01)
+            await_part(process, run)
             time.sleep(self.draws.uniform(0.0, 0.2))
             mark = b"gcs_server" if whom == "head" else b"ray::Worker"
-            found = [p for p in descendants(process.pid) if mark in command(p)]
-            if found:
+            victims = [p for p in descendants(process.pid) if mark in command(p)]
+            if victims:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.draws.choice(found), signal.SIGKILL)
+                    os.kill(self.draws.choice(victims), signal.SIGKILL)
             process.join(90.0)
             ended = process.exitcode is not None
             for left in descendants(process.pid):
@@ -388,7 +389,7 @@ def _train(pipe: Any, rank: int, port: int, out: Path | None, options: dict[str,
                 generator=torch.Generator().manual_seed(5),
             )  # fmt: skip
         answer: Any = torch.cat([p.detach().flatten() for p in network.parameters()]).tolist()
-    except Exception as error:
+    except Exception as error:  # the parent prints it, and counts it as wrong unless asked for
         answer = f"{type(error).__name__}: {error}"
     pipe.send(answer)
 

@@ -51,7 +51,8 @@ def test_a_measure_of_the_first_inputs_alone_does_not_stall_the_rest() -> None:
     assert seen[-1] == 1000
 
 
-def test_without_a_hook_nothing_happens() -> None:
+def test_without_a_hook_it_counts_all_the_same() -> None:
     meter = Meter(None, {"a": 1}, {"a": 1.0})
-    meter.hear(0, {"a": 1}, ("a", 1.0, 1.0))
+    meter.hear(0, {"a": 1}, ("a", 1.0, 2.0))
     meter.tell()
+    assert meter._seconds() == {"a": 2.0}

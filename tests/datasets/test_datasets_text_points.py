@@ -55,8 +55,8 @@ def test_a_first_row_of_nan_is_data(tmp_path):
 
 def test_named_columns_that_are_no_coordinates_are_scalars(tmp_path):
     text = "x,y,z,nx,ny,nz,red,green,blue,Intensity,time [s]\n1,2,3,0,0,1,255,0,0,0.5,7\n"
-    found = read(tmp_path, text, "a.csv")
-    assert {name: value.tolist() for name, value in found.scalars.items()} == {
+    cloud = read(tmp_path, text, "a.csv")
+    assert {name: value.tolist() for name, value in cloud.scalars.items()} == {
         "Intensity": [0.5], "time [s]": [7.0],
     }  # fmt: skip
     assert read(tmp_path, "x,y,z\n1,2,3\n", "b.csv").scalars == {}

@@ -40,9 +40,9 @@ def test_flipped_normals_are_turned_and_counted(which):
     scattered = np.random.default_rng(1).random(1200) < 0.05
     wrong = scattered if which == "scattered" else points[:, 0] > 0.4
     given = np.where(wrong[:, None], -normals, normals)
-    found = oriented(points, given)
-    assert ((found.normals * normals).sum(1) > 0).mean() > 0.998
-    (note,) = found.notes
+    result = oriented(points, given)
+    assert ((result.normals * normals).sum(1) > 0).mean() > 0.998
+    (note,) = result.notes
     words = r"(\d+) of 1,200 normals point against .* \(first rows: (\d+),"
     count, first = re.match(words, note).groups()
     assert int(count) == pytest.approx(wrong.sum(), rel=0.02)
@@ -51,18 +51,18 @@ def test_flipped_normals_are_turned_and_counted(which):
 
 def test_right_normals_stay_to_the_bit_and_nothing_is_said():
     points, normals = torus(1200, 0.005)
-    found = oriented(points, normals)
-    assert found.notes == ()
-    assert np.abs(found.normals - normals).max() < 1e-15
+    result = oriented(points, normals)
+    assert result.notes == ()
+    assert np.abs(result.normals - normals).max() < 1e-15
 
 
 def test_inward_normals_of_a_closed_surface_stay_and_are_named():
     points, normals = torus(1200, 0.005)
     wrong = np.random.default_rng(3).random(1200) < 0.02
-    found = oriented(points, np.where(wrong[:, None], normals, -normals))
-    assert "the normals point inwards" in found.notes[0]
-    assert "point against those around them" in found.notes[1]
-    assert ((found.normals * normals).sum(1) < 0).mean() > 0.998
+    result = oriented(points, np.where(wrong[:, None], normals, -normals))
+    assert "the normals point inwards" in result.notes[0]
+    assert "point against those around them" in result.notes[1]
+    assert ((result.normals * normals).sum(1) < 0).mean() > 0.998
 
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
@@ -70,9 +70,9 @@ def test_of_an_open_sheet_the_caller_says_the_side(side):
     points = sheet()
     given = np.tile([0.0, 0.0, side], (len(points), 1))
     assert (np.sign(oriented(points, given).normals[:, 2]) == side).all()
-    found = oriented(points, sensor=[0.3, 0.0, 4.0 * side])
-    assert (np.sign(found.normals[:, 2]) == side).all()
-    assert (found.unsure, found.notes) == (0.0, ())
+    result = oriented(points, sensor=[0.3, 0.0, 4.0 * side])
+    assert (np.sign(result.normals[:, 2]) == side).all()
+    assert (result.unsure, result.notes) == (0.0, ())
 
 
 def test_askew_normals_are_replaced_and_counted():
@@ -80,9 +80,9 @@ def test_askew_normals_are_replaced_and_counted():
     around = np.cross(normals, points)
     around /= np.linalg.norm(around, axis=1, keepdims=True)
     wrong = np.random.default_rng(2).random(1200) < 0.04
-    found = oriented(points, np.where(wrong[:, None], around, normals))
-    assert ((found.normals * normals).sum(1) > 0.9).mean() > 0.99
-    assert re.match(r"\d+ of 1,200 normals stand askew .*: replaced", found.notes[0])
+    result = oriented(points, np.where(wrong[:, None], around, normals))
+    assert ((result.normals * normals).sum(1) > 0.9).mean() > 0.99
+    assert re.match(r"\d+ of 1,200 normals stand askew .*: replaced", result.notes[0])
 
 
 def test_each_point_has_its_own_sensor_or_one_that_cannot_have_seen_all_is_doubted():
@@ -100,12 +100,12 @@ def test_zero_normals_are_named_and_the_notes_reach_the_user():
     points, normals = torus(1200, 0.005)
     given = torch.from_numpy(normals).clone()
     given[[7, 9, 40, 41]] = 0.0
-    found = surface(torch.from_numpy(points), settings=Fast(grid=32), normals=given, resolution=32)
-    assert found.notes[0] == (
+    result = surface(torch.from_numpy(points), settings=Fast(grid=32), normals=given, resolution=32)
+    assert result.notes[0] == (
         "4 of 1,200 normals are zero or not finite (first rows: 7, 9, 40): left out with their "
         "points."
     )
-    assert (found.mesh.genus, found.mesh.watertight) == (1, True)
+    assert (result.mesh.genus, result.mesh.watertight) == (1, True)
 
 
 @pytest.mark.messages

@@ -1,4 +1,4 @@
-"""Several scans side by side: what comes of each, whoever fits it and whatever fails."""
+"""Several scans side by side: the same from any worker, also when one of them fails."""
 
 from pathlib import Path
 

@@ -43,13 +43,13 @@ def agreed(
             )
         own, cosine = -own, -cosine
     flipped, askew = sure & (cosine < -ASKEW), sure & (np.abs(cosine) <= ASKEW)
-    for wrong, few, what, mended in (
+    for wrong, few, fault, remedy in (
         (flipped, FEW, "point against those around them", "turned"),
         (askew, FEW_ASKEW, "stand askew to the points around them", "replaced"),
     ):
         if wrong.sum() > few * count:
             rows = _first(cloud, wrong)
-            notes.append(f"{wrong.sum():,} of {count:,} normals {what}{rows}: {mended}")
+            notes.append(f"{wrong.sum():,} of {count:,} normals {fault}{rows}: {remedy}")
     normals = np.where(flipped[:, None], -normals, normals)
     return np.where(askew[:, None], own, normals), tuple(notes)
 
@@ -79,8 +79,8 @@ def seen(
     length = np.maximum(np.linalg.norm(sight, axis=1), 1e-300)
     cosine = (own * sight).sum(1) / length
     signs = np.where(inlier & (np.abs(cosine) > GRAZING), np.sign(cosine), 0.0)
-    told = signs[sure & (signs != 0.0)]
-    behind = float((told < 0.0).mean()) if len(told) else 0.0
+    clear = signs[sure & (signs != 0.0)]
+    behind = float((clear < 0.0).mean()) if len(clear) else 0.0
     if min(behind, 1.0 - behind) < AGAINST:
         return signs, ()
     return np.where(sure & inlier, 1.0, signs), (

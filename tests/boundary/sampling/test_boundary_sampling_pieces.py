@@ -1,4 +1,4 @@
-"""Many points are measured in pieces, with the same rows whoever measures them."""
+"""Many points are measured in pieces: the rows are the same for any number of workers."""
 
 import pytest
 import torch

@@ -15,9 +15,9 @@ def test_strewn_points_go_however_far_they_are(dim, spread):
     random = np.random.default_rng(1)
     away = spread * random.uniform(-1, 1, (30, dim))
     away = away[np.linalg.norm(away, axis=1) > 2.0]
-    found = clutter(np.concatenate([ring(300, dim), away]))
-    assert found[300:].mean() > 0.9
-    assert not found[:300].any()
+    strewn_rows = clutter(np.concatenate([ring(300, dim), away]))
+    assert strewn_rows[300:].mean() > 0.9
+    assert not strewn_rows[:300].any()
 
 
 def test_a_lump_very_far_away_goes():

@@ -41,22 +41,22 @@ def mean_distance(found, truth):
 @pytest.mark.parametrize(("noise", "missing"), [(0.01, 0.0), (0.05, 0.0), (0.01, 0.1)])
 def test_splines_through_random_points_come_back(seed, noise, missing):
     truth, points = spline(seed, noise, missing=missing)
-    found = curve(torch.from_numpy(points), generator=seeded())
-    assert len(found.lines) == 1
-    assert mean_distance(found, truth) < 2.0 * noise
-    assert found.noise == pytest.approx(noise, rel=0.3)
-    assert noise > 0.02 or found.lines.closed == (True,)
+    wire = curve(torch.from_numpy(points), generator=seeded())
+    assert len(wire.lines) == 1
+    assert mean_distance(wire, truth) < 2.0 * noise
+    assert wire.noise == pytest.approx(noise, rel=0.3)
+    assert noise > 0.02 or wire.lines.closed == (True,)
 
 
 def test_the_lines_are_zeros_of_the_field():
     _, points = spline(0, 0.01)
-    found = curve(torch.from_numpy(points), generator=seeded())
-    unit = (found.lines.points - found.centre) / found.scale
+    wire = curve(torch.from_numpy(points), generator=seeded())
+    unit = (wire.lines.points - wire.centre) / wire.scale
     with torch.no_grad():
-        assert float(found.network(unit.float()).norm(dim=1).max()) < 2e-6
-    torch.testing.assert_close(found.to_world(unit), found.lines.points)
+        assert float(wire.network(unit.float()).norm(dim=1).max()) < 2e-6
+    torch.testing.assert_close(wire.to_world(unit), wire.lines.points)
     started = unit.float() + 0.01
-    assert project(found.network, started).converged.float().mean() > 0.99
+    assert project(wire.network, started).converged.float().mean() > 0.99
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -119,12 +119,12 @@ def test_outliers_do_not_change_a_circle(dim, spread):
     ring = np.pad(np.stack([np.cos(turn), np.sin(turn)], 1), ((0, 0), (0, dim - 2)))
     ring += 0.01 * random.standard_normal(ring.shape)
     strewn = spread * random.uniform(-1, 1, (30, dim))
-    found = curve(torch.from_numpy(np.concatenate([ring, strewn])), generator=seeded())
-    assert found.lines.closed == (True,)
-    assert found.summary()["length"] == pytest.approx(2 * math.pi, rel=0.02)
-    assert found.noise == pytest.approx(0.01, rel=0.3)
+    wire = curve(torch.from_numpy(np.concatenate([ring, strewn])), generator=seeded())
+    assert wire.lines.closed == (True,)
+    assert wire.summary()["length"] == pytest.approx(2 * math.pi, rel=0.02)
+    assert wire.noise == pytest.approx(0.01, rel=0.3)
     assert re.fullmatch(
-        r"\d+ of 330 points are strewn off all lines and were left out", found.notes[0]
+        r"\d+ of 330 points are strewn off all lines and were left out", wire.notes[0]
     )
 
 
@@ -133,9 +133,9 @@ def test_a_branch_is_named_with_its_place():
     bar = np.stack([np.linspace(4, 6, 200), np.full(200, 3.0)], 1)
     stem = np.stack([np.full(100, 5.0), np.linspace(3, 4, 100)], 1)
     points = np.concatenate([bar, stem]) + 0.003 * random.standard_normal((300, 2))
-    found = curve(torch.from_numpy(points), generator=seeded())
-    assert found.summary()["length"] == pytest.approx(3.0, rel=0.03)
-    (note,) = found.notes
+    wire = curve(torch.from_numpy(points), generator=seeded())
+    assert wire.summary()["length"] == pytest.approx(3.0, rel=0.03)
+    (note,) = wire.notes
     words = re.fullmatch(
         r"a line ends on another near \((.*), (.*)\), as where curves branch.*", note
     )

@@ -36,11 +36,12 @@ def test_normals_are_written(tmp_path, suffix):
     path = Mesh(shape.vertices, shape.faces, normals).save(tmp_path / f"a{suffix}")
     if suffix == ".glb":
         scene = pytest.importorskip("trimesh").load_scene(path, process=False)
-        (found,) = (torch.tensor(g.vertex_normals) for g in scene.geometry.values())
+        (normals_there,) = (torch.tensor(g.vertex_normals) for g in scene.geometry.values())
     else:
-        found = read_points(path).normals
+        normals_there = read_points(path).normals
     assert (
-        float((found - normals).abs().max()) < {".ply": 1e-300, ".obj": 1e-14, ".glb": 1e-6}[suffix]
+        float((normals_there - normals).abs().max())
+        < {".ply": 1e-300, ".obj": 1e-14, ".glb": 1e-6}[suffix]
     )
 
 
@@ -125,9 +126,9 @@ def test_colours_are_written(tmp_path, suffix):
     loaded = trimesh.load(path, force="mesh", process=False)
     assert loaded.visual.vertex_colors[:, :3].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 51]]
     if suffix == ".ply":
-        found = read_points(path)
-        assert torch.allclose(found.colours, COLOURS)
-        assert torch.equal(found.points, TRIANGLE)
+        cloud = read_points(path)
+        assert torch.allclose(cloud.colours, COLOURS)
+        assert torch.equal(cloud.points, TRIANGLE)
 
 
 def test_colours_come_from_the_points_around():
@@ -135,9 +136,9 @@ def test_colours_come_from_the_points_around():
     points = torch.stack([line, 0 * line, 0 * line], 1)
     colours = torch.stack([line, 1 - line, 0 * line], 1)
     mesh = Mesh(torch.tensor([[0.25, 0, 0], [0.5, 0.001, 0], [0.75, 0, 0.001]]), ONE_FACE)
-    found = mesh.coloured(points, colours).colours
-    assert torch.allclose(found[:, 0], torch.tensor([0.25, 0.5, 0.75]).double(), atol=2e-3)
-    assert torch.allclose(found.sum(1), torch.ones(3).double())
+    colours_there = mesh.coloured(points, colours).colours
+    assert torch.allclose(colours_there[:, 0], torch.tensor([0.25, 0.5, 0.75]).double(), atol=2e-3)
+    assert torch.allclose(colours_there.sum(1), torch.ones(3).double())
     points[3] = torch.nan
     assert mesh.coloured(points, colours).colours.isfinite().all()
     assert mesh.coloured(points[50:51], colours[50:51]).colours[0].tolist() == [0.5, 0.5, 0.0]

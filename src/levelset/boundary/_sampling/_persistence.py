@@ -239,12 +239,12 @@ def persistence(
         wanted = Wanted(gamma, tolerance, confidence, draws or _DEFAULTS[method], max_sigma)
         work = Estimating(model, streams.of([]), method, wanted, batch_size, points.device.type)
         rows, threads = pieces(model, points)
-        found = in_pieces(
+        estimates = in_pieces(
             "persistence", work, lambda part: (points[part].detach(), streams.keys[part]), rows,
             Place(engine, workers, address), threads=threads, device=points.device.type,
             progress=progress,
         )  # fmt: skip
-    result = _result(points, found, gamma, confidence, certified=noise == "gaussian")
+    result = _result(points, estimates, gamma, confidence, certified=noise == "gaussian")
     if method != "bracketing":
         some = ~result.error.isnan()
         check_spent(gamma, tolerance, draws, result.error[some], result.evaluations[some])
