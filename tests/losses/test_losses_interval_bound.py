@@ -58,10 +58,13 @@ def test_it_is_above_the_loss_anywhere_in_the_box(settled, data, noise):
         assert functional.cross_entropy(net(moved), labels) <= bound
 
 
-@pytest.mark.parametrize("middle", [(nn.Tanh(),), (nn.BatchNorm1d(9), nn.Softplus())])
-def test_its_gradient_in_the_parameters_is_right(settled, data, middle, check_gradient):
+@pytest.mark.parametrize(
+    ("middle", "kappa"),
+    [((nn.Tanh(),), 0.25), ((nn.BatchNorm1d(9), nn.Softplus()), 0.25), ((nn.Tanh(),), 0.0)],
+)
+def test_its_gradient_in_the_parameters_is_right(settled, data, middle, kappa, check_gradient):
     net, (points, labels) = model(settled, *middle).eval(), data
-    loss = partial(interval_bound, net, points, labels, radius=0.15, kappa=0.25)
+    loss = partial(interval_bound, net, points, labels, radius=0.15, kappa=kappa)
     check_gradient(net, loss, rel=1e-6)
 
 

@@ -92,8 +92,7 @@ class _Affine(Operation):
     def range(self, inputs: list[Range], unit: float) -> Range:
         """Return the middle mapped, give or take the half width mapped."""
         (source,) = inputs
-        middle, half = (source.low + source.high) / 2, (source.high - source.low) / 2
-        centre, width = self._shifted(middle), self.linear_abs(half)
+        centre, width = self._mapped(source)
         slack = self._error(unit) * self._reach(source) if unit else 0.0
         low, high, exact = centre - width - slack, centre + width + slack, source.is_free
         if source.ball is not None:
@@ -106,6 +105,11 @@ class _Affine(Operation):
                 low = torch.maximum(low, centre - width - slack)
                 high = torch.minimum(high, centre + width + slack)
         return Range(low, high, is_exact=exact)
+
+    def _mapped(self, source: Range) -> tuple[Tensor, Tensor]:
+        """Return L times the middle of a range, plus b, and |L| times half its width."""
+        middle, half = (source.low + source.high) / 2, (source.high - source.low) / 2
+        return self._shifted(middle), self.linear_abs(half)
 
     def _shifted(self, values: Tensor) -> Tensor:
         values = self.linear(values)
@@ -127,24 +131,56 @@ class _Affine(Operation):
         return [flat.view(n, s, *flat.shape[1:])], constant
 
 
-class Dense(_Affine):
+class _Weighted(_Affine):
+    """A step that is a product with one tensor of weights.
+
+    Args:
+        terms: As in any affine step.
+        weight: The tensor.
+        bias: What is added, in one axis; `None` for 0.
+        offset: The same, so that it broadcasts against the result.
+    """
+
+    def __init__(
+        self, terms: int, weight: Tensor, bias: Tensor | None, offset: Tensor | None
+    ) -> None:
+        super().__init__(terms, offset, None if offset is None else offset.abs())
+        self.weight, self._bias = weight, bias
+
+    @abc.abstractmethod
+    def _product(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the product of values and weights of this shape, plus a bias."""
+
+    def linear(self, values: Tensor) -> Tensor:
+        """Return the product with the weights."""
+        return self._product(values, self.weight)
+
+    def linear_abs(self, values: Tensor) -> Tensor:
+        """Return the product with their absolute values."""
+        return self._product(values, self.weight.abs())
+
+    def norms(self, scale: Tensor) -> Tensor:
+        """Return the norms of the rows of W diag(scale); at the edges of an image, of parts."""
+        return self._product(scale.square(), self.weight.square()).sqrt()
+
+    def _mapped(self, source: Range) -> tuple[Tensor, Tensor]:
+        # Weights are few: they are halved in place of the entries.
+        half = self.weight / 2
+        low, high = source.low, source.high
+        return self._product(low + high, half, self._bias), self._product(high - low, half.abs())
+
+    def _shifted(self, values: Tensor) -> Tensor:
+        return self._product(values, self.weight, self._bias)
+
+
+class Dense(_Weighted):
     """A matrix times the last axis."""
 
     def __init__(self, weight: Tensor, offset: Tensor | None) -> None:
-        super().__init__(sum(weight.shape), offset, None if offset is None else offset.abs())
-        self.weight = weight
+        super().__init__(sum(weight.shape), weight, offset, offset)
 
-    def linear(self, values: Tensor) -> Tensor:
-        """Return Wz."""
-        return functional.linear(values, self.weight)
-
-    def linear_abs(self, values: Tensor) -> Tensor:
-        """Return |W|z."""
-        return functional.linear(values, self.weight.abs())
-
-    def norms(self, scale: Tensor) -> Tensor:
-        """Return the norms of the rows of W diag(scale)."""
-        return functional.linear(scale.square(), self.weight.square()).sqrt()
+    def _product(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return functional.linear(values, weight, bias)
 
     def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
         """Return the coefficients times W."""
@@ -157,7 +193,7 @@ class Dense(_Affine):
         return coefficients @ self.weight.abs()
 
 
-class Convolution(_Affine):
+class Convolution(_Weighted):
     """A convolution of images, with zeros round them.
 
     Args:
@@ -169,9 +205,9 @@ class Convolution(_Affine):
     def __init__(self, layer: nn.Conv2d, padding: tuple[int, int], dtype: torch.dtype) -> None:
         weight = layer.weight.to(dtype)
         terms = weight[0].numel() + weight[:, 0].numel()
-        bias = None if layer.bias is None else layer.bias.to(dtype).view(-1, 1, 1)
-        super().__init__(terms, bias, None if bias is None else bias.abs())
-        self.weight, self._layer, self._padding = weight, layer, padding
+        bias = None if layer.bias is None else layer.bias.to(dtype)
+        super().__init__(terms, weight, bias, None if bias is None else bias.view(-1, 1, 1))
+        self._layer, self._padding = layer, padding
         self._columns: Floats | None = None
 
     @property
@@ -179,20 +215,12 @@ class Convolution(_Affine):
         """Whether `linear_patch` takes it: all channels of the image make each of the result."""
         return self._layer.groups == 1
 
-    def _convolve(self, values: Tensor, weight: Tensor) -> Tensor:
+    def _product(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         layer = self._layer
         return functional.conv2d(
-            values, weight, None, layer.stride, self._padding, layer.dilation,
+            values, weight, bias, layer.stride, self._padding, layer.dilation,
             layer.groups,
         )  # fmt: skip
-
-    def linear(self, values: Tensor) -> Tensor:
-        """Return the convolution without its bias."""
-        return self._convolve(values, self.weight)
-
-    def linear_abs(self, values: Tensor) -> Tensor:
-        """Return the convolution with the absolute weights."""
-        return self._convolve(values, self.weight.abs())
 
     def linear_patch(
         self, values: Floats, start: tuple[int, ...], shape: tuple[int, ...]
@@ -234,10 +262,6 @@ class Convolution(_Affine):
                              steps[axis]))  # fmt: skip
             begin.append(low)
         return total[:, box[0], box[1]].transpose(0, 3, 1, 2), tuple(begin)
-
-    def norms(self, scale: Tensor) -> Tensor:
-        """Return the norms of the windows, those at the edges included."""
-        return self._convolve(scale.square(), self.weight.square()).sqrt()
 
     def transpose(self, coefficients: Tensor, shape: torch.Size) -> Tensor:
         """Return the coefficients convolved backwards."""

@@ -84,7 +84,8 @@ class Rectifier(Activation):
 
     def values(self, entries: Tensor) -> Tensor:
         """Return the entries, or their share."""
-        return functional.leaky_relu(entries, self._leak)
+        # The same for ReLU, whose own derivative takes half the time.
+        return functional.leaky_relu(entries, self._leak) if self._leak else entries.relu()
 
     def slack(self, size: Tensor, unit: float) -> Tensor:
         """Return nothing for a ReLU, which computes nothing."""

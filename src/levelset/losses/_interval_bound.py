@@ -11,6 +11,7 @@ from levelset._relaxation._program import ball_range, margins_of
 from levelset._relaxation._trace import trace
 from levelset._tools.arguments import checked
 from levelset._tools.bounds import fit_bounds
+from levelset._tools.calling import swift_copy
 from levelset._tools.checks import check_points, check_positive
 from levelset._tools.modes import frozen
 from levelset._typing import Bounds, Labels, Model, Points
@@ -98,13 +99,15 @@ def interval_bound(
     logits = logits_of("interval_bound", reader, points, labels)
     if len(points) == 0:
         return logits.sum()
-    plain = functional.cross_entropy(logits, labels)
+    # With no weight it has no part in the derivative.
+    plain = functional.cross_entropy(logits if kappa else logits.detach(), labels)
     if kappa == 1.0:
         return plain
     plain_model = model if reader.reader.is_plain else reader
     program = trace("interval_bound", plain_model, points)
     reach = points.new_full((len(points),), radius)
-    ranges = program.ranges(ball_range(points, reach, math.inf, box, 0.0), 0.0)
+    ball = ball_range(swift_copy(points), reach, math.inf, box, 0.0)
+    ranges = program.ranges(ball, 0.0)
     coefficients = margins_of(labels, logits.shape[1], points.dtype)
     margins = program.lower(coefficients, ranges, 0.0, to_first_bend=True).to(points.dtype)
     worst = torch.cat([margins.new_zeros(len(points), 1), -margins], dim=1)
