@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from levelset.cli import main
@@ -40,6 +41,27 @@ def test_one_page_holds_audits_and_trainings(
     assert main(["compare", str(runs / "one"), str(runs / "few"), "--out", str(page)]) == 0
     assert "Only a table, no figures: report.audit: `audits` must be of" in capsys.readouterr().err
     assert 'id="side-by-side"' in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_audits_at_addresses_are_compared(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "memory://bucket/compared"
+    fsspec.filesystem("memory").put(str(runs / "two"), "/bucket/compared", recursive=True)
+    out = str(tmp_path / "page.html")
+    assert main(["compare", str(runs / "one"), address, "--json", "--out", out]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    of_one = {k.removeprefix("one: "): v for k, v in numbers.items() if k.startswith("one: ")}
+    other = {k.removeprefix("compared: "): v for k, v in numbers.items() if "compared: " in k}
+    assert of_one == other
+    assert other["points"] == 8
+    assert main(["compare", address, address + "/", "--out", out]) == 1
+    assert f"{address} is given twice" in capsys.readouterr().err
+    assert main(["compare", "memory://nowhere", "--out", out]) == 1
+    assert "memory://nowhere holds no audit and no training" in capsys.readouterr().err
+    assert main(["compare", "none://here", "--out", out]) == 1
+    assert "compare: `RUN` must be a folder, or an address that" in capsys.readouterr().err
 
 
 @pytest.mark.slow

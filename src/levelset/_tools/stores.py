@@ -57,12 +57,13 @@ def is_address(out: str | Path) -> bool:
     return bool(_SCHEME.match(str(out))) and not str(out).startswith(_OWN)
 
 
-def store_of(function: str, out: str | Path) -> Store:
+def store_of(function: str, out: str | Path, *, argument: str = "out") -> Store:
     """Return the store at a path, or at an address such as `s3://bucket/run`.
 
     Args:
         function: Name of the public function at work, for messages.
         out: Where.
+        argument: What the caller calls it.
 
     Raises:
         ParameterError: If nothing installed knows addresses of this kind.
@@ -75,8 +76,8 @@ def store_of(function: str, out: str | Path) -> Store:
         system, root = fsspec.core.url_to_fs(str(out))
     except (ValueError, ImportError) as error:
         message = (
-            f"{function}: `out` must be a folder, or an address that fsspec knows, got {out!r}: "
-            f"{error}. Install what that names, or choose a folder."
+            f"{function}: `{argument}` must be a folder, or an address that fsspec knows, got "
+            f"{out!r}: {error}. Install what that names, or choose a folder."
         )
         raise ParameterError(message) from error
     return Address(system, root.rstrip("/"), str(out).rstrip("/"))

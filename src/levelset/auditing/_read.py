@@ -44,7 +44,7 @@ def read(folder: str | Path, *, name: str | None = None) -> Audit:
         >>> bool((one.columns["distance_2"] == other.columns["distance_2"]).all())
         True
     """
-    store = store_of("read", folder)
+    store = store_of("read", folder, argument="folder")
     if not store.has(MANIFEST):
         message = f"read: {store} holds no audit: it has no manifest.json. Give the `out` of one."
         raise RunError(message)
