@@ -62,9 +62,9 @@ fuzz: $(DEV) ## Mutate files, looking for an exception that is not ours, SECONDS
 	$(SERIAL) $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 .PHONY: shapes
-shapes: $(DEV) ## Run the fast tests with the shapes in signatures checked
+shapes: $(DEV) ## Run the fast tests, some cases of each, with the shapes in signatures checked
 	$(SERIAL) $(PYTEST) -n $(WORKERS) \
-		-m 'not slow and not gpu and not data and not messages and not same_shapes' \
+		-m 'not slow and not gpu and not data and not messages and not same_shapes' --most-cases 4 \
 		--jaxtyping-packages=levelset,beartype.beartype
 
 .PHONY: doctest

@@ -147,10 +147,35 @@ def levelset_data() -> Path:
     return Path(home)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a CUDA device where there is none, with the reason."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--most-cases`."""
+    parser.addoption(
+        "--most-cases", type=int, help="most cases of each test, but of those on every public name"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out cases beyond `--most-cases`, and skip what needs a device where there is none."""
+    most = config.getoption("--most-cases")
+    if most:
+        left_out = set(_beyond(items, most))
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     if torch.cuda.is_available():
         return
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
+def _beyond(items: list[pytest.Item], most: int) -> list[pytest.Item]:
+    """Return what is left of the cases of each test when so many, spread over them, are kept."""
+    tests: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.parent.name != "contracts":
+            tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    left_out: list[pytest.Item] = []
+    for cases in tests.values():
+        stay = {round(i * (len(cases) - 1) / max(most - 1, 1)) for i in range(most)}
+        left_out += [case for number, case in enumerate(cases) if number not in stay]
+    return left_out
