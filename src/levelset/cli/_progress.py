@@ -119,7 +119,7 @@ def watching_several(total: int | None) -> "Iterator[Callable[[str, Step | None]
 def _show_step(shown: Progress, task: TaskID, name: str, step: "Step") -> None:
     words = (
         f"loss {step.loss:.2e}  residual {step.residual:.2e}  "
-        f"within twice the noise {step.quality:.1%}"
+        f"within twice the noise {100 * step.quality:.1f} %"
     )
     shown.update(
         task,
@@ -160,7 +160,7 @@ def _health_line(health: "Health") -> str:
     """Return the numbers of a step; those of samples where the loss has some."""
     line = f"loss {health.loss:.4g}"
     if health.converged == health.converged:
-        line += f", {health.converged:.1%} converged"
+        line += f", {100 * health.converged:.1f} % converged"
     if health.distance == health.distance:
         line += f", median distance {health.distance:.2g}"
     return line

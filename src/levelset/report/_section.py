@@ -255,7 +255,7 @@ class _Page:
         total = float(areas.sum())
         table = {
             "class": [self.called(label) for label in labels],
-            "share": [f"{float(areas[label]) / total:.2%}" for label in labels],
+            "share": [f"{100 * float(areas[label]) / total:.2f}\u00a0%" for label in labels],
             "area": [f"{float(areas[label]):.5g}" for label in labels],
         }
         if self.exact is not None and len(self.exact.regions):

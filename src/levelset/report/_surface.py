@@ -12,6 +12,7 @@ from levelset._tools.arguments import checked
 from levelset.reconstruction import Mesh, Surface
 from levelset.report._figures import BINS, blank
 from levelset.report._render import captioned, figure_html, grid_html, optional, render
+from levelset.report._words import share
 from levelset.report._write import Section
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ def _cards(result: Surface) -> Any:
         ("Median distance of a point", f"{summary['residual_median']:.3g}", "units of the scan"),
         ("Noise", f"{summary['noise']:.3g}", "estimated standard deviation a coordinate"),
         ("Outliers", f"{summary['outliers']:,}", "points that the surface does not follow"),
-        ("In doubt", f"{summary['doubtful']:.1%}", "of the area: no points near, or side unsure"),
+        ("In doubt", share(summary["doubtful"]), "of the area: no points near, or side unsure"),
         ("Area", _round(result.mesh.area), "square units"),
     ]
     if summary["unsure"] is not None:
-        cards.append(("Orientation unsure", f"{summary['unsure']:.1%}", "share of points"))
+        cards.append(("Orientation unsure", share(summary["unsure"]), "share of points"))
     if genus is not None:
         cards.append(("Handles", str(genus), "genus of a closed surface"))
     entries = [{"name": n, "value": v, "note": note} for n, v, note in cards]
