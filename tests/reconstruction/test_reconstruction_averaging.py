@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from levelset.reconstruction._averaging import averaged
+from levelset.reconstruction._averaging import averaged, distinct
 
 RNG = np.random.default_rng(0)
 
@@ -60,3 +60,8 @@ def test_the_two_faces_of_a_thin_wall_stay_apart_by_their_normals():
     means = averaged(wall, normals, 1_000)
     assert means.normals is not None
     np.testing.assert_allclose(means.points[:, 2], np.where(means.normals[:, 2] > 0, 1e-3, 0.0))
+
+
+@pytest.mark.parametrize("keys", [[], [7], [3, 3, 3], [2, 1, 2, -5, 1 << 62]])
+def test_distinct_numbers_are_counted(keys):
+    assert distinct(np.array(keys, dtype=np.int64)) == len(set(keys))

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from levelset._typing import Booleans, Floats, Integers, Singles
 from levelset.errors import DataError
+from levelset.reconstruction._averaging import distinct
 from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._known_sides import agreed, seen
 from levelset.reconstruction._local_planes import (
@@ -222,8 +223,7 @@ def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats,
 def thin(points: Floats, most: int) -> Integers:
     """Return at most `most` rows of points: of each cell of a lattice the one nearest its mean.
 
-    Bisection settles the size of the cells, so that 95 to 100 % of `most` come back where the
-    cloud has more; a cloud that has no more comes back whole.
+    Bisection settles the size of the cells, so that 95 to 100 % of `most` come back, or all.
 
     Args:
         points: The cloud, `(n, 3)`, without duplicates.
@@ -235,7 +235,7 @@ def thin(points: Floats, most: int) -> Integers:
     low, high = 0.0, float(points.max()) * 1.001
     for _ in range(40):
         size = 0.5 * (low + high)
-        count = len(np.unique(_cells(points, size)))
+        count = distinct(_cells(points, size))
         low, high = (size, high) if count > most else (low, size)
         if 0.95 * most < count <= most:
             break
