@@ -47,12 +47,12 @@ def test_further_columns_are_told_by_their_values(noise):
     assert found.notes == ("Columns 4 to 6 have length 1 and were taken as normals.",)
     found = by_place(np.hstack([points, colours]))
     assert found.normals is None
-    assert np.allclose(found.colours, colours / 255)
+    assert np.allclose(found.colours, colours)
     assert found.notes == ("Columns 4 to 6 were taken as red, green and blue, by their values.",)
     for table in ([points, colours, normals], [points, normals, colours]):
         found = by_place(np.hstack(table))
         assert np.array_equal(found.normals, normals)
-        assert np.allclose(found.colours, colours / 255)
+        assert np.allclose(found.colours, colours)
     found = by_place(np.hstack([points, 1000 * points[:, :1], colours]))
-    assert np.allclose(found.colours, colours / 255)
+    assert np.allclose(found.colours, colours)
     assert by_place(np.hstack([points, 40 * points])).colours is None

@@ -521,3 +521,28 @@ def test_a_packed_file_that_would_grow_too_large_is_refused(tmp_path, monkeypatc
     monkeypatch.setenv("LEVELSET_MAX_BYTES", str(10**6))
     with pytest.raises(DataError, match="too large"):
         read_points(tmp_path / "a.xyz.gz")
+
+
+@pytest.mark.parametrize(
+    ("viewpoint", "sensor"),
+    [
+        ("VIEWPOINT 1.5 -2 3 1 0 0 0\n", [1.5, -2.0, 3.0]),
+        ("VIEWPOINT 0 0 0 0.6 0 0.8 0\n", [0.0, 0.0, 0.0]),
+        ("VIEWPOINT 0 0 0 1 0 0 0\n", None),  # what programs write unasked
+        ("", None),
+    ],
+)
+def test_the_viewpoint_of_a_pcd_file_is_its_sensor(tmp_path, viewpoint, sensor):
+    head = "FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 2\nHEIGHT 1\n"
+    rows = f"{viewpoint}POINTS 2\nDATA ascii\n0 0 1\n0 1 0\n"
+    (tmp_path / "a.pcd").write_text(head + rows)
+    sensors = read_points(tmp_path / "a.pcd").sensors
+    assert sensors is None if sensor is None else sensors.tolist() == [sensor] * 2
+
+
+@pytest.mark.parametrize("words", ["1 2 3", "1 2 3 1 0 0 x", "nan 0 0 1 0 0 0"])
+def test_a_viewpoint_of_a_pcd_file_that_is_none(tmp_path, words):
+    head = f"FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nVIEWPOINT {words}\n"
+    (tmp_path / "a.pcd").write_text(head + "POINTS 1\nDATA ascii\n0 0 1\n")
+    with pytest.raises(DataError, match=f"VIEWPOINT must be 7 numbers, got {words}"):
+        read_points(tmp_path / "a.pcd")

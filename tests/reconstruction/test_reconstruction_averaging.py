@@ -62,6 +62,17 @@ def test_the_two_faces_of_a_thin_wall_stay_apart_by_their_normals():
     np.testing.assert_allclose(means.points[:, 2], np.where(means.normals[:, 2] > 0, 1e-3, 0.0))
 
 
+def test_means_of_means_weigh_as_their_points_do():
+    random = np.random.default_rng(3)
+    points, weights = random.uniform(size=(4000, 3)), random.integers(1, 5, 4000)
+    means, all_of_them = (
+        averaged(points, None, 300, weights),
+        averaged(np.repeat(points, weights, axis=0), None, 300),
+    )
+    assert np.array_equal(means.counts, all_of_them.counts)
+    assert np.allclose(means.points, all_of_them.points, rtol=0.0, atol=1e-12)
+
+
 @pytest.mark.parametrize("keys", [[], [7], [3, 3, 3], [2, 1, 2, -5, 1 << 62]])
 def test_distinct_numbers_are_counted(keys):
     assert distinct(np.array(keys, dtype=np.int64)) == len(set(keys))

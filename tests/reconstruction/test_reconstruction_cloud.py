@@ -43,6 +43,33 @@ def test_the_noise_of_averaged_points_is_that_before(noise):
     assert prepare(torch.from_numpy(ball[:500])).raw_noise is None
 
 
+def test_means_weigh_as_their_points_do_and_a_sample_shows_the_noise():
+    random = np.random.default_rng(0)
+    raw = sphere(20_000).numpy() + 0.01 * random.standard_normal((20_000, 3))
+    means = torch.from_numpy(raw.reshape(-1, 4, 3).mean(1))  # of four anywhere
+    counts, sample = torch.full((5000,), 4), torch.from_numpy(raw[:8000])
+    cloud = prepare(means, most=1000, counts=counts, sample=sample)
+    assert cloud.counts.sum() == 20_000
+    assert cloud.notes[-1].startswith("20,000 points were averaged in")
+    assert cloud.raw_noise is not None
+    assert cloud.scale * cloud.raw_noise == pytest.approx(0.01, rel=0.1)
+    assert prepare(means, counts=counts).counts.tolist() == [4] * 5000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"counts": torch.ones(3, dtype=torch.int64)}, r"`counts` must be 400 positive .* \(3,\)"),
+        ({"counts": torch.zeros(400, dtype=torch.int64)}, r"`counts` must be 400 .* with 0"),
+        ({"sample": torch.zeros(60, 2)}, r"`sample` must be at least 50 points .* \(60, 2\)"),
+        ({"sample": torch.zeros(9, 3)}, r"`sample` must be at least 50 points .* \(9, 3\)"),
+    ],
+)
+def test_counts_and_samples_that_are_none_are_refused(options, message):
+    with pytest.raises(ShapeError, match=message):
+        prepare(sphere(), **options)
+
+
 @pytest.mark.parametrize("spread", [0.0, 0.01, 1.0, 1e12])
 def test_a_few_points_very_far_away_are_left_out_alone_or_together(spread):
     random = np.random.default_rng(0)

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
 from levelset._tools.engines import Place
 from levelset.datasets import PointCloud
 from levelset.errors import DataError
-from levelset.reconstruction import Curve, Fast
-from levelset.reconstruction._scans import Fitting, Scan, fit_scans, part_of
+from levelset.reconstruction import Curve, Fast, Surface, _scans
+from levelset.reconstruction._scans import Fitting, Scan, fit_scans, part_of, read_scan
 
 
 def ring(number: int) -> Scan:
@@ -41,6 +43,26 @@ def test_each_scan_comes_back_with_its_number_or_the_reason_why_it_failed() -> N
             assert len(shape.residuals) == 80 + number
         lengths.append([results[number][1].residuals for number in (0, 3)])
     assert all(torch.equal(one, two) for one, two in zip(*lengths, strict=True))
+
+
+def test_a_large_file_is_averaged_as_it_is_read_and_gives_the_same_surface(tmp_path, monkeypatch):
+    ball = torch.randn(15_000, 3, generator=torch.Generator().manual_seed(0))
+    ball = 5 * torch.nn.functional.normalize(ball, dim=1)
+    ball += 0.05 * torch.randn(ball.shape, generator=torch.Generator().manual_seed(1))
+    np.save(tmp_path / "ball.npy", ball.numpy())
+    assert read_scan(tmp_path / "ball.npy").counts is None
+    monkeypatch.setattr(_scans, "LARGE", 100_000)
+    monkeypatch.setattr(_scans, "MOST_MEANS", 3000)
+    cloud = read_scan(tmp_path / "ball.npy")
+    assert len(cloud) <= 3000
+    assert cloud.counts is not None
+    assert cloud.counts.sum() == 15_000
+    scan = Scan(cloud, tmp_path / "mesh.ply")
+    shape = Fitting(Fast(grid=32), 32, 0).fitted(scan, lambda step: None)
+    assert isinstance(shape, Surface)
+    assert shape.noise == pytest.approx(0.05, rel=0.1)
+    assert shape.mesh.watertight
+    assert abs(float(shape.mesh.vertices.norm(dim=1).mean()) - 5) < 0.01
 
 
 def test_checkpoints_lie_beside_the_file() -> None:

@@ -223,9 +223,9 @@ class ReconstructCommand(Placed):
 
     def _read(self, scan: Path, target: Path) -> "Scan":
         """Return the points of a scan, and make room for what comes of them."""
-        from levelset.reconstruction._scans import Scan
+        from levelset.reconstruction._scans import Scan, read_scan
 
-        cloud = levelset.datasets.read_points(scan)
+        cloud = read_scan(scan)
         for note in cloud.notes:
             log(f"{scan.name}: {note}")
         if self.normals and cloud.normals is None:

@@ -3,14 +3,24 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from levelset._typing import Floats
 
-__all__ = ["Columns", "by_name", "by_place", "colours_of", "others", "plain_name"]
+__all__ = [
+    "Columns",
+    "Placing",
+    "by_name",
+    "by_place",
+    "colour_unit",
+    "colours_of",
+    "others",
+    "placing",
+    "plain_name",
+]
 
 UNIT = (0.9, 1.1)  # lengths that a normal may have
 MOSTLY = 0.9  # share of the rows that must look like it
@@ -36,7 +46,7 @@ class Columns:
         points: `(n, 2)` or `(n, 3)`, of any number type.
         normals: `(n, 3)`, or `None`.
         notes: What the user should know, in sentences.
-        colours: Red, green and blue, 0 to 1, `(n, 3)`, or `None`.
+        colours: Red, green and blue as the file has them, `(n, 3)`, or `None`: see `colours_of`.
         sensors: From where each was seen, `(n, 3)`, or `None`.
         scalars: Further numbers by the names of their columns, each `(n,)`.
     """
@@ -44,7 +54,7 @@ class Columns:
     points: NDArray[Any]
     normals: NDArray[Any] | None
     notes: tuple[str, ...] = ()
-    colours: Floats | None = None
+    colours: NDArray[Any] | None = None
     sensors: Floats | None = None
     scalars: dict[str, Floats] = field(default_factory=dict)
 
@@ -86,20 +96,54 @@ def colours_of(values: NDArray[Any]) -> Floats:
     """Return colours from 0 to 1, of integers of 8 or 16 bits, or numbers up to 1, `(n, 3)`."""
     colours = np.nan_to_num(np.asarray(values, dtype=np.float64))
     most = float(colours.max(initial=0.0))
-    integers = values.dtype.kind in "iu" or bool((colours == np.round(colours)).all())
+    return np.clip(colours / colour_unit(most, values.dtype.kind in "iu"), 0.0, 1.0)
+
+
+def colour_unit(most: float, whole: bool) -> float:
+    """Return what stands for the full colour: 65535, 255 or 1.
+
+    Args:
+        most: The largest number.
+        whole: Whether the file has integers.
+    """
     if most > 255.0:
-        colours = colours / 65535.0
-    elif most > 1.0 or (integers and values.dtype.kind in "iu"):
-        colours = colours / 255.0
-    return np.clip(colours, 0.0, 1.0)
+        return 65535.0
+    return 255.0 if most > 1.0 or whole else 1.0
 
 
 def by_place(table: NDArray[Any]) -> Columns:
-    """Return the first three columns of a table of six or more as points, the rest by its values.
+    """Return the first three columns of a table of four or more as points, the rest by its values.
 
     The next three, or the last three of seven, are normals where their length is 1, and colours
     where all are whole numbers from 0 to 255, or none is below 0 or above 1.
     """
+    return placing(table).of(table)
+
+
+class Placing(NamedTuple):
+    """Where the columns of a table without names are.
+
+    Attributes:
+        normals: The first column of normals, or `None`.
+        colours: The first column of colours, or `None`.
+        notes: What the user should know, in sentences.
+    """
+
+    normals: int | None
+    colours: int | None
+    notes: tuple[str, ...]
+
+    def of(self, table: NDArray[Any]) -> Columns:
+        """Return the columns of a table."""
+        normals, colours = (
+            None if first is None else table[:, first : first + 3]
+            for first in (self.normals, self.colours)
+        )
+        return Columns(table[:, :3], normals, self.notes, colours)
+
+
+def placing(table: NDArray[Any]) -> Placing:
+    """Return where normals and colours are, by the values of a table of four or more columns."""
     width = table.shape[1]
     normals = colours = None
     notes: list[str] = []
@@ -108,19 +152,19 @@ def by_place(table: NDArray[Any]) -> Columns:
         block = table[:, start : start + 3]
         where = f"Columns {start + 1} to {start + 3}"
         if normals is None and width == 6 and not block.any():
-            return Columns(table[:, :3], block)  # normals that nobody has filled in
+            return Placing(start, None, ())  # normals that nobody has filled in
         if normals is None and _are_normals(block):
-            normals = block
+            normals = start
             notes.append(f"{where} have length 1 and were taken as normals.")
-        elif normals is not block and colours is None and _are_colours(block):
-            colours = colours_of(block)
+        elif normals != start and colours is None and _are_colours(block):
+            colours = start
             notes.append(f"{where} were taken as red, green and blue, by their values.")
     if not notes:
         notes.append(
             f"The file has {width} columns not named x, y, z; the first three were taken as these, "
             "and the others, which are no normals of length 1 and no colours, left out."
         )
-    return Columns(table[:, :3], normals, tuple(notes), colours)
+    return Placing(normals, colours, tuple(notes))
 
 
 def _are_normals(block: NDArray[Any]) -> bool:

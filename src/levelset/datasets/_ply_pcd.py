@@ -1,18 +1,21 @@
 """PLY and PCD: a header that names the columns, then rows in text or bytes."""
 
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from io import BufferedIOBase, TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from levelset._typing import Floats
-from levelset.datasets._columns import Columns, by_name, colours_of, others
+from levelset.datasets._columns import Columns, by_name, others
 from levelset.errors import DataError
 
-__all__ = ["columns_of", "read_pcd", "read_ply"]
+__all__ = ["columns_of", "pcd_blocks", "ply_blocks", "read_pcd", "read_ply"]
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -28,6 +31,7 @@ LONGEST_PCD_HEADER = 1 << 16
 POINT = ("x", "y", "z")
 NORMAL = ("normal_x", "normal_y", "normal_z")
 MOST_NUMBERS = 1 << 20  # a point
+NOWHERE = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]  # a viewpoint that programs write unasked
 KINDS = {"F": "f", "I": "i", "U": "u"}
 
 
@@ -82,7 +86,53 @@ def read_ply(path: Path) -> Columns:
     """
     data = path.read_bytes()
     order, elements, start = _header(data, path)
-    table = _vertices(data, start, order, elements, path)
+    return _of_vertices(_vertices(data, start, order, elements, path), elements, path)
+
+
+def ply_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Columns] | None:
+    """Return what `read_ply` does, so many vertices at a time; `None` if lists are in the way."""
+    order, elements, start = _header(stream.read(LONGEST_HEADER), path)
+    before, vertices = _up_to_vertices(elements, path)
+    if any(element.has_lists for element in (*before, vertices)):
+        return None
+    if order:
+        start += sum(element.count * element.dtype(order).itemsize for element in before)
+        tables = _tables(stream, start, vertices.dtype(order), vertices.count, rows, path)
+    else:
+        stream.seek(start)
+        tables = _text_tables(stream, sum(e.count for e in before), vertices, rows, path)
+    return (_of_vertices(table, elements, path) for table in tables)
+
+
+def _tables(
+    stream: BufferedIOBase, start: int, dtype: np.dtype[Any], count: int, rows: int, path: Path
+) -> Iterator[NDArray[Any]]:
+    """Yield `count` rows of bytes, so many at a time."""
+    stream.seek(start)
+    for first in range(0, count, rows):
+        wanted = min(rows, count - first)
+        data = stream.read(wanted * dtype.itemsize)
+        if len(data) < wanted * dtype.itemsize:
+            raise _cut_short(path, count, first + len(data) // max(dtype.itemsize, 1), "points")
+        yield np.frombuffer(data, dtype, wanted)
+
+
+def _text_tables(
+    stream: BufferedIOBase, skipped: int, element: _Element, rows: int, path: Path
+) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an element in text, so many at a time."""
+    with TextIOWrapper(cast("IO[bytes]", stream), "latin-1") as text:
+        lines = islice(text, skipped, None)
+        for first in range(0, element.count, rows):
+            part = replace(element, count=min(rows, element.count - first))
+            some = list(islice(lines, part.count))
+            if len(some) < part.count:
+                raise _cut_short(path, element.count, first + len(some), "vertices")
+            yield _of_lines(some, part, path)
+
+
+def _of_vertices(table: NDArray[Any], elements: list[_Element], path: Path) -> Columns:
+    """Return the columns of a table of vertices."""
     points = columns_of(table, ("x", "y", "z"))
     if points is None:
         message = (
@@ -90,9 +140,10 @@ def read_ply(path: Path) -> Columns:
             f"{', '.join(table.dtype.names or ()) or 'none'}."
         )
         raise DataError(message)
+    count = sum(element.count for element in elements if element.name == "vertex")
     notes = tuple(
         f"The file is a mesh of {element.count:,} {element.name} elements; only its "
-        f"{len(points):,} vertices were used."
+        f"{count:,} vertices were used."
         for element in elements
         if element.name in FACES and element.count
     )
@@ -106,7 +157,7 @@ def _with_extras(points: Floats, table: NDArray[Any], notes: tuple[str, ...]) ->
     normals = columns_of(table, places["normals"]) if "normals" in places else None
     colours = None
     if "colours" in places:
-        colours = colours_of(np.stack([table[name] for name in places["colours"]], axis=1))
+        colours = np.stack([table[name] for name in places["colours"]], axis=1)
     scalars = {name: table[name].astype(np.float64) for name in others(names)}
     return Columns(points, normals, notes, colours, scalars=scalars)
 
@@ -154,14 +205,7 @@ def _vertices(
     data: bytes, start: int, order: str, elements: list[_Element], path: Path
 ) -> NDArray[Any]:
     """Return the vertices as a structured array."""
-    before: list[_Element] = []
-    for element in elements:
-        if element.name == "vertex":
-            break
-        before.append(element)
-    else:
-        message = f"read_points: {path} has no element `vertex`, so no points."
-        raise DataError(message)
+    before, element = _up_to_vertices(elements, path)
     if not order:
         return _from_text(data[start:], sum(e.count for e in before), element, path)
     for passed in before:
@@ -170,6 +214,16 @@ def _vertices(
         return _rows_with_lists(data, start, order, element, path)[0]
     dtype = element.dtype(order)
     return _from_bytes(data, start, dtype, element.count, path, "vertices")
+
+
+def _up_to_vertices(elements: list[_Element], path: Path) -> tuple[list[_Element], _Element]:
+    """Return the elements before the vertices, and these."""
+    names = [element.name for element in elements]
+    if "vertex" not in names:
+        message = f"read_points: {path} has no element `vertex`, so no points."
+        raise DataError(message)
+    place = names.index("vertex")
+    return elements[:place], elements[place]
 
 
 def _rows_with_lists(
@@ -251,6 +305,11 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
     if len(lines) < element.count or not lines[-1].strip():
         count = sum(bool(line.strip()) for line in lines)
         raise _cut_short(path, element.count, count, "vertices")
+    return _of_lines(lines, element, path)
+
+
+def _of_lines(lines: list[str], element: _Element, path: Path) -> NDArray[Any]:
+    """Return the rows of an element, from a line each."""
     try:
         table = _numbers(_without_lists(lines, element) if element.has_lists else lines)
     except (ValueError, UserWarning) as error:
@@ -305,6 +364,25 @@ def read_pcd(path: Path) -> Columns:
         DataError: If the file is no PCD, compressed, cut short, or has no x, y, z.
     """
     data = path.read_bytes()
+    words, dtype, count, start = _pcd_layout(data, path)
+    if words["DATA"][0].lower() == "ascii":
+        table = _pcd_rows(data[start:], dtype, count, path)
+    else:
+        table = _from_bytes(data, start, dtype, count, path, "points")
+    return _of_pcd(table, words, path)
+
+
+def pcd_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Columns] | None:
+    """Return what `read_pcd` does, so many points at a time; `None` for text."""
+    words, dtype, count, start = _pcd_layout(stream.read(LONGEST_PCD_HEADER), path)
+    if words["DATA"][0].lower() == "ascii":
+        return None
+    tables = _tables(stream, start, dtype, count, rows, path)
+    return (_of_pcd(table, words, path) for table in tables)
+
+
+def _pcd_layout(data: bytes, path: Path) -> tuple[dict[str, list[str]], np.dtype[Any], int, int]:
+    """Return the words of the header, the layout of a point, how many there are, and where."""
     words, start = _pcd_header(data, path)
     try:
         dtype = _pcd_dtype(words)
@@ -322,16 +400,17 @@ def read_pcd(path: Path) -> Columns:
                 f"{dtype[name].shape[0]}."
             )
             raise DataError(message)
-    if kind == "ascii":
-        table = _pcd_rows(data[start:], dtype, count, path)
-    elif kind == "binary":
-        table = _from_bytes(data, start, dtype, count, path, "points")
-    else:
+    if kind not in ("ascii", "binary"):
         message = (
             f"read_points: {path} is PCD of the kind {kind}, which is not read. Convert it: "
             "`pcl_convert_pcd_ascii_binary in.pcd out.pcd 1`."
         )
         raise DataError(message)
+    return words, dtype, count, start
+
+
+def _of_pcd(table: NDArray[Any], words: dict[str, list[str]], path: Path) -> Columns:
+    """Return the columns of a table of points, with their sensor if the header says it."""
     points = columns_of(table, POINT)
     if points is None:
         message = (
@@ -339,7 +418,27 @@ def read_pcd(path: Path) -> Columns:
             f"{', '.join(words['FIELDS'])}."
         )
         raise DataError(message)
-    return _with_extras(points, table, ())
+    columns = _with_extras(points, table, ())
+    sensor = _viewpoint(words, path)
+    if sensor is None:
+        return columns
+    return replace(columns, sensors=np.broadcast_to(sensor, points.shape))
+
+
+def _viewpoint(words: dict[str, list[str]], path: Path) -> Floats | None:
+    """Return where the sensor was, `(3,)`, or `None` if the header has what stands for unknown."""
+    said = words.get("VIEWPOINT", [])
+    try:
+        place = np.array([float(word) for word in said])
+        if len(place) not in (0, 7) or not np.isfinite(place).all():
+            raise ValueError(f"{len(place)} numbers")
+    except ValueError as error:
+        message = (
+            f"read_points: {path} has a header that is no PCD's: VIEWPOINT must be 7 numbers, got "
+            f"{' '.join(said)}."
+        )
+        raise DataError(message) from error
+    return None if place.tolist() in ([], NOWHERE) else place[:3]
 
 
 def _pcd_header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:

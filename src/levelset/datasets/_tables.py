@@ -15,7 +15,7 @@ from levelset.datasets._decode import decode_all
 from levelset.datasets._images import Images, Split
 from levelset.errors import DataError
 
-__all__ = ["read_array", "read_npz", "read_parquet"]
+__all__ = ["array_header", "read_array", "read_npz", "read_parquet"]
 
 IMAGE_KEYS = ("images", "points", "x")
 LABEL_KEYS = ("labels", "y")
@@ -182,6 +182,21 @@ HEADERS = {
 }
 
 
+def array_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the shape of the array in a stream, whether columns are contiguous, and its type.
+
+    Raises:
+        ValueError: If it has no such header, or holds pickled objects.
+    """
+    version = np.lib.format.read_magic(stream)
+    if version not in HEADERS:
+        raise ValueError(f"version {version} of NumPy's format")
+    shape, is_by_columns, dtype = HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError("the array holds pickled objects")
+    return shape, is_by_columns, dtype
+
+
 def read_array(stream: Any, size: int) -> NDArray[Any]:
     """Return the array in a stream of `size` bytes. Nothing is unpickled.
 
@@ -189,12 +204,7 @@ def read_array(stream: Any, size: int) -> NDArray[Any]:
         ValueError: If it has no such header, holds pickled objects, or fewer bytes than its header
             says. NumPy raises others too, over damaged headers.
     """
-    version = np.lib.format.read_magic(stream)
-    if version not in HEADERS:
-        raise ValueError(f"version {version} of NumPy's format")
-    shape, _, dtype = HEADERS[version](stream)
-    if dtype.hasobject:
-        raise ValueError("the array holds pickled objects")
+    shape, _, dtype = array_header(stream)
     size_left = size - stream.tell()
     promised = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or promised > size_left:

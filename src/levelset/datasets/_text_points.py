@@ -2,16 +2,28 @@
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
+from io import BufferedIOBase, TextIOWrapper
+from itertools import chain, islice
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
 from levelset._typing import Floats
-from levelset.datasets._columns import Columns, by_name, by_place, colours_of, others
+from levelset.datasets._columns import Columns, Placing, by_name, others, placing
 from levelset.errors import DataError
 
-__all__ = ["read_obj", "read_off", "read_pts", "read_ptx", "read_table"]
+__all__ = [
+    "pts_blocks",
+    "read_obj",
+    "read_off",
+    "read_pts",
+    "read_ptx",
+    "read_table",
+    "table_blocks",
+]
 
 SEPARATORS = (";", "\t", ",")
 COMMENTS = ("#", "//", "%")
@@ -29,28 +41,73 @@ def read_table(path: Path) -> Columns:
     """
     lines = [line for line in _lines(path) if line.strip()]
     rows = [line for line in lines if not line.lstrip().startswith(COMMENTS)]
+    if rows and rows[0].strip() == str(len(rows) - 1):  # some programs begin with the number
+        rows = rows[1:]
+    return next(_of_tables(lines, rows, iter(()), path))
+
+
+def table_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Columns]:
+    """Yield what `read_table` returns, so many lines at a time.
+
+    The first lines say what the columns are.
+    """
+    blocks = _line_blocks(stream, rows, path)
+    lines = [line for line in next(blocks, []) if line.strip()]
+    first = [line for line in lines if not line.lstrip().startswith(COMMENTS)]
+    if len(first) > 1 and first[0].strip().isdecimal() and not first[1].strip().isdecimal():
+        first = first[1:]  # the number of points
+    rest = (
+        [line for line in block if line.strip() and not line.lstrip().startswith(COMMENTS)]
+        for block in blocks
+    )
+    return _of_tables(lines, first, rest, path)
+
+
+def _of_tables(
+    lines: list[str], rows: list[str], rest: Iterator[list[str]], path: Path
+) -> Iterator[Columns]:
+    """Yield the columns of the first rows, and of others with the same layout.
+
+    Args:
+        lines: The first lines, with comments.
+        rows: Those of them that are rows, names among them.
+        rest: Further rows.
+        path: The file.
+    """
     if not rows:
-        return Columns(np.zeros((0, 3)), None)
+        yield Columns(np.zeros((0, 3)), None)
+        return
     if rows[0].split()[0].lower() in RASTER:
         message = f"read_points: {path} is a raster of heights, not a list of points: export x y z."
         raise DataError(message)
-    if rows[0].strip() == str(len(rows) - 1):  # some programs begin with the number of points
-        rows = rows[1:]
     separator = _separator(rows[-1])
     names = _names(rows[0], _separator(rows[0]))
     rows = rows if names is None else rows[1:]
-    if not rows:
-        return Columns(np.zeros((0, 3)), None)
-    rows, notes = _with_points(rows, separator)
-    table = _numbers(rows, separator, path)
-    if names is None:
-        names = _commented(lines, table.shape[1])
-        return _placed(table, path, notes) if names is None else _named(table, names, path, notes)
-    return _named(table, names, path, notes)
+    layout: Placing | None = None
+    width = 0
+    for some in chain([rows], rest):
+        if not some:
+            yield Columns(np.zeros((0, 3)), None)
+            continue
+        block, notes = _with_points(some, separator)
+        table = _numbers(block, separator, path)
+        if not width:
+            width = table.shape[1]
+            names = names or _commented(lines, width)
+            layout = _placing(table, path) if names is None else None
+        if table.shape[1] != width:
+            message = (
+                f"read_points: {path} must hold rows of numbers, all of one length, got {width} "
+                f"and {table.shape[1]}."
+            )
+            raise DataError(message)
+        columns = _named(table, names, path) if layout is None else layout.of(table)
+        yield replace(columns, notes=(*notes, *columns.notes))
 
 
-def _named(table: Floats, names: list[str], path: Path, notes: tuple[str, ...]) -> Columns:
+def _named(table: Floats, names: list[str] | None, path: Path) -> Columns:
     """Return the columns by their names."""
+    names = names or []
     places = by_name(names)
     if "points" not in places or len(names) != table.shape[1]:
         message = (
@@ -60,13 +117,13 @@ def _named(table: Floats, names: list[str], path: Path, notes: tuple[str, ...]) 
         raise DataError(message)
     solid = len(places["points"]) == 3
     normals = table[:, places["normals"]] if solid and "normals" in places else None
-    colours = colours_of(table[:, places["colours"]]) if "colours" in places else None
+    colours = table[:, places["colours"]] if "colours" in places else None
     scalars = {name: table[:, place] for name, place in others(names).items()}
-    return Columns(table[:, places["points"]], normals, notes, colours, scalars=scalars)
+    return Columns(table[:, places["points"]], normals, (), colours, scalars=scalars)
 
 
-def _placed(table: Floats, path: Path, notes: tuple[str, ...]) -> Columns:
-    """Return the columns of a table without names."""
+def _placing(table: Floats, path: Path) -> Placing:
+    """Return where the columns of a table without names are."""
     width = table.shape[1]
     if width < 2:
         message = (
@@ -74,10 +131,7 @@ def _placed(table: Floats, path: Path, notes: tuple[str, ...]) -> Columns:
             f"normals, got {width}."
         )
         raise DataError(message)
-    if width <= 3:
-        return Columns(table, None, notes)
-    columns = by_place(table)
-    return Columns(columns.points, columns.normals, (*notes, *columns.notes), columns.colours)
+    return Placing(None, None, ()) if width <= 3 else placing(table)
 
 
 def read_pts(path: Path) -> Columns:
@@ -98,6 +152,24 @@ def read_pts(path: Path) -> Columns:
         )
         raise DataError(message)
     return _by_scanner(_numbers(rows, None, path), path)
+
+
+def pts_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Columns]:
+    """Yield what `read_pts` returns, so many lines at a time."""
+    expected = count = 0
+    for block in _line_blocks(stream, rows, path):
+        lines = [line.strip() for line in block if line.strip()]
+        points = [line for line in lines if not line.isdecimal()]
+        expected += sum(int(line) for line in lines if line.isdecimal())
+        count += len(points)
+        if points:
+            yield _by_scanner(_numbers(points, None, path), path)
+    if expected and count != expected:
+        message = (
+            f"read_points: {path} is cut short: {expected:,} points announced, {count:,} there. "
+            "Copy or export it again."
+        )
+        raise DataError(message)
 
 
 def read_ptx(path: Path) -> Columns:
@@ -158,7 +230,7 @@ def _by_scanner(table: Floats, path: Path) -> Columns:
             f"with both, got {width} columns."
         )
         raise DataError(message)
-    colours = colours_of(table[:, -3:]) if width > 4 else None
+    colours = table[:, -3:] if width > 4 else None
     scalars = {"intensity": table[:, 3]} if width in (4, 7) else {}
     return Columns(table[:, :3], None, (), colours, scalars=scalars)
 
@@ -195,7 +267,7 @@ def read_off(path: Path) -> Columns:
     first = 6 if normals is not None else 3
     colours = None
     if "C" in kind and table.shape[1] >= first + 3:
-        colours = colours_of(table[:, first : first + 3])
+        colours = table[:, first : first + 3]
     words = f"The file is a mesh of {faces:,} faces; only its {vertices:,} vertices were used."
     return Columns(table[:, :3], normals, (words,) if faces else (), colours)
 
@@ -218,7 +290,7 @@ def read_obj(path: Path) -> Columns:
     colours = None
     if all(len(line.split()) == 6 for line in vertices):
         after = [" ".join(line.split()[3:]) for line in vertices]
-        colours = colours_of(_numbers(after, None, path))
+        colours = _numbers(after, None, path)
     faces = [line for line in lines if line.startswith("f ")]
     normals_text = [line[3:] for line in lines if line.startswith(("vn ", "vn\t"))]
     normals = None
@@ -241,11 +313,27 @@ def _lines(path: Path) -> list[str]:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", errors="replace").splitlines()
     if b"\0" in data[:SIDE]:
-        message = (
-            f"read_points: {path} is binary, but {path.suffix} is a format of text. Was it renamed?"
-        )
-        raise DataError(message)
+        raise _binary(path)
     return data.decode("utf-8-sig", errors="replace").splitlines()
+
+
+def _binary(path: Path) -> DataError:
+    return DataError(
+        f"read_points: {path} is binary, but {path.suffix} is a format of text. Was it renamed?"
+    )
+
+
+def _line_blocks(stream: BufferedIOBase, rows: int, path: Path) -> Iterator[list[str]]:
+    """Yield so many lines at a time, as `_lines` decodes them."""
+    head = stream.read(SIDE)
+    stream.seek(0)
+    wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if b"\0" in head and not wide:
+        raise _binary(path)
+    encoding = "utf-16" if wide else "utf-8-sig"
+    with TextIOWrapper(cast("IO[bytes]", stream), encoding, errors="replace") as text:
+        while block := list(islice(text, rows)):
+            yield block
 
 
 def _separator(line: str) -> str | None:

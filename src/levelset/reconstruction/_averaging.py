@@ -32,7 +32,9 @@ class Means:
     width: float
 
 
-def averaged(points: Floats, normals: Floats | None, most: int) -> Means:
+def averaged(
+    points: Floats, normals: Floats | None, most: int, weights: Integers | None = None
+) -> Means:
     """Return the means of the points in cubic cells, as small as `most` of them allow.
 
     The mean of k points has their noise divided by the root of k, and their place along the
@@ -48,21 +50,22 @@ def averaged(points: Floats, normals: Floats | None, most: int) -> Means:
         points: The cloud, `(n, 3)`, more than `most`.
         normals: Unit normals, alike, or `None`.
         most: Largest number of means.
+        weights: How many points each is the mean of already, `(n,)`; `None` for 1.
     """
+    weights = np.ones(len(points), dtype=np.int64) if weights is None else weights
     origin = points.min(0)
     side = _sides(normals) if normals is not None else None
     width = _width(points - origin, side, most)
-    keys, cell, counts = np.unique(
-        _keys(points - origin, side, width), return_inverse=True, return_counts=True
-    )
-    target = _fuller(keys, counts, 1 if side is None else 6)
-    _, cell, counts = np.unique(target[cell], return_inverse=True, return_counts=True)
-    means = _sums(points - origin, cell) / counts[:, None] + origin
+    keys, cell = np.unique(_keys(points - origin, side, width), return_inverse=True)
+    target = _fuller(keys, _total(weights, cell), 1 if side is None else 6)
+    _, cell = np.unique(target[cell], return_inverse=True)
+    counts = _total(weights, cell)
+    means = _sums(points - origin, cell, weights) / counts[:, None] + origin
     turned = None
     if normals is not None:
-        turned = _sums(normals, cell)
+        turned = _sums(normals, cell, weights)
         turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-300)
-    return Means(means, turned, counts.astype(np.int64), width)
+    return Means(means, turned, counts, width)
 
 
 def _sides(normals: Floats) -> Integers:
@@ -114,5 +117,9 @@ def distinct(keys: Integers) -> int:
     return len(keys) and 1 + int((ordered[1:] != ordered[:-1]).sum())
 
 
-def _sums(values: Floats, cell: Integers) -> Floats:
-    return np.stack([np.bincount(cell, values[:, k]) for k in range(3)], axis=1)
+def _total(weights: Integers, cell: Integers) -> Integers:
+    return np.bincount(cell, weights).astype(np.int64)
+
+
+def _sums(values: Floats, cell: Integers, weights: Integers) -> Floats:
+    return np.stack([np.bincount(cell, weights * values[:, k]) for k in range(3)], axis=1)

@@ -67,6 +67,8 @@ def prepare(
     normals: Tensor | None = None,
     most: int | None = None,
     sensor: Tensor | None = None,
+    counts: Tensor | None = None,
+    sample: Tensor | None = None,
 ) -> Cloud:
     """Check a cloud, clean it and move it into the unit frame.
 
@@ -82,14 +84,19 @@ def prepare(
         normals: Normals of any length, alike, or `None`.
         most: Most points of the result; `None` for all.
         sensor: From where the points were seen, `(3,)`, or each of them, `(n, 3)`.
+        counts: How many points of a scan each is the mean of, `(n,)`; `None` for 1.
+        sample: Some points of that scan, `(k, 3)`, for their noise.
 
     Raises:
-        ShapeError: If `points` is not floating point `(n, 3)`, `normals` not alike, or `sensor`
-            neither alike nor `(3,)`.
+        ShapeError: If `points` is not floating point `(n, 3)`, `normals` not alike, `sensor`
+            neither alike nor `(3,)`, `counts` not `(n,)` and
+            positive, or `sample` not `(k, 3)`.
+        ParameterError: If `sensor` is not finite.
         DataError: If fewer than 50 points are left, or they lie on a line, in a plane or along a
             curve.
     """
     _check(points, normals)
+    _check_means(points, counts, sample)
     cloud = points.detach().cpu().double().numpy()
     finite = np.isfinite(cloud).all(1)
     missing = np.zeros(len(cloud), dtype=bool)
@@ -114,21 +121,26 @@ def prepare(
     seen = None if sensor is None else _sensors("surface", sensor, points)[rest]
     seen = None if seen is None else (seen - centre) / scale
     turned = None if directions is None else directions[rest]
-    counts, raw_noise = np.ones(len(unit), dtype=np.int64), None
+    sizes, raw_noise = np.ones(len(unit), dtype=np.int64), None
+    if counts is not None:
+        sizes = counts.cpu().numpy().astype(np.int64)[rest]
+    if sample is not None:
+        raw_noise = _raw_noise(sample.detach().cpu().double().numpy(), len(sample)) / scale
     if most is not None and len(unit) > most:
-        means = averaged(unit, turned, most)
+        if raw_noise is None:
+            raw_noise = _raw_noise(unit, most)
+        total, means = int(sizes.sum()), averaged(unit, turned, most, sizes)
         if seen is not None:
             seen = seen[cKDTree(unit).query(means.points)[1]]
-        raw_noise = _raw_noise(unit, most)
-        unit, turned, counts = means.points, means.normals, means.counts
+        unit, turned, sizes = means.points, means.normals, means.counts
         notes += (
-            f"{len(rest):,} points were averaged in {len(unit):,} cells of side "
+            f"{total:,} points were averaged in {len(unit):,} cells of side "
             f"{scale * means.width:.3g}",
         )
     return Cloud(
         points=unit,
         normals=turned,
-        counts=counts,
+        counts=sizes,
         rows=rest,
         centre=torch.from_numpy(centre),
         scale=scale,
@@ -143,6 +155,24 @@ def _raw_noise(points: Floats, most: int) -> float:
     """Return the noise of points too many to look at all, by at most `most` drawn evenly."""
     some = points[np.random.default_rng(0).choice(len(points), most, replace=False)]
     return noise_level(some, cKDTree(some)).noise
+
+
+def _check_means(points: Tensor, counts: Tensor | None, sample: Tensor | None) -> None:
+    if counts is not None and (counts.shape != points.shape[:1] or bool((counts < 1).any())):
+        message = (
+            f"surface: `counts` must be {len(points)} positive numbers, one for each of `points`, "
+            f"got {tuple(counts.shape)}{'' if counts.shape != points.shape[:1] else ' with 0'}."
+        )
+        raise ShapeError(message)
+    if sample is None:
+        return
+    check_points("surface", sample, "sample")
+    if sample.dim() != 2 or sample.shape[1] != 3 or len(sample) < FEWEST:
+        message = (
+            f"surface: `sample` must be at least {FEWEST} points (k, 3), got "
+            f"{tuple(sample.shape)}. Leave it out."
+        )
+        raise ShapeError(message)
 
 
 def _sensors(where: str, sensor: Tensor, points: Tensor) -> Floats:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from levelset._tools.engines import Place, engine_of
-from levelset.datasets import PointCloud
+from levelset.datasets import PointCloud, read_points
 from levelset.errors import LevelSetError
 from levelset.reconstruction._curves._curve import Curve, curve
 from levelset.reconstruction._history import Step, Watch
@@ -18,9 +18,23 @@ from levelset.reconstruction._meshes._mesh import Mesh
 from levelset.reconstruction._settings import Fast, Paper
 from levelset.reconstruction._surface import Surface, surface
 
-__all__ = ["Fitting", "Scan", "Shape", "fit_scans", "part_of"]
+__all__ = ["Fitting", "Scan", "Shape", "fit_scans", "part_of", "read_scan"]
 
 Shape: TypeAlias = Surface | Curve
+
+
+LARGE = 64 << 20
+"""Bytes of points beyond which a file is read block by block."""
+MOST_MEANS = 1_000_000
+"""Means that the points of such a file become as they are read."""
+PACKED = {".gz": 4, ".laz": 8}  # how many times as large a file is when it is unpacked
+
+
+def read_scan(path: Path) -> PointCloud:
+    """Return the points of a file, or of a large one means in small cells, in bounded memory."""
+    size = path.stat().st_size if path.is_file() else 0
+    is_large = size * PACKED.get(path.suffix.lower(), 1) > LARGE
+    return read_points(path, most=MOST_MEANS if is_large else None)
 
 
 class Scan(NamedTuple):
@@ -93,6 +107,8 @@ class Fitting:
             lids=self.lids,
             sensor=scan.sensors,
             colours=scan.cloud.colours,
+            counts=scan.cloud.counts,
+            sample=scan.cloud.sample,
             out=part_of(scan.target) if self.is_near else None,
             resume=self.resume and self.is_near,
             generator=generator,

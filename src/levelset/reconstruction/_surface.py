@@ -157,6 +157,8 @@ def surface(
     colours: Tensor | None = None,
     lids: Lids = "smooth",
     sensor: Tensor | None = None,
+    counts: Tensor | None = None,
+    sample: Tensor | None = None,
 ) -> Surface:
     r"""Return the surface that raw points were taken from, as a network and as a mesh.
 
@@ -201,12 +203,16 @@ def surface(
         sensor: From where the points were seen, `(3,)`, or each of them, `(n, 3)`, in their
             units: the outside is on that side. It settles what the points leave unsure, as thin
             plates and open sheets. Not needed with `normals`.
+        counts: How many points of a scan each is the mean of, `(n,)`, as
+            [`read_points`][levelset.datasets.read_points] says of a file too large for memory.
+        sample: Some points of that scan as they are, `(k, 3)`, which show its noise.
 
     Returns:
         The network, the mesh and their quality.
 
     Raises:
-        ShapeError: If `points`, `normals`, `colours` or `sensor` have another shape or dtype.
+        ShapeError: If `points`, `normals`, `colours`, `sensor`, `counts` or `sample` have another
+            shape or dtype.
         DataError: If there are fewer than 50 points, or all lie in a plane or on a line.
         ParameterError: If an option is out of range, or `resume` comes without `out`.
         NotConvergedError: If the fit has no surface inside the box of the points.
@@ -238,7 +244,7 @@ def surface(
         settings = replace(settings, seconds=seconds)
     history: list[Step] = []
     start = time.perf_counter()
-    cloud = prepare(points, normals, MOST_POINTS, sensor)
+    cloud = prepare(points, normals, MOST_POINTS, sensor, counts, sample)
     on_step = _recorder(history, start, cloud.scale, progress)
     oriented, unit = orient(cloud), torch.from_numpy(cloud.points)
     if isinstance(settings, Fast):
