@@ -1,9 +1,9 @@
-"""Conjugate gradients against dense least squares; the preconditioner against its formula."""
+"""Conjugate gradients against dense least squares."""
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from levelset.reconstruction._grid import Multilevel, all_nodes, halve, least_squares
+from levelset.reconstruction._grid import least_squares
 
 NUMBERS = np.random.default_rng(0)
 
@@ -47,15 +47,3 @@ def test_it_stops_when_told_and_at_the_solution():
         tol=1e-7, max_iter=200,
     )  # fmt: skip
     np.testing.assert_array_equal(zero, 0)
-
-
-def test_the_preconditioner_is_the_sum_over_levels():
-    first, band = halve(all_nodes(8))
-    second, _ = halve(band)
-    sizes = (first.shape[0], first.shape[1], second.shape[1])
-    inverse = [(NUMBERS.random(size) + 0.5).astype(np.float32) for size in sizes]
-    found = Multilevel([first, second], inverse)
-    p1, p2 = first.toarray().astype(float), first.toarray().astype(float) @ second.toarray()
-    whole = np.diag(inverse[0]) + p1 * inverse[1] @ p1.T + p2 * inverse[2] @ p2.T
-    residual = NUMBERS.standard_normal(sizes[0])
-    np.testing.assert_allclose(found(residual), whole @ residual, rtol=0, atol=2e-5)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ from levelset.networks import SplineGrid
 from levelset.reconstruction._grid import (
     REACH,
     Band,
-    Multilevel,
     Pins,
     Roughness,
     Stencil,
@@ -32,6 +30,7 @@ from levelset.reconstruction._grid import (
     values,
 )
 from levelset.reconstruction._history import Step, Watch
+from levelset.reconstruction._multigrid import Additive, Cycle, coarse_cycle, inverse_diagonal
 from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._settings import Recipe
 
@@ -39,8 +38,6 @@ __all__ = ["distances", "fit", "solve_level", "trusted"]
 
 _REPORTED = 5_000  # points that the progress of a fit is measured at
 _QUALITY = 2.0  # standard deviations within which a point counts as met
-# The squares of the six second differences' entries at a node sum to this, with a cell's side 1.
-_DIAGONAL = 42.0
 
 
 def fit(
@@ -203,15 +200,6 @@ def trusted(points: OrientedPoints, grid: Floats, recipe: Recipe) -> OrientedPoi
     return oriented.without_outliers()
 
 
-class _Coarser(NamedTuple):
-    """A coarser grid, for the preconditioner."""
-
-    refinement: csr_matrix
-    width: float
-    value: csr_matrix
-    slope: csr_matrix
-
-
 @dataclass(frozen=True, eq=False)
 class _System:
     """The equations of a level, without their weights.
@@ -225,7 +213,7 @@ class _System:
         near: How much roughness counts at each node, before the reweighting.
         pin: Values at the pinned nodes.
         pin_target: What they should be.
-        coarser: The coarser grids.
+        refinements: From each coarser grid to the next finer, finest first.
     """
 
     band: Band
@@ -236,7 +224,7 @@ class _System:
     near: Floats
     pin: csr_matrix
     pin_target: Floats
-    coarser: list[_Coarser]
+    refinements: list[csr_matrix]
 
 
 def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Recipe) -> _System:
@@ -253,11 +241,12 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
     slopes = _slopes(at, points.normals, whole)
     slope = vstack([rows_to_matrix(columns, part, count) for part in slopes], format="csr")
     target = points.normals.T.ravel() if whole else np.ones(len(points.points))
-    coarser = _coarser(band, points, whole)
     near = _layer(grid.ravel()[band.nodes], cells, points.noise, recipe)
     nodes, pinned = pins or Pins(np.zeros(0, np.int64), np.zeros(0))
     pin = rows_to_matrix(band.place[nodes, None], np.ones((len(nodes), 1)), count)
-    return _System(band, value, slope, target, roughness(band), near, pin, pinned, coarser)
+    return _System(
+        band, value, slope, target, roughness(band), near, pin, pinned, _refinements(band)
+    )
 
 
 def _slopes(at: Stencil, normals: Floats, whole: bool) -> list[Floats]:
@@ -276,19 +265,13 @@ def _layer(start: Floats, cells: int, noise: float, recipe: Recipe) -> Floats:
     return bell + recipe.far
 
 
-def _coarser(band: Band, points: OrientedPoints, whole: bool) -> list[_Coarser]:
-    levels = []
+def _refinements(band: Band) -> list[csr_matrix]:
+    """Return the matrices from each coarser grid to the next finer, down to 8 cells a side."""
+    matrices = []
     while band.cells > 8 and band.cells % 2 == 0:
-        refinement, band = halve(band)
-        at = stencil(points.points, band.cells)
-        columns = band.place[at.nodes]
-        absent = columns < 0
-        squares = sum(part**2 for part in _slopes(at, points.normals, whole))
-        parts = [np.where(absent, 0.0, part) for part in (at.value**2, squares)]
-        columns = np.where(absent, 0, columns)
-        value, slope = (rows_to_matrix(columns, part, len(band.nodes)) for part in parts)
-        levels.append(_Coarser(refinement, band.width, value, slope))
-    return levels
+        matrix, band = halve(band)
+        matrices.append(matrix)
+    return matrices
 
 
 def solve_level(
@@ -323,30 +306,32 @@ def solve_level(
     system = _system(points, grid, pins, recipe)
     nodes = system.band.nodes
     x = grid.ravel()[nodes].astype(np.float64)
+    cycle: Cycle | None = None
     for k in range(recipe.passes_at(system.band.cells)):
         trust, give = points.weights, np.ones(len(nodes))
         if k > 0:
             miss = (system.value @ x.astype(np.float32)) / points.noise
             trust = trust / np.sqrt(1 + (miss / recipe.tail) ** 2)
             give = 1 / (1 + _squared_hessian(system.rough, x) / recipe.bend**2)
-        x, loss = _solve(system, points, trust, give, x, recipe, stop)
+        matrix, target = _equations(system, points, trust, give, recipe)
+        # later weights differ too little to be worth another cycle
+        cycle = cycle or coarse_cycle(matrix, system.refinements, system.band.free)
+        x = least_squares(
+            matrix, target, x, system.band.free, Additive(_inverse(matrix), cycle),
+            tol=recipe.tol, max_iter=recipe.max_iter, stop=stop,
+        )  # fmt: skip
+        rest = (matrix @ x.astype(np.float32) - target).astype(np.float64)
         new = grid.ravel().copy()
         new[nodes] = x
-        yield new.reshape(grid.shape), loss / len(points.points)
+        yield new.reshape(grid.shape), float(rest @ rest) / len(points.points)
         if stop():
             return
 
 
-def _solve(
-    system: _System,
-    points: OrientedPoints,
-    trust: Floats,
-    give: Floats,
-    start: Floats,
-    recipe: Recipe,
-    stop: Callable[[], bool],
-) -> tuple[Floats, float]:
-    """Return the minimiser for fixed weights, and the minimum."""
+def _equations(
+    system: _System, points: OrientedPoints, trust: Floats, give: Floats, recipe: Recipe
+) -> tuple[csr_matrix, Singles]:
+    """Return the equations for fixed weights, each multiplied by the root of its own."""
     cell = system.band.width**3
     hard = recipe.smoothness_at(points.noise, len(points.points)) * cell * system.near * give
     fit = trust / points.noise**2
@@ -363,36 +348,13 @@ def _solve(
     slope = system.slope_target * np.sqrt(np.resize(steep, len(system.slope_target)))
     known = np.concatenate([slope, system.pin_target * np.sqrt(hold)])
     target[len(fit) : len(fit) + len(known)] = known
-    pinned = hold * (system.pin.T @ np.ones(len(system.pin_target)))
-    precondition = _preconditioner(system, matrix, fit, steep, hard, pinned)
-    x = least_squares(
-        matrix, target, start, system.band.free, precondition,
-        tol=recipe.tol, max_iter=recipe.max_iter, stop=stop,
-    )  # fmt: skip
-    rest = matrix @ x.astype(np.float32) - target
-    return x, float(rest.astype(np.float64) @ rest)
+    return matrix, target
 
 
-def _preconditioner(
-    system: _System,
-    matrix: csr_matrix,
-    fit: Floats,
-    steep: Floats,
-    hard: Floats,
-    pinned: Floats,
-) -> Multilevel:
-    squared = matrix.data.astype(np.float64) ** 2
-    finest: Floats = np.bincount(matrix.indices, squared, matrix.shape[1]).astype(np.float64)
-    inverse = [_inverse(finest)]
-    for level in system.coarser:
-        hard, pinned = level.refinement.T @ hard, level.refinement.T @ pinned
-        data = level.value.T @ fit + level.slope.T @ steep
-        inverse.append(_inverse(data + pinned + _DIAGONAL * hard / level.width**4))
-    return Multilevel([level.refinement for level in system.coarser], inverse)
-
-
-def _inverse(diagonal: Floats) -> Singles:
-    return (1 / np.maximum(diagonal, 1e-12)).astype(np.float32)
+def _inverse(matrix: csr_matrix) -> Singles:
+    """Return one over the diagonal of the normal equations of a matrix."""
+    squared = csr_matrix((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
+    return inverse_diagonal(squared.T @ np.ones(matrix.shape[0], np.float32))
 
 
 def _scaled(matrix: csr_matrix, scale: Floats) -> csr_matrix:

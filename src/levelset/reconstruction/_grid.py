@@ -16,7 +16,6 @@ from levelset._typing import Booleans, Floats, Integers, Singles
 __all__ = [
     "REACH",
     "Band",
-    "Multilevel",
     "Pins",
     "Roughness",
     "Stencil",
@@ -283,40 +282,6 @@ def _unseen(blocked: Booleans, step: tuple[int, ...]) -> Integers:
     return (~met).astype(np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Multilevel:
-    r"""The preconditioner $\sum_l P_l D_l^{-1} P_l^\top$ of Bramble, Pasciak and Xu.
-
-    $P_l$ refines the coefficients of level $l$ to the finest, one halving of the cells' side
-    after the other; $D_l$ is the diagonal of the normal equations on that level. It makes the
-    number of iterations almost independent of the number of cells, where a diagonal alone would
-    need one that grows with its square.
-
-    Attributes:
-        refinements: From each level to the next finer, finest first.
-        inverse: One over the diagonals, finest level first; one more than `refinements`.
-
-    References:
-        - J. Bramble, J. Pasciak, J. Xu, "Parallel multilevel preconditioners", Math. Comp. 55
-          (1990).
-    """
-
-    refinements: list[csr_matrix]
-    inverse: list[Singles]
-
-    def __call__(self, residual: Floats) -> Floats:
-        """Return the preconditioned residual."""
-        parts = [residual.astype(np.float32)]
-        for matrix in self.refinements:
-            parts.append(matrix.T @ parts[-1])
-        total = self.inverse[-1] * parts[-1]
-        for matrix, weight, part in zip(
-            self.refinements[::-1], self.inverse[-2::-1], parts[-2::-1], strict=True
-        ):
-            total = matrix @ total + weight * part
-        return total.astype(np.float64)
-
-
 def least_squares(
     matrix: csr_matrix,
     target: Singles,
@@ -352,11 +317,10 @@ def least_squares(
     for _ in range(max_iter):
         if energy <= tol * tol * first or energy <= 0 or stop():
             break
-        image = matrix @ direction.astype(np.float32)
-        wide = image.astype(np.float64)
-        step = energy / float(wide @ wide)
+        image = (transposed @ (matrix @ direction.astype(np.float32))).astype(np.float64) * free
+        step = energy / float(direction @ image)
         x += step * direction
-        r -= step * (transposed @ image) * free
+        r -= step * image
         z = precondition(r) * free
         before, energy = energy, float(r @ z)
         direction = z + energy / before * direction

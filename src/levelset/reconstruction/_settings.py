@@ -26,7 +26,7 @@ class Fast:
        object is turned so that its volume is positive; every point follows its neighbours.
     3. Field: a quadratic spline F on grids of 16, 32, ... `grid` cells a side minimises
        $F(p_i)^2 / \sigma^2$, $(n_i \cdot \nabla F(p_i) - 1)^2$ and the squared second derivatives
-       near the surface, the energy of a bent plate, by conjugate gradients with a multilevel
+       near the surface, the energy of a bent plate, by conjugate gradients with a multigrid
        preconditioner. Fine grids are solved again with weights that leave outliers and edges out.
     4. Mesh: marching cubes near F = 0; the corners are projected onto it by Newton steps.
 
@@ -40,8 +40,8 @@ class Fast:
     References:
         - F. Calakli, G. Taubin, "SSD: Smooth Signed Distance Surface Reconstruction", Computer
           Graphics Forum 30 (2011): the energy of step 3.
-        - J. Bramble, J. Pasciak, J. Xu, "Parallel multilevel preconditioners", Math. Comp. 55
-          (1990): the preconditioner.
+        - W. Briggs, V. E. Henson, S. McCormick, "A Multigrid Tutorial", SIAM 2000: the
+          preconditioner.
         - T. Lewiner et al., "Efficient implementation of marching cubes' cases with topological
           guarantees", Journal of Graphics Tools 8 (2003): step 4.
     """
@@ -192,7 +192,7 @@ class Recipe:
     open: float = 0.4
     debias: float = 0.4
     passes: tuple[int, ...] = (1, 1, 2, 4)
-    tol: float = 1e-3
+    tol: float = 1e-2
     max_iter: int = 60
 
     def smoothness_at(self, noise: float, count: int) -> float:
