@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from levelset.reconstruction._orientation import SOFTENING, couplings, fit_into
+from levelset.reconstruction._dipoles import SOFTENING, couplings, fit_into
 
 RNG = np.random.default_rng(0)
 UP = np.array([0.0, 0.0, 1.0])

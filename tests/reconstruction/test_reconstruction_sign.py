@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from levelset.reconstruction._dipoles import couplings
 from levelset.reconstruction._orientation import (
     CLUSTERS,
     best_signs,
     contract,
-    couplings,
     polish,
     settle_signs,
     thin,

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
@@ -13,6 +12,7 @@ from levelset._typing import Booleans, Floats, Integers, Singles
 from levelset.errors import DataError
 from levelset.reconstruction._averaging import distinct
 from levelset.reconstruction._cloud import Cloud
+from levelset.reconstruction._dipoles import couplings, fit_into
 from levelset.reconstruction._known_sides import agreed, seen
 from levelset.reconstruction._local_planes import (
     NoiseLevel,
@@ -21,14 +21,13 @@ from levelset.reconstruction._local_planes import (
     noise_level,
 )
 from levelset.reconstruction._one_sided import is_one_sided
+from levelset.reconstruction._two_sheets import paired
 
 __all__ = [
     "UNSURE",
     "OrientedPoints",
     "best_signs",
     "contract",
-    "couplings",
-    "fit_into",
     "objects",
     "orient",
     "polish",
@@ -43,8 +42,6 @@ NODES = 5000  # places whose signs are settled together; the others follow their
 BATCH = 4096
 CLUSTERS = 48  # left by the contraction, for the search
 STARTS = 256  # of the search
-ROWS = 512
-SOFTENING = 0.5  # of the spacing: nearer than this, dipoles do not feel each other more
 REACH = 2.5  # spacings over which two places belong to one object
 NEIGHBOURS = 12
 OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
@@ -110,8 +107,9 @@ def orient(cloud: Cloud) -> OrientedPoints:
     ones settle their signs together (`settle_signs`), each object is turned outward by its volume
     (`turn_outward`), and every point follows those around it.
 
-    Walls and gaps thinner than about twice the spacing of the points, or five times the noise,
-    look like one sheet; there the confidence is low and normals may be wrong.
+    Where two sheets are nearer to each other than the points of one, both are fitted together
+    (`paired`). Walls and gaps thinner than that spacing, or eight times the noise, may look like
+    one sheet; there the confidence is low and normals may be wrong.
 
     Nothing is drawn at random. Cost on one core: 1 to 2.5 s for 30,000 points and 2 to 5 s for
     60,000, more with more noise; 28 s for 300,000. Memory: 250 to 450 MB.
@@ -124,8 +122,7 @@ def orient(cloud: Cloud) -> OrientedPoints:
         Normals and the rest, in the order of the points.
 
     Example:
-        >>> import torch
-        >>> from levelset.reconstruction._cloud import prepare
+        >>>         >>> from levelset.reconstruction._cloud import prepare
         >>> from levelset.reconstruction._orientation import orient
         >>> ball = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
         >>> cloud = prepare(ball / ball.norm(dim=1, keepdim=True))
@@ -136,8 +133,11 @@ def orient(cloud: Cloud) -> OrientedPoints:
     level = noise_level(points, cKDTree(points))
     if cloud.raw_noise is not None:  # means are no noisier than the points
         level = replace(level, noise=min(level.noise, cloud.raw_noise))
-    outlier = find_outliers(points, level)
+    pairs = paired(points, level)
+    level = replace(level, noise=min(level.noise, pairs.noise))
+    outlier = find_outliers(points, level) & ~pairs.double
     estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)
+    estimated[pairs.double], feet[pairs.double] = pairs.normals, pairs.feet
     normals, confidence = _oriented(estimated, feet, outlier)
     notes: tuple[str, ...] = ()
     if cloud.normals is not None:
@@ -392,52 +392,6 @@ def polish(matrix: Singles, signs: Singles) -> Singles:
         bad = bad[np.argsort(gain[bad], kind="stable")]
         signs[bad[: max(1, len(bad) // 2)]] *= -1.0
     return signs
-
-
-def couplings(places: Floats, normals: Floats, spacing: Floats) -> Singles:
-    """Return the couplings of all pairs, `(n, n)`, symmetric, with zeros on the diagonal.
-
-    Cost: `n` squared; 0.3 s and 100 MB for 5,000 dipoles.
-
-    Args:
-        places: Where the dipoles are, `(n, 3)`.
-        normals: Their unit normals, `(n, 3)`.
-        spacing: The side of the square that each stands for, `(n,)`.
-    """
-    x = torch.from_numpy(places - places.mean(0)).float()
-    n = torch.from_numpy(normals).float()
-    h = torch.from_numpy(spacing).float()
-    area, soft, own = h * h, (SOFTENING * h) ** 2 / 2.0, (n * x).sum(1)
-    result = torch.empty(len(x), len(x))
-    for start in range(0, len(x), ROWS):
-        rows = slice(start, start + ROWS)
-        square = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist").square_()
-        square += soft[rows, None] + soft
-        along = (n[rows] @ x.T - own[rows, None]) * (own - x[rows] @ n.T)
-        along = (n[rows] @ n.T).sub_(along.mul_(3.0).div_(square))
-        result[rows] = along.mul_(square.pow_(-1.5)).mul_(area[rows, None] * area)
-    result.fill_diagonal_(0.0)
-    return result.numpy()
-
-
-def fit_into(
-    places: Floats, normals: Floats, others: Floats, their_normals: Floats, spacing: Floats
-) -> tuple[Floats, Floats]:
-    """Return how well dipoles fit into their neighbours: sum of couplings, and of their sizes.
-
-    Args:
-        places: Where the dipoles are, `(n, 3)`; their areas count as 1.
-        normals: Their normals, `(n, 3)`.
-        others: Where the neighbours are, `(n, k, 3)`.
-        their_normals: Their unit normals, `(n, k, 3)`.
-        spacing: The side of the square that each neighbour stands for, `(n, k)`.
-    """
-    apart = others - places[:, None]
-    square = (apart**2).sum(2) + (SOFTENING * spacing) ** 2
-    along = np.einsum("nj,nkj->nk", normals, apart) * (their_normals * apart).sum(2)
-    value = np.einsum("nj,nkj->nk", normals, their_normals) - 3.0 * along / square
-    value *= spacing**2 * square**-1.5
-    return value.sum(1), np.abs(value).sum(1)
 
 
 def objects(places: Floats, spacing: Floats) -> Integers:

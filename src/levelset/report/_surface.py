@@ -85,11 +85,11 @@ def _cards(result: Surface) -> Any:
         ("Median distance of a point", f"{summary['residual_median']:.3g}", "units of the scan"),
         ("Noise", f"{summary['noise']:.3g}", "estimated standard deviation a coordinate"),
         ("Outliers", f"{summary['outliers']:,}", "points that the surface does not follow"),
-        ("In doubt", share(summary["doubtful"]), "of the area: no points near, or side unsure"),
+        ("In doubt", share(result.doubtful), "of the area: no points near, or side unsure"),
         ("Area", _round(result.mesh.area), "square units"),
     ]
     if summary["unsure"] is not None:
-        cards.append(("Orientation unsure", share(summary["unsure"]), "share of points"))
+        cards.append(("Orientation unsure", share(result.unsure), "share of points"))
     if genus is not None:
         cards.append(("Handles", str(genus), "genus of a closed surface"))
     entries = [{"name": n, "value": v, "note": note} for n, v, note in cards]

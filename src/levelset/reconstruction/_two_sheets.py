@@ -1,0 +1,174 @@
+"""Places where points lie on two sheets, nearer to each other than the points of one are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.special import chdtri
+
+from levelset._typing import Booleans, Floats, Integers
+from levelset.reconstruction._local_planes import FLOOR, NoiseLevel, fit_patches
+
+__all__ = ["Pairs", "paired"]
+
+NEIGHBOURS = 24
+TERMS = 7  # of a paraboloid and of the step between two sheets
+ROUNDS = 4  # of splitting and fitting
+RATIO = 0.4  # misfit of two sheets over that of one, below which there are two; noise gives 0.6
+LEAST = 5  # points of each sheet
+BESIDE = 0.7  # radii between their middles, above which they lie side by side, as at a step
+QUERIES = 1000  # places that are looked at first
+SOME = 0.05  # share of them below which there are none
+MOST = 0.5  # share above which the noise is that about two sheets
+QUANTILE = 0.3  # of the patches by their misfit, as for the noise about one
+SIZES = (9, NEIGHBOURS)  # neighbours that one sheet is fitted to; the better fit counts
+STEP = 0.25  # of the spacing: sheets nearer to each other than this are one
+ON = 0.2  # of the step, within which a point lies on one of the sheets
+AGREE = 8  # neighbours, half of which must lie on two sheets too
+BATCH = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """What two sheets near each point say.
+
+    Attributes:
+        double: Which points lie on one of two sheets, `(n,)`.
+        normals: Unit normals of those, of either sign, `(m, 3)`.
+        feet: Those moved onto their own sheet, `(m, 3)`.
+        noise: Standard deviation of the points about two sheets; infinite unless most are.
+    """
+
+    double: Booleans
+    normals: Floats
+    feet: Floats
+    noise: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    double: Booleans
+    normals: Floats
+    feet: Floats
+    misfit: Floats
+    steps: Floats
+
+
+def paired(points: Floats, level: NoiseLevel) -> Pairs:
+    """Return the points on two near sheets, as of a thin plate.
+
+    Where a wall is thinner than the points of one face are apart, the neighbours of a point lie on
+    both faces, and a plane or paraboloid through them lies anywhere. Here one paraboloid and a
+    step are fitted to 24 neighbours: exactly the best split of the heights above the plane, the
+    plane common to both parts, and again. Two sheets fit where the misfit is less than 0.4 of that
+    of one; the best split of noise about one leaves 0.6.
+
+    Cost: 1,000 places, 0.1 s; 60 microseconds a point if there are some.
+
+    Args:
+        points: The cloud in the unit frame, `(n, 3)`.
+        level: Its noise and spacing.
+    """
+    none = Pairs(np.zeros(len(points), dtype=bool), np.zeros((0, 3)), np.zeros((0, 3)), np.inf)
+    if len(points) <= NEIGHBOURS:
+        return none
+    tree = cKDTree(points)
+    some = _fits(points, tree, np.arange(0, len(points), max(1, len(points) // QUERIES)))
+    share = float(some.double.mean())
+    if share < SOME:
+        return none
+    noise = np.inf
+    if share > MOST:
+        free = NEIGHBOURS - TERMS
+        law = chdtri(free, 1.0 - QUANTILE) / free
+        least = np.quantile(some.misfit[some.double] ** 2, QUANTILE) / law
+        noise = max(float(np.sqrt(least)), FLOOR * level.spacing)
+    whole = _fits(points, tree, np.arange(len(points)))
+    near = tree.query(points, AGREE + 1)[1][:, 1:]
+    among = whole.double[near].mean(1) >= 0.5
+    double = whole.double & among
+    if not double.any():
+        return none
+    _follow(points, np.flatnonzero(among & ~double), np.flatnonzero(double), whole)
+    double = whole.double & among
+    return Pairs(double, whole.normals[double], whole.feet[double], noise)
+
+
+def _follow(points: Floats, rows: Integers, double: Integers, fit: _Fit) -> None:
+    """Let points among those on two sheets follow the nearest, in place, if they lie on one."""
+    nearest = double[cKDTree(points[double]).query(points[rows])[1]]
+    normals, steps = fit.normals[nearest], fit.steps[nearest]
+    height = np.abs(((points[rows] - fit.feet[nearest]) * normals).sum(1))
+    lies = np.minimum(height, np.abs(height - steps)) < ON * steps
+    fit.normals[rows[lies]], fit.feet[rows[lies]] = normals[lies], points[rows[lies]]
+    fit.double[rows[lies]] = True
+
+
+def _fits(points: Floats, tree: cKDTree, rows: Integers) -> _Fit:
+    parts = []
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        near = tree.query(points[some], NEIGHBOURS)[1]
+        one = np.minimum(*(fit_patches(points, points[some], near[:, :k]).residuals for k in SIZES))
+        two = _two_sheets(points[some], points[near])
+        parts.append((two.double & (two.misfit < RATIO * one), *list(vars(two).values())[1:]))
+    return _Fit(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _two_sheets(queries: Floats, near: Floats) -> _Fit:
+    """Fit a paraboloid with a step to neighbours `(b, k, 3)`, the first of them the query."""
+    local = near - near.mean(1)[:, None]
+    frames = np.linalg.eigh(local.transpose(0, 2, 1) @ local)[1]
+    for _ in range(ROUNDS):
+        upper = _split(np.einsum("bkj,bj->bk", local, frames[..., 0]))
+        apart = local - _middles(local, upper)
+        frames = np.linalg.eigh(apart.transpose(0, 2, 1) @ apart)[1]
+    height, u, v = np.moveaxis(local @ frames, 2, 0)
+    radius = np.sqrt((u**2 + v**2).mean(1))
+    u, v = u / radius[:, None], v / radius[:, None]
+    for _ in range(2):  # again with the bend taken off
+        basis = np.stack([np.ones_like(u), upper, u, v, u * u, u * v, v * v], axis=2)
+        gram = basis.transpose(0, 2, 1) @ basis + 1e-6 * NEIGHBOURS * np.eye(TERMS)
+        solution = np.linalg.solve(gram, basis.transpose(0, 2, 1) @ height[..., None])
+        errors = height - (basis @ solution)[..., 0]
+        bend = (basis[..., 2:] @ solution[:, 2:])[..., 0]
+        last, upper = upper, _split(height - bend)
+    misfit = np.sqrt((errors**2).sum(1) / (NEIGHBOURS - TERMS))
+    counts = last.sum(1)
+    ends = [_mean(np.stack([u, v], 2), part) for part in (last, 1.0 - last)]
+    beside = np.linalg.norm(ends[0] - ends[1], axis=1)
+    least = STEP * radius * np.sqrt(2.0 * np.pi / NEIGHBOURS)
+    double = (np.minimum(counts, NEIGHBOURS - counts) >= LEAST) & (beside < BESIDE)
+    steps = np.abs(solution[:, 1, 0])
+    double &= steps > least
+    slopes = [
+        solution[:, 2, 0] + 2.0 * solution[:, 4, 0] * u[:, 0] + solution[:, 5, 0] * v[:, 0],
+        solution[:, 3, 0] + solution[:, 5, 0] * u[:, 0] + 2.0 * solution[:, 6, 0] * v[:, 0],
+    ]
+    normals = np.stack([np.ones_like(radius), -slopes[0] / radius, -slopes[1] / radius], axis=1)
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    feet = queries - errors[:, :1] * frames[..., 0]
+    return _Fit(double, np.einsum("bij,bj->bi", frames, normals), feet, misfit, steps)
+
+
+def _split(heights: Floats) -> Floats:
+    """Return 1 for the upper part of each row, 0 for the lower: the best split, `(b, k)`."""
+    ordered = np.sort(heights, axis=1)
+    count = np.arange(1, ordered.shape[1])
+    low = np.cumsum(ordered, axis=1)[:, :-1]
+    high = ordered.sum(1)[:, None] - low
+    between = low**2 / count + high**2 / (ordered.shape[1] - count)
+    place = between.argmax(1)
+    border = np.take_along_axis(ordered, place[:, None], 1)
+    return (heights > border).astype(np.float64)
+
+
+def _middles(local: Floats, upper: Floats) -> Floats:
+    """Return for each neighbour the mean of its own part, `(b, k, 3)`."""
+    one, other = _mean(local, upper), _mean(local, 1.0 - upper)
+    return np.where(upper[..., None] > 0.0, one[:, None], other[:, None])
+
+
+def _mean(values: Floats, weights: Floats) -> Floats:
+    total = np.maximum(weights.sum(1), 1.0)[:, None]
+    return np.einsum("bkj,bk->bj", values, weights) / total

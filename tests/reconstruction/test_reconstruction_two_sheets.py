@@ -1,0 +1,90 @@
+"""Walls thinner than the points of one face are apart: two sheets, not one thick one."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import cKDTree
+
+from levelset.reconstruction import Fast, surface
+from levelset.reconstruction._local_planes import noise_level
+from levelset.reconstruction._two_sheets import paired
+
+HALF = (0.7, 0.6)
+
+
+def plate(count, thickness, noise=0.0, seed=0):
+    """Points evenly drawn from all six faces of a plate, and their normals."""
+    random = np.random.default_rng(seed)
+    half = np.array([*HALF, thickness / 2])
+    areas = np.repeat(half.prod() / half, 2)
+    face = random.choice(6, count, p=areas / areas.sum())
+    points = random.uniform(-1, 1, (count, 3)) * half
+    normals = np.zeros((count, 3))
+    rows, sides = np.arange(count), 2.0 * (face % 2) - 1.0
+    normals[rows, face // 2] = sides
+    points[rows, face // 2] = sides * half[face // 2]
+    return points + noise * random.standard_normal(points.shape), normals
+
+
+def shell(count, thickness):
+    """Points of two balls within one another."""
+    random = np.random.default_rng(0)
+    points = random.standard_normal((count, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points * np.where(np.arange(count) % 2, 1.0, 1.0 - thickness)[:, None]
+
+
+def pairs_of(points):
+    return paired(points, noise_level(points, cKDTree(points)))
+
+
+@pytest.mark.parametrize("count", [1000, 2000])
+def test_normals_and_noise_of_a_plate_thinner_than_its_points_are_apart(count):
+    points, normals = plate(count, 0.04)
+    pairs = pairs_of(points)
+    assert pairs.double.mean() > 0.85
+    cosine = np.abs((pairs.normals * normals[pairs.double]).sum(1))
+    assert np.quantile(cosine, 0.1) > 0.98  # those of its narrow sides are not
+    off = np.abs(np.abs(pairs.feet[:, 2]) - 0.02)
+    assert np.median(off) < 1e-3
+    assert pairs.noise < 2e-3
+
+
+def test_sheets_may_be_bent():
+    points = shell(6000, 0.05)
+    pairs = pairs_of(points)
+    assert pairs.double.mean() > 0.7
+    points = points[pairs.double]
+    cosine = np.abs((pairs.normals * points).sum(1) / np.linalg.norm(points, axis=1))
+    assert np.quantile(cosine, 0.05) > 0.98
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.005, 0.02])
+def test_one_sheet_with_noise_and_sheets_far_apart_are_none(noise):
+    ball = shell(3000, 0.0) + noise * np.random.default_rng(1).standard_normal((3000, 3))
+    for points in (ball, plate(2000, 0.3, noise)[0], ball[:20]):
+        pairs = pairs_of(points)
+        assert not pairs.double.any()
+        assert len(pairs.normals) == 0
+        assert pairs.noise == np.inf
+
+
+@pytest.mark.slow
+def test_a_thin_plate_has_its_area_and_volume():
+    points, _ = plate(2000, 0.04)
+    mesh = surface(torch.from_numpy(points), settings=Fast(grid=64), resolution=96).mesh
+    area, volume = 8 * HALF[0] * HALF[1] + 0.16 * sum(HALF), 0.16 * HALF[0] * HALF[1]
+    assert (mesh.watertight, mesh.components, mesh.genus) == (True, 1, 0)
+    assert float(mesh.area) == pytest.approx(area, rel=0.03)
+    assert float(mesh.volume) == pytest.approx(volume, rel=0.05)
+
+
+@pytest.mark.slow
+def test_right_normals_of_a_thin_plate_are_left_alone():
+    points, normals = plate(2000, 0.04)
+    result = surface(
+        torch.from_numpy(points), normals=torch.from_numpy(normals), settings=Fast(grid=64),
+        resolution=64,
+    )  # fmt: skip
+    assert not any("normals point against" in note for note in result.notes)
+    assert float(result.mesh.volume) == pytest.approx(0.16 * HALF[0] * HALF[1], rel=0.05)
