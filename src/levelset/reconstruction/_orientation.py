@@ -122,7 +122,8 @@ def orient(cloud: Cloud) -> OrientedPoints:
         Normals and the rest, in the order of the points.
 
     Example:
-        >>>         >>> from levelset.reconstruction._cloud import prepare
+        >>> import torch
+        >>> from levelset.reconstruction._cloud import prepare
         >>> from levelset.reconstruction._orientation import orient
         >>> ball = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
         >>> cloud = prepare(ball / ball.norm(dim=1, keepdim=True))
