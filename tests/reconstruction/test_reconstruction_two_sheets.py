@@ -6,7 +6,9 @@ import torch
 from scipy.spatial import cKDTree
 
 from levelset.reconstruction import Fast, surface
+from levelset.reconstruction._cloud import prepare
 from levelset.reconstruction._local_planes import noise_level
+from levelset.reconstruction._orientation import orient
 from levelset.reconstruction._two_sheets import paired
 
 HALF = (0.7, 0.6)
@@ -48,6 +50,9 @@ def test_normals_and_noise_of_a_plate_thinner_than_its_points_are_apart(count):
     off = np.abs(np.abs(pairs.feet[:, 2]) - 0.02)
     assert np.median(off) < 1e-3
     assert pairs.noise < 2e-3
+    cloud = prepare(torch.from_numpy(points))
+    outward = (orient(cloud).normals * normals).sum(1)[pairs.double]
+    assert (outward < -0.5).mean() < 0.01
 
 
 def test_sheets_may_be_bent():

@@ -42,6 +42,7 @@ NODES = 5000  # places whose signs are settled together; the others follow their
 BATCH = 4096
 CLUSTERS = 48  # left by the contraction, for the search
 STARTS = 256  # of the search
+SHARP = 0.5  # of the spacing, for dipoles on two sheets: the whole would soften them into one
 REACH = 2.5  # spacings over which two places belong to one object
 NEIGHBOURS = 12
 OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
@@ -139,7 +140,7 @@ def orient(cloud: Cloud) -> OrientedPoints:
     outlier = find_outliers(points, level) & ~pairs.double
     estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)
     estimated[pairs.double], feet[pairs.double] = pairs.normals, pairs.feet
-    normals, confidence = _oriented(estimated, feet, outlier)
+    normals, confidence = _oriented(estimated, feet, outlier | pairs.unclear, pairs.double)
     notes: tuple[str, ...] = ()
     if cloud.normals is not None:
         sure = ~outlier & (confidence >= UNSURE)
@@ -192,9 +193,15 @@ def _surface_near(
     return np.concatenate(normals), np.concatenate(feet), np.concatenate(spacings)
 
 
-def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats, Floats]:
-    """Return outward normals and confidences."""
-    inliers = np.flatnonzero(~outlier)
+def _oriented(
+    normals: Floats, feet: Floats, followers: Booleans, double: Booleans
+) -> tuple[Floats, Floats]:
+    """Return outward normals and confidences.
+
+    Followers have no say in them. Of the points on two sheets the signs settled together count:
+    their neighbours lie on both, and a vote of a few goes wrong.
+    """
+    inliers = np.flatnonzero(~followers)
     nodes = inliers[thin(feet[inliers], NODES)]
     places, directions = feet[nodes], normals[nodes]
     if is_one_sided(places, directions):
@@ -206,7 +213,8 @@ def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats,
         raise DataError(message)
     tree = cKDTree(places)
     spacing = tree.query(places, 5)[0][:, 4]
-    signs, sure = settle_signs(places, directions, spacing)
+    own = double[nodes]
+    signs, sure = settle_signs(places, directions, spacing * np.where(own, SHARP, 1.0))
     directions = directions * signs[:, None]
     directions *= turn_outward(places, directions, spacing)[:, None]
     result, confidence = np.empty_like(normals), np.empty(len(normals))
@@ -218,6 +226,7 @@ def _oriented(normals: Floats, feet: Floats, outlier: Booleans) -> tuple[Floats,
         )
         result[rows] = normals[rows] * np.where(fit < 0.0, -1.0, 1.0)[:, None]
         confidence[rows] = np.abs(fit) / np.maximum(size, 1e-300) * sure[near[:, 0]]
+    result[nodes[own]], confidence[nodes[own]] = directions[own], sure[own]
     return result, confidence
 
 

@@ -23,6 +23,7 @@ MOST = 0.5  # share above which the noise is that about two sheets
 QUANTILE = 0.3  # of the patches by their misfit, as for the noise about one
 SIZES = (9, NEIGHBOURS)  # neighbours that one sheet is fitted to; the better fit counts
 STEP = 0.25  # of the spacing: sheets nearer to each other than this are one
+AMONG = 0.25  # of them, from which a point's own normal means little
 ON = 0.2  # of the step, within which a point lies on one of the sheets
 AGREE = 8  # neighbours, half of which must lie on two sheets too
 BATCH = 4096
@@ -36,10 +37,12 @@ class Pairs:
         double: Which points lie on one of two sheets, `(n,)`.
         normals: Unit normals of those, of either sign, `(m, 3)`.
         feet: Those moved onto their own sheet, `(m, 3)`.
+        unclear: Which others are among those, so that their own normals mean little, `(n,)`.
         noise: Standard deviation of the points about two sheets; infinite unless most are.
     """
 
     double: Booleans
+    unclear: Booleans
     normals: Floats
     feet: Floats
     noise: float
@@ -69,7 +72,8 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
         points: The cloud in the unit frame, `(n, 3)`.
         level: Its noise and spacing.
     """
-    none = Pairs(np.zeros(len(points), dtype=bool), np.zeros((0, 3)), np.zeros((0, 3)), np.inf)
+    nobody = np.zeros(len(points), dtype=bool)
+    none = Pairs(nobody, nobody, np.zeros((0, 3)), np.zeros((0, 3)), np.inf)
     if len(points) <= NEIGHBOURS:
         return none
     tree = cKDTree(points)
@@ -89,19 +93,22 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
     double = whole.double & among
     if not double.any():
         return none
-    _follow(points, np.flatnonzero(among & ~double), np.flatnonzero(double), whole)
-    double = whole.double & among
-    return Pairs(double, whole.normals[double], whole.feet[double], noise)
+    for _ in range(ROUNDS):
+        rest = np.flatnonzero(~double & (double[near].mean(1) >= AMONG))
+        double[_follow(points, rest, np.flatnonzero(double), whole)] = True
+    unclear = ~double & (double[near].mean(1) >= AMONG)
+    return Pairs(double, unclear, whole.normals[double], whole.feet[double], noise)
 
 
-def _follow(points: Floats, rows: Integers, double: Integers, fit: _Fit) -> None:
-    """Let points among those on two sheets follow the nearest, in place, if they lie on one."""
+def _follow(points: Floats, rows: Integers, double: Integers, fit: _Fit) -> Integers:
+    """Give rows that lie on a sheet of the nearest point on two its fit, and return these rows."""
     nearest = double[cKDTree(points[double]).query(points[rows])[1]]
     normals, steps = fit.normals[nearest], fit.steps[nearest]
     height = np.abs(((points[rows] - fit.feet[nearest]) * normals).sum(1))
     lies = np.minimum(height, np.abs(height - steps)) < ON * steps
     fit.normals[rows[lies]], fit.feet[rows[lies]] = normals[lies], points[rows[lies]]
-    fit.double[rows[lies]] = True
+    fit.steps[rows[lies]] = steps[lies]
+    return rows[lies]
 
 
 def _fits(points: Floats, tree: cKDTree, rows: Integers) -> _Fit:
