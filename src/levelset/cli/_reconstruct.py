@@ -61,7 +61,7 @@ class ReconstructCommand(Placed):
     normals: bool = False
     """Take the normals in the file rather than find them."""
     sensor: Annotated[tuple[float, float, float] | None, tyro.conf.arg(metavar="X Y Z")] = None
-    """From where the points were seen: that side is the outside. E57 and PTX files say it
+    """From where the points were seen: that side is the outside. E57, PTX and PCD files say it
     themselves."""
     preview: bool = False
     """Write a coarse mesh as soon as there is one; the finished one takes its place."""
