@@ -7,6 +7,7 @@ from levelset.reconstruction._grid import (
     REACH,
     all_nodes,
     band_around,
+    band_at,
     halve,
     refine,
     rows_to_matrix,
@@ -72,3 +73,14 @@ def test_rows_become_a_matrix():
     matrix = rows_to_matrix(columns, np.array([[1.0, 2.0], [3.0, 4.0]]), 4)
     assert matrix.dtype == np.float32
     np.testing.assert_array_equal(matrix.toarray(), [[1, 0, 2, 0], [0, 7, 0, 0]])
+
+
+def test_a_band_at_nodes_has_them_unknown_and_a_fixed_layer_around():
+    needed = np.array([5 * 100 + 5 * 10 + 5, 5 * 100 + 5 * 10 + 6])
+    band = band_at(8, needed, 1)
+    np.testing.assert_array_equal(band.nodes[band.free], needed)
+    index = np.stack(np.unravel_index(band.nodes, (10,) * 3), 1)
+    steps = np.abs(index[:, None] - [[5, 5, 5], [5, 5, 6]]).sum(2).min(1)
+    np.testing.assert_array_equal(steps == 0, band.free)
+    assert len(band.nodes) == 2 + 10
+    assert steps.max() == 1

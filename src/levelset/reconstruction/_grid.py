@@ -21,6 +21,7 @@ __all__ = [
     "Stencil",
     "all_nodes",
     "band_around",
+    "band_at",
     "gradients",
     "halve",
     "least_squares",
@@ -97,6 +98,22 @@ def band_around(cells: int, coefficients: Floats, needed: Integers, width: float
     near = np.abs(coefficients) < width
     near.ravel()[needed.ravel()] = True
     chosen = binary_dilation(near)
+    return _band(cells, chosen, binary_erosion(chosen, border_value=1))
+
+
+def band_at(cells: int, needed: Integers, layers: int) -> Band:
+    """Return `needed` nodes of a grid, unknown, and further layers around them.
+
+    The outermost layer keeps its values, as in `band_around`.
+
+    Args:
+        cells: Cells a side.
+        needed: The nodes.
+        layers: How many to add, at least one.
+    """
+    chosen = np.zeros((cells + 2,) * 3, bool)
+    chosen.ravel()[needed.ravel()] = True
+    chosen = binary_dilation(chosen, iterations=layers)
     return _band(cells, chosen, binary_erosion(chosen, border_value=1))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
 from levelset.errors import ParameterError
+from levelset.reconstruction._grid import REACH
 
 __all__ = ["Fast", "Paper", "Recipe"]
 
@@ -33,8 +34,9 @@ class Fast:
     For [`curve`][levelset.reconstruction.curve], see there.
 
     Attributes:
-        grid: Cells a side of the finest grid of a surface's field: 32, 64, 128, 256. Fewer are
-            taken where the points are far apart. Curves need none.
+        grid: Most cells a side of the finest grid of a surface's field: 32, 64, 128, 256. Fewer
+            are taken where the points are far apart; 256 only if their gaps are less than a cell,
+            and their noise a sixth of it, and then near the points alone. Curves need none.
         seconds: Wall-clock time to stay within; `None` for the method's own.
 
     References:
@@ -46,7 +48,7 @@ class Fast:
           guarantees", Journal of Graphics Tools 8 (2003): step 4.
     """
 
-    grid: int = 128
+    grid: int = 256
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +143,11 @@ class Recipe:
             more: a coarse one takes an even choice of a large cloud, as it resolves no more.
         resolved: Least side of a cell, in gaps between neighbours.
         dense: Cells a side of the finest grid on which all nodes are unknown.
+        whole: Cells a side of the finest grid that is unknown along the whole surface; finer ones
+            are around the points only, and leave holes as they are.
+        gap: Widest usual gap between neighbours, in cells, for such a grid.
+        blur: Most noise, in cells, on such a grid.
+        layers: Nodes of such a grid around those that points see, the last of which is fixed.
         band: Distance from the surface, in cells, within which nodes of finer grids are unknown.
         smoothness: Weight of the roughness against the squared residuals over the squared noise,
             for 30,000 points with a noise of 0.01. It goes with the square root of their number
@@ -166,6 +173,8 @@ class Recipe:
         passes: Solutions of each grid, with new weights, coarsest first; the last number holds for
             all finer ones.
         tol: Factor by which the residual of the normal equations must fall.
+        tol_dense: The same where all nodes are unknown. Those far from the points, which decide on
+            phantoms, have a small part in the residual.
         max_iter: Most iterations of conjugate gradients a pass.
     """
 
@@ -174,6 +183,10 @@ class Recipe:
     shown: int = 30
     resolved: float = 0.5
     dense: int = 32
+    whole: int = 128
+    gap: float = 0.9
+    blur: float = 0.15
+    layers: int = 1
     band: float = 5.0
     smoothness: float = 20.0
     bend: float = 7.0
@@ -191,8 +204,9 @@ class Recipe:
     clearance_gap: float = 2.5
     open: float = 0.4
     debias: float = 0.4
-    passes: tuple[int, ...] = (1, 1, 2, 4)
+    passes: tuple[int, ...] = (1, 1, 2, 4, 3)
     tol: float = 1e-2
+    tol_dense: float = 1e-4
     max_iter: int = 60
 
     def smoothness_at(self, noise: float, count: int) -> float:
@@ -202,6 +216,18 @@ class Recipe:
     def most_at(self, cells: int) -> int:
         """Return the number of points that a grid is fitted to, at most."""
         return self.shown * max(cells, self.dense) ** 2
+
+    def cells_for(self, spacing: float, noise: float, most: int) -> int:
+        """Return `most` cells a side, or half of them until the points bear them out."""
+        while most > self.whole and (
+            spacing > self.gap * 2 * REACH / most or noise > self.blur * 2 * REACH / most
+        ):
+            most //= 2
+        return most
+
+    def tol_at(self, cells: int) -> float:
+        """Return the factor by which the residual must fall on a grid."""
+        return min(self.tol, self.tol_dense) if cells <= self.dense else self.tol
 
     def passes_at(self, cells: int) -> int:
         """Return the number of passes on a grid."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +36,7 @@ from levelset.reconstruction._meshing import (
 from levelset.reconstruction._notes import DOUBTFUL, cloud_words, handle_words, lid_words
 from levelset.reconstruction._orientation import OrientedPoints, orient
 from levelset.reconstruction._paper import train_paper
-from levelset.reconstruction._settings import Fast, Paper
+from levelset.reconstruction._settings import Fast, Paper, Recipe
 from levelset.reconstruction._topology import Witnesses, borne_out
 
 __all__ = ["Surface", "surface"]
@@ -347,7 +348,8 @@ def _spline_field(
     if preview is not None:
         coarse = closed_mesh(field(_COARSE, None), torch.from_numpy(cloud.points), SKETCH)
         preview(_placed(coarse, cloud))
-    return field(settings.grid, on_step)
+    spacing = float(np.median(oriented.spacing[~oriented.outlier]))
+    return field(Recipe().cells_for(spacing, oriented.noise, settings.grid), on_step)
 
 
 def _placed(mesh: Mesh, cloud: Cloud) -> Mesh:
