@@ -97,7 +97,8 @@ def ply_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Column
         return None
     if order:
         start += sum(element.count * element.dtype(order).itemsize for element in before)
-        tables = _tables(stream, start, vertices.dtype(order), vertices.count, rows, path)
+        dtype = vertices.dtype(order)
+        tables = _tables(stream, start, dtype, vertices.count, rows, path, "vertices")
     else:
         stream.seek(start)
         tables = _text_tables(stream, sum(e.count for e in before), vertices, rows, path)
@@ -105,7 +106,13 @@ def ply_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Column
 
 
 def _tables(
-    stream: BufferedIOBase, start: int, dtype: np.dtype[Any], count: int, rows: int, path: Path
+    stream: BufferedIOBase,
+    start: int,
+    dtype: np.dtype[Any],
+    count: int,
+    rows: int,
+    path: Path,
+    what: str,
 ) -> Iterator[NDArray[Any]]:
     """Yield `count` rows of bytes, so many at a time."""
     stream.seek(start)
@@ -113,7 +120,7 @@ def _tables(
         wanted = min(rows, count - first)
         data = stream.read(wanted * dtype.itemsize)
         if len(data) < wanted * dtype.itemsize:
-            raise _cut_short(path, count, first + len(data) // max(dtype.itemsize, 1), "points")
+            raise _cut_short(path, count, first + len(data) // max(dtype.itemsize, 1), what)
         yield np.frombuffer(data, dtype, wanted)
 
 
@@ -377,7 +384,7 @@ def pcd_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Column
     words, dtype, count, start = _pcd_layout(stream.read(LONGEST_PCD_HEADER), path)
     if words["DATA"][0].lower() == "ascii":
         return None
-    tables = _tables(stream, start, dtype, count, rows, path)
+    tables = _tables(stream, start, dtype, count, rows, path, "points")
     return (_of_pcd(table, words, path) for table in tables)
 
 
