@@ -66,15 +66,6 @@ def test_signs_are_right_far_from_the_points_too():
     assert (values[clear] > 0).eq(exact[clear] > 0).all()
 
 
-def test_signs_far_from_very_precise_points_are_right():
-    points, normals = on_torus(20_000)
-    network = fit(points, normals, noise=3e-4, cells=32)
-    where = 2 * torch.rand(4000, 3, generator=numbers(2), dtype=torch.float64) - 1
-    exact = Torus(0.6, 0.25)(where)
-    clear = exact.abs() > 0.02
-    assert (network.double()(where)[clear] > 0).eq(exact[clear] > 0).all()
-
-
 def test_noise_is_averaged_out():
     points, normals = on_torus(8000, noise=0.01)
     network = fit(points, normals, noise=0.01, cells=64)

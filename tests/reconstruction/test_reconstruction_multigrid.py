@@ -31,7 +31,7 @@ def problem(cells=8, layer=0.1):
         csr_matrix(kind.matrix.multiply(np.sqrt(near[kind.node] * band.width**3)[:, None]))
         for kind in roughness(band)
     ]
-    value = rows_to_matrix(at.nodes, at.value / 0.01, len(band.nodes))
+    value = rows_to_matrix(at.nodes.astype(np.int32), at.value / 0.01, len(band.nodes))
     return band, vstack([value, *rough], format="csr").astype(np.float32)
 
 
