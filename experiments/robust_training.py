@@ -39,6 +39,12 @@ LOSSES = {
         "robust_distance(radius=ramp({'0%': 0.02, '30%': 0.3}), adversarial=1.0, steps=2, "
         "step_size=ramp({'0%': 0.008, '30%': 0.12}), starts='last', weight_wrong=0.0)"
     ),
+    "level sets and bounds": (
+        "robust_distance(radius=ramp({'0%': 0.02, '30%': 0.3}), adversarial=1.0, steps=2, "
+        "step_size=ramp({'0%': 0.008, '30%': 0.12}), starts='last', weight_wrong=0.0) + "
+        "ramp({'5%': 0.0, '40%': 0.1}) * "
+        "interval_bound(radius=ramp({'5%': 0.001, '70%': 0.3}), kappa=0.0)"
+    ),
     # Which part gives what.
     "no samples": (
         "adversarial(radius=ramp({'0%': 0.02, '30%': 0.3}), steps=2, "
@@ -52,7 +58,7 @@ LOSSES = {
 # Of a step in bfloat16, in steps by the plain cross-entropy.
 COSTS = {
     "plain": 1.0, "Madry": 8.1, "TRADES": 9.0, "interval bounds": 4.7, "level sets": 4.8,
-    "no samples": 3.9, "random starts": 4.3,
+    "level sets and bounds": 8.5, "no samples": 3.9, "random starts": 4.3,
 }  # fmt: skip
 
 

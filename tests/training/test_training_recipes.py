@@ -43,7 +43,14 @@ def test_numbers_of_table_a2() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist-geometric-svm", "mnist-robust-distance", "mnist-madry", "mnist-level-sets"]
+    "name",
+    [
+        "mnist-geometric-svm",
+        "mnist-robust-distance",
+        "mnist-madry",
+        "mnist-level-sets",
+        "mnist-certified",
+    ],
 )
 def test_a_recipe_trains(name: str, toy: Any) -> None:
     small = dataclasses.replace(recipe(name), epochs=1, batch_size=25)
