@@ -46,7 +46,7 @@ def test_three_inputs_on_a_page(model, tmp_path, capsys):
     assert "The plane through input 3, input 7 and input 11." in text
     assert 'id="linear-regions"' in text
     assert "labelled 7" in text
-    shares = [float(share) for share in re.findall(r"<td[^>]*>(\d+\.\d\d)%</td>", text)]
+    shares = [float(share) for share in re.findall(r"<td[^>]*>(\d+\.\d\d)\u00a0%</td>", text)]
     assert sum(shares) == pytest.approx(100.0, abs=0.05)
 
 

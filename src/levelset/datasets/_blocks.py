@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from levelset.datasets._columns import Columns, placing
-from levelset.datasets._ply_pcd import pcd_blocks, ply_blocks
+from levelset.datasets._pcd import pcd_blocks
+from levelset.datasets._ply import ply_blocks
 from levelset.datasets._scanners import e57_blocks, las_blocks
 from levelset.datasets._tables import array_header
 from levelset.datasets._text_points import pts_blocks, table_blocks

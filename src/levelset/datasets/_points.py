@@ -19,7 +19,8 @@ from levelset._tools.results import Result
 from levelset.datasets._blocks import blocks
 from levelset.datasets._cells import Cells
 from levelset.datasets._columns import Columns, by_place, colours_of
-from levelset.datasets._ply_pcd import read_pcd, read_ply
+from levelset.datasets._pcd import read_pcd
+from levelset.datasets._ply import read_ply
 from levelset.datasets._scanners import read_e57, read_las
 from levelset.datasets._tables import read_array
 from levelset.datasets._text_points import read_obj, read_off, read_pts, read_ptx, read_table

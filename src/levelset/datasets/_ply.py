@@ -1,6 +1,5 @@
-"""PLY and PCD: a header that names the columns, then rows in text or bytes."""
+"""PLY: a header that names the columns of its elements, then rows in text or bytes."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from io import BufferedIOBase, TextIOWrapper
@@ -11,11 +10,20 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from levelset._typing import Floats
-from levelset.datasets._columns import Columns, by_name, others
+from levelset.datasets._columns import Columns
+from levelset.datasets._records import (
+    MOST,
+    MOST_NUMBERS,
+    columns_of,
+    cut_short,
+    rows_in_blocks,
+    rows_in_bytes,
+    table_of_lines,
+    with_extras,
+)
 from levelset.errors import DataError
 
-__all__ = ["columns_of", "pcd_blocks", "ply_blocks", "read_pcd", "read_ply"]
+__all__ = ["ply_blocks", "read_ply"]
 
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1",
@@ -26,20 +34,6 @@ TYPES = {
 ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 FACES = ("face", "tristrips")
 LONGEST_HEADER = 1 << 20
-MOST = 1 << 40  # elements: more than any file holds
-LONGEST_PCD_HEADER = 1 << 16
-POINT = ("x", "y", "z")
-NORMAL = ("normal_x", "normal_y", "normal_z")
-MOST_NUMBERS = 1 << 20  # a point
-NOWHERE = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]  # a viewpoint that programs write unasked
-KINDS = {"F": "f", "I": "i", "U": "u"}
-
-
-def columns_of(table: NDArray[Any], names: tuple[str, ...]) -> Floats | None:
-    """Return three fields of a structured array as `(n, 3)`, or `None` if one is missing."""
-    if not set(names) <= set(table.dtype.names or ()):
-        return None
-    return np.stack([table[name].astype(np.float64) for name in names], axis=1)
 
 
 @dataclass
@@ -98,30 +92,11 @@ def ply_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Column
     if order:
         start += sum(element.count * element.dtype(order).itemsize for element in before)
         dtype = vertices.dtype(order)
-        tables = _tables(stream, start, dtype, vertices.count, rows, path, "vertices")
+        tables = rows_in_blocks(stream, start, dtype, vertices.count, rows, path, "vertices")
     else:
         stream.seek(start)
         tables = _text_tables(stream, sum(e.count for e in before), vertices, rows, path)
     return (_of_vertices(table, elements, path) for table in tables)
-
-
-def _tables(
-    stream: BufferedIOBase,
-    start: int,
-    dtype: np.dtype[Any],
-    count: int,
-    rows: int,
-    path: Path,
-    what: str,
-) -> Iterator[NDArray[Any]]:
-    """Yield `count` rows of bytes, so many at a time."""
-    stream.seek(start)
-    for first in range(0, count, rows):
-        wanted = min(rows, count - first)
-        data = stream.read(wanted * dtype.itemsize)
-        if len(data) < wanted * dtype.itemsize:
-            raise _cut_short(path, count, first + len(data) // max(dtype.itemsize, 1), what)
-        yield np.frombuffer(data, dtype, wanted)
 
 
 def _text_tables(
@@ -134,7 +109,7 @@ def _text_tables(
             part = replace(element, count=min(rows, element.count - first))
             some = list(islice(lines, part.count))
             if len(some) < part.count:
-                raise _cut_short(path, element.count, first + len(some), "vertices")
+                raise cut_short(path, element.count, first + len(some), "vertices")
             yield _of_lines(some, part, path)
 
 
@@ -154,19 +129,7 @@ def _of_vertices(table: NDArray[Any], elements: list[_Element], path: Path) -> C
         for element in elements
         if element.name in FACES and element.count
     )
-    return _with_extras(points, table, notes)
-
-
-def _with_extras(points: Floats, table: NDArray[Any], notes: tuple[str, ...]) -> Columns:
-    """Return the points with normals, colours and scalars, by the names of the fields."""
-    names = [name for name in table.dtype.names or () if not table.dtype[name].shape]
-    places = {key: tuple(names[k] for k in rows) for key, rows in by_name(names).items()}
-    normals = columns_of(table, places["normals"]) if "normals" in places else None
-    colours = None
-    if "colours" in places:
-        colours = np.stack([table[name] for name in places["colours"]], axis=1)
-    scalars = {name: table[name].astype(np.float64) for name in others(names)}
-    return Columns(points, normals, notes, colours, scalars=scalars)
+    return with_extras(points, table, notes)
 
 
 def _header(data: bytes, path: Path) -> tuple[str, list[_Element], int]:
@@ -220,7 +183,7 @@ def _vertices(
     if element.has_lists:
         return _rows_with_lists(data, start, order, element, path)[0]
     dtype = element.dtype(order)
-    return _from_bytes(data, start, dtype, element.count, path, "vertices")
+    return rows_in_bytes(data, start, dtype, element.count, path, "vertices")
 
 
 def _up_to_vertices(elements: list[_Element], path: Path) -> tuple[list[_Element], _Element]:
@@ -239,7 +202,7 @@ def _rows_with_lists(
     """Return the numbers of each row of an element, without its lists, and where it ends."""
     dtype = element.dtype(order)
     if not element.has_lists:
-        table = _from_bytes(data, start, dtype, element.count, path, f"{element.name} rows")
+        table = rows_in_bytes(data, start, dtype, element.count, path, f"{element.name} rows")
         return table, start + table.nbytes
     if not element.count:
         return np.zeros(0, dtype), start
@@ -265,11 +228,11 @@ def _first_lengths(
         count, _, item = kind.partition(" ")
         first = np.dtype(order + count)
         if start + first.itemsize > len(data):
-            raise _cut_short(path, element.count, 0, f"{element.name} rows")
+            raise cut_short(path, element.count, 0, f"{element.name} rows")
         if item:
             lengths[name] = int(np.frombuffer(data, first, 1, start)[0])
             if not 0 <= lengths[name] <= MOST_NUMBERS:
-                raise _cut_short(path, element.count, 0, f"{element.name} rows")
+                raise cut_short(path, element.count, 0, f"{element.name} rows")
             start += lengths[name] * np.dtype(item).itemsize
         start += first.itemsize
     return lengths
@@ -285,23 +248,14 @@ def _row_by_row(
         try:
             lengths = _first_lengths(data, start, order, element, path)
         except DataError as error:
-            raise _cut_short(path, element.count, row, f"{element.name} rows") from error
+            raise cut_short(path, element.count, row, f"{element.name} rows") from error
         whole = element.dtype(order, lengths)
         if start + whole.itemsize > len(data):
-            raise _cut_short(path, element.count, row, f"{element.name} rows")
+            raise cut_short(path, element.count, row, f"{element.name} rows")
         one = np.frombuffer(data, whole, 1, start)[0]
         parts.append(tuple(one[name] for name in dtype.names or ()))
         start += whole.itemsize
     return np.array(parts, dtype), start
-
-
-def _from_bytes(
-    data: bytes, start: int, dtype: np.dtype[Any], count: int, path: Path, what: str
-) -> NDArray[Any]:
-    rows = max(len(data) - start, 0) // max(dtype.itemsize, 1)
-    if rows < count:
-        raise _cut_short(path, count, rows, what)
-    return np.frombuffer(data, dtype, count, start)
 
 
 def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDArray[Any]:
@@ -311,14 +265,14 @@ def _from_text(data: bytes, skipped: int, element: _Element, path: Path) -> NDAr
         return np.zeros(0, element.dtype("<"))
     if len(lines) < element.count or not lines[-1].strip():
         count = sum(bool(line.strip()) for line in lines)
-        raise _cut_short(path, element.count, count, "vertices")
+        raise cut_short(path, element.count, count, "vertices")
     return _of_lines(lines, element, path)
 
 
 def _of_lines(lines: list[str], element: _Element, path: Path) -> NDArray[Any]:
     """Return the rows of an element, from a line each."""
     try:
-        table = _numbers(_without_lists(lines, element) if element.has_lists else lines)
+        table = table_of_lines(_without_lists(lines, element) if element.has_lists else lines)
     except (ValueError, UserWarning) as error:
         message = f"read_points: {path} has a vertex that is not {len(element.names)} numbers: "
         raise DataError(message + f"{error}.") from error
@@ -348,157 +302,3 @@ def _without_lists(lines: list[str], element: _Element) -> list[str]:
                     next(cells, None)
         rest.append(" ".join(row))
     return rest
-
-
-def _numbers(lines: list[str]) -> Floats:
-    """Return rows of numbers as a table; a warning of NumPy is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return np.loadtxt(lines, dtype=np.float64, ndmin=2, comments=None)
-
-
-def _cut_short(path: Path, expected: int, count: int, what: str) -> DataError:
-    return DataError(
-        f"read_points: {path} is cut short: {expected:,} {what} announced, {count:,} there. "
-        "Copy or export it again."
-    )
-
-
-def read_pcd(path: Path) -> Columns:
-    """Return the points, and normals if there are the fields `normal_x, normal_y, normal_z`.
-
-    Raises:
-        DataError: If the file is no PCD, compressed, cut short, or has no x, y, z.
-    """
-    data = path.read_bytes()
-    words, dtype, count, start = _pcd_layout(data, path)
-    if words["DATA"][0].lower() == "ascii":
-        table = _pcd_rows(data[start:], dtype, count, path)
-    else:
-        table = _from_bytes(data, start, dtype, count, path, "points")
-    return _of_pcd(table, words, path)
-
-
-def pcd_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Columns] | None:
-    """Return what `read_pcd` does, so many points at a time; `None` for text."""
-    words, dtype, count, start = _pcd_layout(stream.read(LONGEST_PCD_HEADER), path)
-    if words["DATA"][0].lower() == "ascii":
-        return None
-    tables = _tables(stream, start, dtype, count, rows, path, "points")
-    return (_of_pcd(table, words, path) for table in tables)
-
-
-def _pcd_layout(data: bytes, path: Path) -> tuple[dict[str, list[str]], np.dtype[Any], int, int]:
-    """Return the words of the header, the layout of a point, how many there are, and where."""
-    words, start = _pcd_header(data, path)
-    try:
-        dtype = _pcd_dtype(words)
-        count = int(words["POINTS"][0])
-        if not 0 <= count < MOST:
-            raise ValueError(f"a number of {count} points")
-        kind = words["DATA"][0].lower()
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        message = f"read_points: {path} has a header that is no PCD's ({error})."
-        raise DataError(message) from error
-    for name in (*POINT, *NORMAL):
-        if name in (dtype.names or ()) and dtype[name].shape:
-            message = (
-                f"read_points: {path} must have one number in the field {name}, got "
-                f"{dtype[name].shape[0]}."
-            )
-            raise DataError(message)
-    if kind not in ("ascii", "binary"):
-        message = (
-            f"read_points: {path} is PCD of the kind {kind}, which is not read. Convert it: "
-            "`pcl_convert_pcd_ascii_binary in.pcd out.pcd 1`."
-        )
-        raise DataError(message)
-    return words, dtype, count, start
-
-
-def _of_pcd(table: NDArray[Any], words: dict[str, list[str]], path: Path) -> Columns:
-    """Return the columns of a table of points, with their sensor if the header says it."""
-    points = columns_of(table, POINT)
-    if points is None:
-        message = (
-            f"read_points: {path} must have the fields x, y and z, got "
-            f"{', '.join(words['FIELDS'])}."
-        )
-        raise DataError(message)
-    columns = _with_extras(points, table, ())
-    sensor = _viewpoint(words, path)
-    if sensor is None:
-        return columns
-    return replace(columns, sensors=np.broadcast_to(sensor, points.shape))
-
-
-def _viewpoint(words: dict[str, list[str]], path: Path) -> Floats | None:
-    """Return where the sensor was, `(3,)`, or `None` if the header has what stands for unknown."""
-    said = words.get("VIEWPOINT", [])
-    try:
-        place = np.array([float(word) for word in said])
-        if len(place) not in (0, 7) or not np.isfinite(place).all():
-            raise ValueError(f"{len(place)} numbers")
-    except ValueError as error:
-        message = (
-            f"read_points: {path} has a header that is no PCD's: VIEWPOINT must be 7 numbers, got "
-            f"{' '.join(said)}."
-        )
-        raise DataError(message) from error
-    return None if place.tolist() in ([], NOWHERE) else place[:3]
-
-
-def _pcd_header(data: bytes, path: Path) -> tuple[dict[str, list[str]], int]:
-    """Return the words of each line by its first, and where the data begin."""
-    words: dict[str, list[str]] = {}
-    start = 0
-    while "DATA" not in words:
-        end = data.find(b"\n", start, LONGEST_PCD_HEADER)
-        if end < 0:
-            message = (
-                f"read_points: {path} is no PCD file, or cut short: its header has no line `DATA`."
-            )
-            raise DataError(message)
-        parts = data[start:end].decode("latin-1").split()
-        if parts and not parts[0].startswith("#"):
-            words[parts[0]] = parts[1:]
-        start = end + 1
-    return words, start
-
-
-def _pcd_dtype(words: dict[str, list[str]]) -> np.dtype[Any]:
-    """Return the layout of a point; padding fields share a name, so all are numbered."""
-    fields = words["FIELDS"]
-    counts = words.get("COUNT", ["1"] * len(fields))
-    parts: list[Any] = []
-    for place, (name, size, kind, count) in enumerate(
-        zip(fields, words["SIZE"], words["TYPE"], counts, strict=True)
-    ):
-        own = name if name != "_" and name not in fields[:place] else f"_{place}"
-        layout = f"<{KINDS[kind]}{int(size)}"
-        if not 0 < int(count) <= MOST_NUMBERS:
-            raise ValueError(f"a field of {count} numbers")
-        parts.append((own, layout) if int(count) == 1 else (own, layout, (int(count),)))
-    return np.dtype(parts)
-
-
-def _pcd_rows(data: bytes, dtype: np.dtype[Any], count: int, path: Path) -> NDArray[Any]:
-    lines = [line for line in data.decode("latin-1").splitlines() if line.strip()]
-    if len(lines) < count:
-        raise _cut_short(path, count, len(lines), "points")
-    widths = [int(np.prod(dtype[name].shape)) for name in dtype.names or ()]
-    if not count:
-        return np.zeros(0, dtype)
-    try:
-        table = _numbers(lines[:count])
-        if table.shape[1] != sum(widths):
-            raise ValueError(f"{table.shape[1]} columns for {sum(widths)} numbers a point")
-    except (ValueError, UserWarning) as error:
-        message = f"read_points: {path} has a point that does not fit its header: {error}."
-        raise DataError(message) from error
-    out = np.zeros(count, [(name, "f8") for name in dtype.names or ()])
-    first = 0
-    for name, width in zip(dtype.names or (), widths, strict=True):
-        out[name] = table[:, first]
-        first += width
-    return out
