@@ -64,7 +64,7 @@ fuzz: $(DEV) ## Mutate files, looking for an exception that is not ours, SECONDS
 .PHONY: shapes
 shapes: $(DEV) ## Run the fast tests, some cases of each, with the shapes in signatures checked
 	$(SERIAL) $(PYTEST) -n $(WORKERS) \
-		-m 'not slow and not gpu and not data and not messages and not same_shapes' --most-cases 4 \
+		-m 'not slow and not gpu and not data and not messages and not same_shapes' --most-cases 2 \
 		--jaxtyping-packages=levelset,beartype.beartype
 
 .PHONY: doctest

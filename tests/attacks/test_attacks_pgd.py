@@ -153,7 +153,13 @@ FIRST_BLOCK = {
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.skipif("LEVELSET_DATA" not in os.environ, reason="LEVELSET_DATA is not set")
-@pytest.mark.parametrize("place", [0, 1], ids=["cross_entropy", "margin"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(0, id="cross_entropy", marks=pytest.mark.exhaustive),
+        pytest.param(1, id="margin"),
+    ],
+)
 @pytest.mark.parametrize("name", FIRST_BLOCK)
 def test_the_papers_protocol_on_the_released_networks(name: str, place: int) -> None:
     weights = Path(os.environ["LEVELSET_DATA"]) / "networks" / f"mnist-convnet4a-{name}.safetensors"

@@ -12,6 +12,8 @@ from levelset.auditing import read
 from levelset.errors import RunError
 from levelset.networks import fc
 
+pytestmark = pytest.mark.same_shapes
+
 
 @pytest.mark.parametrize("address", ["memory://runs/one", "file://{}/one"])
 def test_a_run_at_an_address_is_that_of_a_folder(

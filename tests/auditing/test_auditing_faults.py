@@ -19,6 +19,8 @@ from levelset._tools.stops import postpone
 from levelset.errors import RunError
 from levelset.networks import fc
 
+pytestmark = pytest.mark.same_shapes
+
 # Forked processes have torch at hand, so that a kill falls into the audit, not into imports.
 FORK = multiprocessing.get_context("fork")
 

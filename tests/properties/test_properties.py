@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from levelset import LogitDifference, Margin, Newton, attach, intersect, project
 from levelset.shapes import Circle, Ellipsoid, Plane, Sphere, Torus
 
+pytestmark = pytest.mark.same_shapes
+
 DOUBLE = torch.float64
 seeds = st.integers(0, 2**31)
 

@@ -47,6 +47,7 @@ def on_torus(count, seed=0, noise=0.0):
     return points + noise * torch.randn(count, 3, generator=numbers(1), dtype=torch.float64), out
 
 
+@pytest.mark.slow
 def test_a_sphere_is_met_to_a_ten_thousandth():
     unit = directions(3000)
     network = fit(0.8 * unit, unit, noise=1e-3, cells=64)
@@ -66,6 +67,7 @@ def test_signs_are_right_far_from_the_points_too():
     assert (values[clear] > 0).eq(exact[clear] > 0).all()
 
 
+@pytest.mark.slow
 def test_noise_is_averaged_out():
     points, normals = on_torus(8000, noise=0.01)
     network = fit(points, normals, noise=0.01, cells=64)
@@ -76,6 +78,7 @@ def test_noise_is_averaged_out():
     assert exact.abs().max() < 1e-9
 
 
+@pytest.mark.slow
 def test_normals_that_point_inside_are_outvoted():
     points, normals = on_torus(6000, noise=0.002)
     wrong = torch.rand(6000, generator=numbers(3)) < 0.1
@@ -86,6 +89,7 @@ def test_normals_that_point_inside_are_outvoted():
     assert ((slope * on_torus(2000, seed=5)[1]).sum(1) > 0.9).all()
 
 
+@pytest.mark.slow
 def test_a_patch_of_wrong_normals_yields_where_it_is_not_sure():
     unit = directions(6000)
     patch = unit[:, 2] > 0.85
@@ -97,6 +101,7 @@ def test_a_patch_of_wrong_normals_yields_where_it_is_not_sure():
     assert ((slope * directions(2000, 1)).sum(1) > 0.9).all()
 
 
+@pytest.mark.slow
 def test_stray_points_pull_the_surface_less_than_their_share():
     unit = directions(3000)
     points = torch.cat([0.7 * unit, 0.73 * directions(60, 4)])
@@ -138,6 +143,7 @@ def test_few_points_get_no_finer_grid_than_they_can_fill():
     assert fit(0.8 * unit, unit, noise=1e-3, cells=128).cells == 32
 
 
+@pytest.mark.slow
 def test_one_step_is_told_a_solution():
     told, unit = [], directions(2500)
     network = fit(0.8 * unit, unit, noise=2e-3, cells=64, progress=told.append)

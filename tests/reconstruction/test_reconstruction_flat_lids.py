@@ -36,6 +36,7 @@ def test_without_points_or_without_gaps_nothing_moves(ball):
         assert flat_lids(ball, beyond) is ball
 
 
+@pytest.mark.slow
 def test_a_dome_that_stood_on_a_table():
     draws = torch.randn(4000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     dome = torch.nn.functional.normalize(draws, dim=1)

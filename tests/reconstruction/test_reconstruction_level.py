@@ -98,6 +98,7 @@ def test_a_fine_level_changes_nothing_far_from_the_surface():
     assert np.abs(away).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_later_passes_let_outliers_be():
     sample = sphere(2500, noise=0.002)
     points = sample.points.copy()

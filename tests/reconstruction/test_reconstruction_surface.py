@@ -121,6 +121,7 @@ def test_normals_that_are_given_decide_the_side():
     assert found.summary()["unsure"] is None
 
 
+@pytest.mark.slow
 def test_what_was_not_seen_is_closed_or_left_open():
     points = ball(2000)
     bowl = points[points[:, 2] < 0.6]

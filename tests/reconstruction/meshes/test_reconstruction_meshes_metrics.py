@@ -36,6 +36,7 @@ def test_parallel_squares_are_at_their_height_both_ways():
     assert (near.precision, near.recall, near.f_score) == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_squares_side_by_side_have_the_moments_of_a_ramp():
     found = metrics(square(), square(x=0.5), draws=20_000, exact_draws=100_000)
     # half of each lies on the other; on the rest the distance runs evenly from 0 to 1/2
