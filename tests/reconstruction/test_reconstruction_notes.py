@@ -55,5 +55,5 @@ def test_an_unsure_side_is_said_from_a_tenth_of_the_points_on_with_its_place(bal
     oriented = OrientedPoints(unit, points, ones, confidence, ones, 0.0)
     assert cloud_words(cloud, oriented, 0.05) == cloud_words(cloud, oriented, math.nan) == ()
     (said,) = cloud_words(cloud, oriented, oriented.unsure)
-    place = re.search(r"unsure for 1\d% of the points, most of them near \((0\.[789]\d*),", said)
+    place = re.search(r"unsure for 1\d % of the points, most of them near \((0\.[789]\d*),", said)
     assert place is not None

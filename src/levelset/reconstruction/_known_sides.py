@@ -84,6 +84,7 @@ def seen(
     if min(behind, 1.0 - behind) < AGAINST:
         return signs, ()
     return np.where(sure & inlier, 1.0, signs), (
-        f"{behind:.0%} of the points would be seen from behind by the sensor, so it decided only "
-        "what was unsure. If they were seen from several places, give each point its own",
+        f"{100 * behind:.0f} % of the points would be seen from behind by the sensor, so it "
+        "decided only what was unsure. If they were seen from several places, give each point its "
+        "own",
     )

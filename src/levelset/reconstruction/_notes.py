@@ -31,9 +31,9 @@ def cloud_words(cloud: Cloud, oriented: OrientedPoints, unsure: float) -> tuple[
         doubtful = oriented.points[~oriented.outlier & (oriented.confidence < UNSURE)]
         place = _place_words(cloud, torch.from_numpy(_densest(doubtful)))
         notes.append(
-            f"Which side is outside was unsure for {unsure:.0%} of the points, most of them near "
-            f"{place}: they are too noisy or too few for walls this thin, or lie on no surface. "
-            "Look before you use it."
+            f"Which side is outside was unsure for {100 * unsure:.0f} % of the points, most of "
+            f"them near {place}: they are too noisy or too few for walls this thin, or lie on no "
+            "surface. Look before you use it."
         )
     return tuple(notes)
 
@@ -68,18 +68,18 @@ def lid_words(
     share = sum(lid.area for lid in parts) / sketch.area
     if share > _UNBOUNDED and shape == "smooth":
         return (
-            f"The points bound no volume: {share:.0%} of the closed surface lies where there are "
-            "none, as on terrain, a wall or a view from one side, or on a plate too thin for its "
-            'noise. `closed=False` (--open) leaves it open, `lids="flat"` (--lids flat) closes '
-            "it straight across.",
+            f"The points bound no volume: {100 * share:.0f} % of the closed surface lies where "
+            "there are none, as on terrain, a wall or a view from one side, or on a plate too thin "
+            'for its noise. `closed=False` (--open) leaves it open, `lids="flat"` (--lids flat) '
+            "closes it straight across.",
         )
     if share < _CLOSED:
         return ()
     place = _place_words(cloud, torch.tensor(parts[0].middle, dtype=torch.float64))
     return (
-        f"Holes were closed{' flat' * (shape == 'flat')}: {share:.0%} of the surface has no points "
-        f"near. The largest is about {cloud.scale * parts[0].width:.3g} across, near {place}. "
-        "`closed=False` (--open) leaves them open.",
+        f"Holes were closed{' flat' * (shape == 'flat')}: {100 * share:.0f} % of the surface has "
+        f"no points near. The largest is about {cloud.scale * parts[0].width:.3g} across, near "
+        f"{place}. `closed=False` (--open) leaves them open.",
     )
 
 
