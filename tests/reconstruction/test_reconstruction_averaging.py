@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from levelset.reconstruction._averaging import averaged, distinct
+from levelset.reconstruction._averaging import averaged
 
 RNG = np.random.default_rng(0)
 
@@ -71,8 +71,3 @@ def test_means_of_means_weigh_as_their_points_do():
     )
     assert np.array_equal(means.counts, all_of_them.counts)
     assert np.allclose(means.points, all_of_them.points, rtol=0.0, atol=1e-12)
-
-
-@pytest.mark.parametrize("keys", [[], [7], [3, 3, 3], [2, 1, 2, -5, 1 << 62]])
-def test_distinct_numbers_are_counted(keys):
-    assert distinct(np.array(keys, dtype=np.int64)) == len(set(keys))

@@ -57,9 +57,9 @@ def test_with_one_coarser_grid_its_equations_are_solved_exactly():
     small = matrix.toarray().astype(float) @ p
     residual = NUMBERS.standard_normal(len(free)).astype(np.float32)
     exact = p @ np.linalg.solve(small.T @ small, p.T @ residual)
-    given = cycle(residual)
-    np.testing.assert_allclose(given, exact, rtol=0, atol=2e-3 * np.abs(exact).max())
-    np.testing.assert_array_equal(given[~free], 0)
+    correction = cycle(residual)
+    np.testing.assert_allclose(correction, exact, rtol=0, atol=2e-3 * np.abs(exact).max())
+    np.testing.assert_array_equal(correction[~free], 0)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from levelset._tools.cells import distinct, faces
 from levelset._typing import Booleans, Floats, Integers
 from levelset.datasets._columns import Columns, colour_unit
 
@@ -65,8 +66,7 @@ class _Part:
 
     def count_at(self, levels: int) -> int:
         """Return how many cells of 2^levels times the side there are."""
-        keys = np.sort(_keys(self.coarsened(levels).index))
-        return 1 + int((keys[1:] != keys[:-1]).sum())
+        return distinct(_keys(self.coarsened(levels).index))
 
 
 class Cells:
@@ -173,7 +173,7 @@ class Cells:
         index[: apart.shape[1]] = cells.T
         index[:3] >>= self.level
         if "normals" in self.layout:
-            index[3] = _faces(values["normals"])
+            index[3] = faces(values["normals"])
         part = _Part(
             index,
             np.concatenate([values[name].T for name in self.layout]),
@@ -192,8 +192,8 @@ class Cells:
         common = {k: width for k, width in self.layout.items() if layout.get(k) == width}
         if len(common) == len(self.layout):
             return
-        kept = np.repeat([k in common for k in self.layout], list(self.layout.values()))
-        self.parts = [replace(part, sums=part.sums[kept]) for part in self.parts]
+        shared = np.repeat([k in common for k in self.layout], list(self.layout.values()))
+        self.parts = [replace(part, sums=part.sums[shared]) for part in self.parts]
         self.layout = common
 
     def _join(self) -> None:
@@ -269,12 +269,6 @@ def _channels(block: Columns) -> dict[str, NDArray[Any]]:
         if part is not None:
             values[name] = np.nan_to_num(np.asarray(part, dtype=np.float64))
     return values | {f"scalar {name}": part[:, None] for name, part in block.scalars.items()}
-
-
-def _faces(normals: Floats) -> Integers:
-    """Return the face of a cube, 1 to 6, that each normal goes through."""
-    axis = np.abs(normals).argmax(1)
-    return 2 * axis + (np.take_along_axis(normals, axis[:, None], 1)[:, 0] > 0) + 1
 
 
 def _keys(index: Integers) -> Integers:

@@ -17,6 +17,7 @@ __all__ = [
     "by_place",
     "colour_unit",
     "colours_of",
+    "joined",
     "others",
     "placing",
     "plain_name",
@@ -97,6 +98,26 @@ def colours_of(values: NDArray[Any]) -> Floats:
     colours = np.nan_to_num(np.asarray(values, dtype=np.float64))
     most = float(colours.max(initial=0.0))
     return np.clip(colours / colour_unit(most, values.dtype.kind in "iu"), 0.0, 1.0)
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return the points of all parts, with what each of them has."""
+    if not parts:
+        return Columns(np.zeros((0, 3)), None)
+
+    def together(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+        present = [array for array in arrays if array is not None]
+        return np.concatenate(present) if len(present) == len(parts) else None
+
+    names = [name for name in parts[0].scalars if all(name in part.scalars for part in parts)]
+    return Columns(
+        np.concatenate([part.points for part in parts]),
+        together([part.normals for part in parts]),
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        together([part.colours for part in parts]),
+        together([part.sensors for part in parts]),
+        {name: np.concatenate([part.scalars[name] for part in parts]) for name in names},
+    )
 
 
 def colour_unit(most: float, whole: bool) -> float:

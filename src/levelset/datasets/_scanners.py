@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from levelset._tools.extras import optional
-from levelset.datasets._columns import Columns
+from levelset.datasets._columns import Columns, joined
 from levelset.errors import DataError
 
 __all__ = ["e57_blocks", "las_blocks", "read_e57", "read_las"]
 
 LATEST_FORMAT = 10  # of points, in LAS 1.4
+ROWS = 1 << 20  # read at a time, of files that are read whole
 FORMAT_BYTE = 104  # of a LAS header; LAZ sets its two highest bits
 INTENSITY = "intensity"
 RGB = ("red", "green", "blue")
@@ -81,22 +82,7 @@ def read_e57(path: Path) -> Columns:
         DataError: If it is no E57 file, damaged, or without coordinates.
         MissingExtraError: If pye57 is not installed.
     """
-    file = _e57(path)
-    parts = [_station(file, index) for index in range(file.scan_count)]
-    if not parts:
-        return Columns(np.zeros((0, 3)), None)
-    points = np.concatenate([part[0] for part in parts])
-    colours = None
-    if all(part[1] is not None for part in parts):
-        colours = np.concatenate([part[1] for part in parts])
-    notes = _station_words([part[2] for part in parts])
-    sensors = None
-    if all(part[3] for part in parts):
-        sensors = np.concatenate([np.broadcast_to(part[2], part[0].shape) for part in parts])
-    scalars = {}
-    if all(part[4] is not None for part in parts):
-        scalars[INTENSITY] = np.concatenate([part[4] for part in parts]).astype(np.float64)
-    return Columns(points, None, notes, colours, sensors, scalars)
+    return joined(list(e57_blocks(path, ROWS)))
 
 
 def e57_blocks(path: Path, rows: int) -> Iterator[Columns]:
@@ -157,25 +143,3 @@ def _station_words(places: list[Any]) -> tuple[str, ...]:
         return ()
     words = "; ".join(", ".join(f"{x:.6g}" for x in place) for place in places)
     return (f"{len(places)} stations were joined, each at its place. Sensors: {words}.",)
-
-
-def _station(file: Any, index: int) -> tuple[Any, Any, Any, bool, Any]:
-    """Return the points of a station, what is known of them, and of its sensor.
-
-    Returns:
-        The points, their colours or `None`, the sensor's place, whether that is known, and the
-        intensities of their echoes or `None`.
-    """
-    header = file.get_header(index)
-    colours = set(E57_RGB) <= set(header.point_fields)
-    echo = INTENSITY in header.point_fields
-    data = file.read_scan(index, intensity=echo, colors=colours, ignore_missing_fields=True)
-    points = np.stack([data[name] for name in CARTESIAN], axis=1)
-    shades = np.stack([data[n] for n in E57_RGB], axis=1) if colours else None
-    return (
-        points,
-        shades,
-        _place(header),
-        bool(header.has_pose()),
-        data[INTENSITY] if echo else None,
-    )

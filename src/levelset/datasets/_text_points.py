@@ -13,6 +13,7 @@ import numpy as np
 
 from levelset._typing import Floats
 from levelset.datasets._columns import Columns, Placing, by_name, others, placing
+from levelset.datasets._records import cut_short
 from levelset.errors import DataError
 
 __all__ = [
@@ -146,11 +147,7 @@ def read_pts(path: Path) -> Columns:
     if not rows:
         return Columns(np.zeros((0, 3)), None)
     if expected and len(rows) != expected:
-        message = (
-            f"read_points: {path} is cut short: {expected:,} points announced, {len(rows):,} "
-            "there. Copy or export it again."
-        )
-        raise DataError(message)
+        raise cut_short(path, expected, len(rows), "points")
     return _by_scanner(_numbers(rows, None, path), path)
 
 
@@ -165,11 +162,7 @@ def pts_blocks(stream: BufferedIOBase, path: Path, rows: int) -> Iterator[Column
         if points:
             yield _by_scanner(_numbers(points, None, path), path)
     if expected and count != expected:
-        message = (
-            f"read_points: {path} is cut short: {expected:,} points announced, {count:,} there. "
-            "Copy or export it again."
-        )
-        raise DataError(message)
+        raise cut_short(path, expected, count, "points")
 
 
 def read_ptx(path: Path) -> Columns:
@@ -195,11 +188,7 @@ def read_ptx(path: Path) -> Columns:
             raise DataError(message) from error
         rows = lines[place + 10 : place + 10 + count]
         if len(rows) < count:
-            message = (
-                f"read_points: {path} is cut short: {count:,} points announced, {len(rows):,} "
-                "there. Copy or export it again."
-            )
-            raise DataError(message)
+            raise cut_short(path, count, len(rows), "points")
         place += 10 + count
         table = _numbers(rows, None, path) if rows else np.zeros((0, 4))
         seen = table[:, :3].any(1)
@@ -257,11 +246,7 @@ def read_off(path: Path) -> Columns:
     start = 1 if rest else 2
     rows = lines[start : start + vertices]
     if len(rows) < vertices:
-        message = (
-            f"read_points: {path} is cut short: {vertices:,} vertices announced, {len(rows):,} "
-            "there. Copy or export it again."
-        )
-        raise DataError(message)
+        raise cut_short(path, vertices, len(rows), "vertices")
     table = _numbers(rows, None, path) if rows else np.zeros((0, 3))
     normals = table[:, 3:6] if "N" in kind and table.shape[1] >= 6 else None
     first = 6 if normals is not None else 3

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from levelset._tools.cells import distinct, faces
 from levelset._typing import Floats, Integers
 
-__all__ = ["Means", "averaged", "distinct"]
+__all__ = ["Means", "averaged"]
 
 CLOSE = 0.95  # share of the largest number of cells from which on the search for their side ends
 ROUNDS = 40
@@ -54,7 +55,7 @@ def averaged(
     """
     weights = np.ones(len(points), dtype=np.int64) if weights is None else weights
     origin = points.min(0)
-    side = _sides(normals) if normals is not None else None
+    side = faces(normals) if normals is not None else None
     width = _width(points - origin, side, most)
     keys, cell = np.unique(_keys(points - origin, side, width), return_inverse=True)
     target = _fuller(keys, _total(weights, cell), 1 if side is None else 6)
@@ -66,12 +67,6 @@ def averaged(
         turned = _sums(normals, cell, weights)
         turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-300)
     return Means(means, turned, counts, width)
-
-
-def _sides(normals: Floats) -> Integers:
-    """Return the face of a cube, 0 to 5, that each normal goes through."""
-    axis = np.abs(normals).argmax(1)
-    return 2 * axis + (np.take_along_axis(normals, axis[:, None], 1)[:, 0] > 0)
 
 
 def _width(points: Floats, side: Integers | None, most: int) -> float:
@@ -109,12 +104,6 @@ def _fuller(keys: Integers, counts: Integers, sides: int) -> Integers:
             break
         target = further
     return target
-
-
-def distinct(keys: Integers) -> int:
-    """Return how many different numbers there are, in a twentieth of the time of `np.unique`."""
-    ordered = np.sort(keys)
-    return len(keys) and 1 + int((ordered[1:] != ordered[:-1]).sum())
 
 
 def _total(weights: Integers, cell: Integers) -> Integers:

@@ -89,8 +89,7 @@ def prepare(
 
     Raises:
         ShapeError: If `points` is not floating point `(n, 3)`, `normals` not alike, `sensor`
-            neither alike nor `(3,)`, `counts` not `(n,)` and
-            positive, or `sample` not `(k, 3)`.
+            neither alike nor `(3,)`, `counts` not `(n,)` and positive, or `sample` not `(k, 3)`.
         ParameterError: If `sensor` is not finite.
         DataError: If fewer than 50 points are left, or they lie on a line, in a plane or along a
             curve.

@@ -103,8 +103,8 @@ def coarse_cycle(matrix: csr_matrix, refinements: list[csr_matrix], free: Boolea
     refinements = [first, *refinements[1:]]
     normal = (matrix.T.tocsr() @ matrix).tocsr()
     levels: list[_Smoothed] = []
-    for refinement in refinements:
-        if levels or normal.shape[0] != len(free):
+    for depth, refinement in enumerate(refinements):
+        if depth > 0:  # the finest grid has its diagonal instead
             levels.append(_Smoothed.of(normal))
         normal = (refinement.T.tocsr() @ (normal @ refinement)).tocsr()
     dense = normal.toarray().astype(np.float64)

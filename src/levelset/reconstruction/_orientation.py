@@ -8,9 +8,9 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from levelset._tools.cells import distinct
 from levelset._typing import Booleans, Floats, Integers, Singles
 from levelset.errors import DataError
-from levelset.reconstruction._averaging import distinct
 from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._dipoles import couplings, fit_into
 from levelset.reconstruction._known_sides import agreed, seen
