@@ -9,13 +9,12 @@ import torch
 from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import cKDTree
 
-from levelset._typing import Floats, Singles
+from levelset._typing import Floats, Integers, Singles
 from levelset.networks import SplineGrid
 from levelset.reconstruction._grid import (
     REACH,
     Band,
     Pins,
-    Roughness,
     Stencil,
     all_nodes,
     band_around,
@@ -204,29 +203,31 @@ def trusted(points: OrientedPoints, grid: Floats, recipe: Recipe) -> OrientedPoi
 
 @dataclass(frozen=True, eq=False)
 class _System:
-    """The equations of a level, without their weights.
+    """The equations of a level, without their weights: points, slopes, pins, roughness.
 
     Attributes:
         band: The unknowns.
-        value: Values at the points.
-        slope: Slopes along the normals, or all three derivatives, as one block.
-        slope_target: What they should be.
-        rough: The second differences.
+        matrix: The rows, one below the other.
+        target: What they should be.
+        counts: How many there are of each sort.
+        rough: For each row of roughness the position of its node in the band.
         near: How much roughness counts at each node, before the reweighting.
-        pin: Values at the pinned nodes.
-        pin_target: What they should be.
         refinements: From each coarser grid to the next finer, finest first.
     """
 
     band: Band
-    value: csr_matrix
-    slope: csr_matrix
-    slope_target: Floats
-    rough: list[Roughness]
+    matrix: csr_matrix
+    target: Floats
+    counts: tuple[int, int, int, int]
+    rough: Integers
     near: Floats
-    pin: csr_matrix
-    pin_target: Floats
     refinements: list[csr_matrix]
+
+    def misses(self, x: Floats) -> tuple[Floats, Floats]:
+        """Return the values at the points, and the squared Hessian at each node."""
+        rows = self.matrix @ x.astype(np.float32)
+        bends = np.bincount(self.rough, rows[-self.counts[-1] :] ** 2, len(x))
+        return rows[: self.counts[0]], bends
 
 
 def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Recipe) -> _System:
@@ -240,16 +241,25 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
         band = band_at(cells, at.nodes, recipe.layers)
     columns, count = band.place[at.nodes], len(band.nodes)
     blunt = 0.5 * recipe.debias * points.noise**2
-    value = rows_to_matrix(columns, at.value - blunt * at.laplacian, count)
     whole = cells <= recipe.given
-    slopes = _slopes(at, points.normals, whole)
-    slope = vstack([rows_to_matrix(columns, part, count) for part in slopes], format="csr")
-    target = points.normals.T.ravel() if whole else np.ones(len(points.points))
-    near = _layer(grid.ravel()[band.nodes], cells, points.noise, recipe)
-    nodes, pinned = pins or Pins(np.zeros(0, np.int64), np.zeros(0))
-    pin = rows_to_matrix(band.place[nodes, None], np.ones((len(nodes), 1)), count)
+    nodes, known = pins or Pins(np.zeros(0, np.int64), np.zeros(0))
+    slope = points.normals.T.ravel() if whole else np.ones(len(columns))
+    rough = roughness(band)
+    blocks = [
+        rows_to_matrix(columns, at.value - blunt * at.laplacian, count),
+        *(rows_to_matrix(columns, part, count) for part in _slopes(at, points.normals, whole)),
+        rows_to_matrix(band.place[nodes, None], np.ones((len(nodes), 1)), count),
+        *(kind.matrix for kind in rough),
+    ]
+    bent = np.concatenate([kind.node for kind in rough])
     return _System(
-        band, value, slope, target, roughness(band), near, pin, pinned, _refinements(band)
+        band,
+        vstack(blocks, format="csr"),
+        np.concatenate([np.zeros(len(columns)), slope, known, np.zeros(len(bent))]),
+        (len(columns), len(slope), len(nodes), len(bent)),
+        bent,
+        _layer(grid.ravel()[band.nodes], cells, points.noise, recipe),
+        _refinements(band),
     )
 
 
@@ -314,9 +324,9 @@ def solve_level(
     for k in range(recipe.passes_at(system.band.cells)):
         trust, give = points.weights, np.ones(len(nodes))
         if k > 0:
-            miss = (system.value @ x.astype(np.float32)) / points.noise
-            trust = trust / np.sqrt(1 + (miss / recipe.tail) ** 2)
-            give = 1 / (1 + _squared_hessian(system.rough, x) / recipe.bend**2)
+            miss, bends = system.misses(x)
+            trust = trust / np.sqrt(1 + (miss / (recipe.tail * points.noise)) ** 2)
+            give = 1 / (1 + bends / recipe.bend**2)
         matrix, target = _equations(system, points, trust, give, recipe)
         # later weights differ too little to be worth another cycle
         cycle = cycle or coarse_cycle(matrix, system.refinements, system.band.free)
@@ -336,23 +346,17 @@ def _equations(
     system: _System, points: OrientedPoints, trust: Floats, give: Floats, recipe: Recipe
 ) -> tuple[csr_matrix, Singles]:
     """Return the equations for fixed weights, each multiplied by the root of its own."""
-    cell = system.band.width**3
-    hard = recipe.smoothness_at(points.noise, len(points.points)) * cell * system.near * give
-    fit = trust / points.noise**2
+    cell, n = system.band.width**3, len(points.points)
+    hard = recipe.smoothness_at(points.noise, n) * cell * system.near * give
     steep = recipe.slope * points.weights * points.confidence**recipe.doubt
-    hold = recipe.pin * cell
-    blocks = [
-        _scaled(system.value, np.sqrt(fit)),
-        _scaled(system.slope, np.sqrt(np.resize(steep, system.slope.shape[0]))),
-        system.pin * np.float32(np.sqrt(hold)),
-        *(_scaled(kind.matrix, np.sqrt(hard[kind.node])) for kind in system.rough),
+    weights = [
+        trust / points.noise**2,
+        np.resize(steep, system.counts[1]),
+        np.full(system.counts[2], recipe.pin * cell),
+        hard[system.rough],
     ]
-    matrix = vstack(blocks, format="csr")
-    target = np.zeros(matrix.shape[0], np.float32)
-    slope = system.slope_target * np.sqrt(np.resize(steep, len(system.slope_target)))
-    known = np.concatenate([slope, system.pin_target * np.sqrt(hold)])
-    target[len(fit) : len(fit) + len(known)] = known
-    return matrix, target
+    scale = np.sqrt(np.concatenate(weights))
+    return _scaled(system.matrix, scale), (scale * system.target).astype(np.float32)
 
 
 def _inverse(matrix: csr_matrix) -> Singles:
@@ -365,10 +369,3 @@ def _scaled(matrix: csr_matrix, scale: Floats) -> csr_matrix:
     """Return the matrix with each row multiplied by a number."""
     data = matrix.data * np.repeat(scale.astype(np.float32), np.diff(matrix.indptr))
     return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
-
-
-def _squared_hessian(rough: list[Roughness], x: Floats) -> Floats:
-    total = np.zeros(len(x))
-    for kind in rough:
-        total += np.bincount(kind.node, (kind.matrix @ x.astype(np.float32)) ** 2, len(x))
-    return total
