@@ -135,18 +135,17 @@ def halve(band: Band) -> tuple[csr_matrix, Band]:
         The matrix `(m, m')` that refines coefficients of the coarser nodes, and those nodes.
     """
     index = band.grid_index - 1
-    even = index % 2 == 0
-    first = index // 2 + np.where(even, 0, 1)
-    share = np.where(even, 0.25, 0.75)
-    cells = band.cells // 2
-    side = cells + 2
-    corners = np.array(list(np.ndindex(2, 2, 2)))
-    at = first[:, None, :] + corners
-    nodes = (at[..., 0] * side + at[..., 1]) * side + at[..., 2]
-    weights = np.where(corners, 1 - share[:, None, :], share[:, None, :]).prod(2)
+    odd = index & 1
+    first = (index + odd) >> 1
+    side = band.cells // 2 + 2
+    step = np.array([side * side, side, 1])
+    nodes = (first @ step)[:, None] + list(np.ndindex(2, 2, 2)) @ step
     chosen = np.zeros(side**3, bool)
     chosen[nodes.ravel()] = True
-    coarse = _band(cells, chosen, None)
+    coarse = _band(band.cells // 2, chosen, None)
+    # one row for each kind of node, even or odd along each axis, one column a corner
+    line = np.array([[0.25, 0.75], [0.75, 0.25]], np.float32)
+    weights = np.kron(np.kron(line, line), line)[odd @ (4, 2, 1)]
     return rows_to_matrix(coarse.place[nodes], weights, len(coarse.nodes)), coarse
 
 
