@@ -129,11 +129,11 @@ def test_the_preconditioner_saves_iterations():
     ((best, least),) = solve_level(sample, start, None, recipe, lambda: False)
     budget = Recipe(dense=32, given=32, coarsest=16, passes=(1,), tol=1e-9, max_iter=15)
     ((_, ours),) = solve_level(sample, start, None, budget, lambda: False)
-    real = levels._refinements
-    levels._refinements = lambda *_: []
+    real = levels._coarser
+    levels._coarser = lambda *_: []
     try:
         ((_, plain),) = solve_level(sample, start, None, budget, lambda: False)
     finally:
-        levels._refinements = real
+        levels._coarser = real
     assert np.isfinite(best).all()
     assert ours - least < 0.1 * (plain - least)

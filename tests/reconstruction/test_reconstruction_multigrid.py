@@ -7,32 +7,45 @@ from scipy.sparse import csr_matrix, vstack
 from levelset.reconstruction._grid import (
     REACH,
     all_nodes,
+    band_around,
     halve,
     roughness,
     rows_to_matrix,
+    scaled,
     stencil,
 )
-from levelset.reconstruction._multigrid import Additive, coarse_cycle, inverse_diagonal
+from levelset.reconstruction._multigrid import (
+    LUMPED,
+    Additive,
+    Cycle,
+    coarse_cycle,
+    galerkin,
+    inverse_diagonal,
+    lumped,
+)
 
 NUMBERS = np.random.default_rng(0)
 
 
-def problem(cells=8, layer=0.1):
-    """Return the equations of a ball's points and of roughness in a thin layer around it."""
-    band = all_nodes(cells)
+def away(band):
+    """Return the distance of each node from a ball's surface."""
+    return np.linalg.norm((band.grid_index - 0.5) * band.width - REACH, axis=1) - 0.7
+
+
+def problem(band, layer=0.1):
+    """Return equations of a ball's points, and of roughness in a thin layer around it."""
     points = NUMBERS.standard_normal((300, 3))
     points *= 0.7 / np.linalg.norm(points, axis=1, keepdims=True)
-    at = stencil(points, cells)
-    line = (np.arange(cells + 2) - 0.5) * band.width - REACH
-    place = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1).reshape(-1, 3)
-    away = np.linalg.norm(place, axis=1) - 0.7
-    near = np.exp(-0.5 * (away / layer) ** 2) + 0.02
-    rough = [
-        csr_matrix(kind.matrix.multiply(np.sqrt(near[kind.node] * band.width**3)[:, None]))
-        for kind in roughness(band)
-    ]
-    value = rows_to_matrix(at.nodes.astype(np.int32), at.value / 0.01, len(band.nodes))
-    return band, vstack([value, *rough], format="csr").astype(np.float32)
+    at = stencil(points, band.cells)
+    hard = (np.exp(-0.5 * (away(band) / layer) ** 2) + 0.02) * band.width**3
+    rough = [scaled(kind.matrix, np.sqrt(hard[kind.node])) for kind in roughness(band)]
+    value = rows_to_matrix(band.place[at.nodes], at.value / 0.01, len(band.nodes))
+    return value, vstack(rough, format="csr"), hard
+
+
+def normal_of(*blocks):
+    matrix = vstack(blocks).toarray().astype(float)
+    return matrix.T @ matrix
 
 
 def refinements(band, levels):
@@ -49,44 +62,84 @@ def operator(function, size):
 
 
 def test_with_one_coarser_grid_its_equations_are_solved_exactly():
-    band, matrix = problem()
-    free = NUMBERS.random(len(band.nodes)) < 0.9
+    band = all_nodes(8)
+    normal = normal_of(*problem(band)[:2])
     (refinement,) = refinements(band, 1)
-    cycle = coarse_cycle(matrix, [refinement], free)
-    p = refinement.toarray().astype(float) * free[:, None]
-    small = matrix.toarray().astype(float) @ p
-    residual = NUMBERS.standard_normal(len(free)).astype(np.float32)
-    exact = p @ np.linalg.solve(small.T @ small, p.T @ residual)
-    correction = cycle(residual)
-    np.testing.assert_allclose(correction, exact, rtol=0, atol=2e-3 * np.abs(exact).max())
-    np.testing.assert_array_equal(correction[~free], 0)
+    cycle = coarse_cycle(galerkin(csr_matrix(normal), refinement), [refinement])
+    p = refinement.toarray().astype(float)
+    residual = NUMBERS.standard_normal(len(p)).astype(np.float32)
+    exact = p @ np.linalg.solve(p.T @ normal @ p, p.T @ residual)
+    np.testing.assert_allclose(cycle(residual), exact, rtol=0, atol=2e-3 * np.abs(exact).max())
 
 
 @pytest.mark.slow
 def test_a_cycle_is_symmetric_and_nearly_as_good_as_exact_coarse_solutions():
-    band, matrix = problem()
-    size = len(band.nodes)
-    everything, matrices = np.ones(size, bool), refinements(band, 2)
-    normal = matrix.toarray().astype(float)
-    normal = normal.T @ normal
-    inverse = inverse_diagonal(np.diag(normal))
+    band = all_nodes(8)
+    normal = normal_of(*problem(band)[:2])
+    matrices, inverse = refinements(band, 2), inverse_diagonal(np.diag(normal))
+    below = galerkin(csr_matrix(normal), matrices[0])
     spreads = []
     for levels in (1, 2):
-        whole = Additive(inverse, coarse_cycle(matrix, matrices[:levels], everything))
-        dense = operator(whole, size)
+        whole = Additive(inverse, coarse_cycle(below, matrices[:levels]))
+        dense = operator(whole, len(normal))
         np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-4 * np.abs(dense).max())
-        root = np.linalg.cholesky(0.5 * (dense + dense.T))
-        eigenvalues = np.linalg.eigvalsh(root.T @ normal @ root)
-        spreads.append(eigenvalues[-1] / eigenvalues[0])
-    plain = np.linalg.eigvalsh(np.sqrt(inverse)[:, None] * normal * np.sqrt(inverse))
+        spreads.append(spread(dense, normal))
+    plain = spread(np.diag(inverse.astype(float)), normal)
     assert spreads[1] < 1.5 * spreads[0]
-    assert spreads[1] < 0.15 * plain[-1] / plain[0]
+    assert spreads[1] < 0.15 * plain
+
+
+def spread(precondition, normal):
+    """Return the condition number of the preconditioned equations."""
+    root = np.linalg.cholesky(0.5 * (precondition + precondition.T))
+    eigenvalues = np.linalg.eigvalsh(root.T @ normal @ root)
+    return eigenvalues[-1] / eigenvalues[0]
+
+
+def test_lumped_roughness_of_a_quadratic_is_its_share_of_galerkins_and_points_count_in_full():
+    band = all_nodes(16)
+    value, _, hard = problem(band)
+    hard[np.abs(band.grid_index - 8.5).max(1) > 5] = 0.0
+    refinement, coarse = halve(band)
+    place = (coarse.grid_index - 0.5) * coarse.width - REACH
+    hessian = np.array([[2.0, 0.5, -1.0], [0.5, -3.0, 0.25], [-1.0, 0.25, 1.0]])
+    x = 0.5 * np.einsum("na,ab,nb->n", place, hessian, place)
+    none = np.zeros(len(band.nodes), np.float32)
+    nothing = value[:0]
+    energy = x @ (lumped(nothing, hard, roughness(coarse), refinement, none) @ x)
+    assert energy == pytest.approx(LUMPED * hard.sum() * (hessian**2).sum(), rel=1e-4)
+    points = lumped(value, 0.0 * hard, roughness(coarse), refinement, none)
+    rows = (value @ refinement).toarray()
+    np.testing.assert_allclose(points.toarray(), rows.T @ rows, rtol=0, atol=1e-6 * points.max())
+
+
+@pytest.mark.slow
+def test_lumping_and_drawing_fixed_entries_to_zero_cost_little():
+    """Without the second, functions that reach fixed entries would be far too cheap."""
+    cells = 12
+    line = (np.arange(cells + 2) - 0.5) * 2 * REACH / cells - REACH
+    distance = np.linalg.norm(np.stack(np.meshgrid(line, line, line)), axis=0) - 0.7
+    band = band_around(cells, distance, np.zeros((0,), np.int64), 0.3)
+    value, rough, hard = problem(band, layer=0.03)
+    normal, free = normal_of(value, rough), band.free
+    refinement, coarse = halve(band)
+    diagonal = np.diag(normal).astype(np.float32)
+    kinds = roughness(coarse)
+    fixed = np.where(free, np.float32(0), diagonal)
+    exact = galerkin(csr_matrix(normal * np.outer(free, free)), refinement)
+    cheap, loose = (lumped(value, hard, kinds, refinement, f) for f in (fixed, 0 * fixed))
+    inner = normal[np.ix_(free, free)]
+    spreads = []
+    for below in (exact, cheap, loose):
+        whole = Additive(inverse_diagonal(diagonal), coarse_cycle(below, [refinement]))
+        dense = operator(whole, len(normal))[np.ix_(free, free)]
+        spreads.append(spread(dense, inner))
+    assert spreads[1] < 1.5 * spreads[0]
+    assert spreads[2] > 1.3 * spreads[1]
 
 
 def test_without_coarser_grids_the_diagonal_is_left():
-    _, matrix = problem(4)
-    size = matrix.shape[1]
-    cycle = coarse_cycle(matrix, [], np.ones(size, bool))
-    residual = NUMBERS.standard_normal(size)
-    inverse = NUMBERS.random(size).astype(np.float32)
+    residual = NUMBERS.standard_normal(20)
+    inverse = NUMBERS.random(20).astype(np.float32)
+    cycle = Cycle([], [], None)
     np.testing.assert_allclose(Additive(inverse, cycle)(residual), inverse * residual, rtol=1e-5)

@@ -22,6 +22,19 @@ def test_the_minimiser_is_that_of_dense_least_squares():
     np.testing.assert_allclose(x, wanted, rtol=0, atol=1e-5)
 
 
+def test_with_the_normal_matrix_the_minimiser_is_the_same():
+    dense, matrix, target = problem()
+    free, start = NUMBERS.random(30) < 0.6, NUMBERS.standard_normal(30)
+    double = dense.astype(float)
+    one, other = (
+        least_squares(
+            matrix, target, start, free, lambda r: r, tol=1e-7, max_iter=200, normal=normal
+        )
+        for normal in (None, csr_matrix(double.T @ double))
+    )
+    np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+
+
 def test_held_entries_keep_their_values_and_the_others_are_optimal():
     dense, matrix, target = problem()
     free = NUMBERS.random(30) < 0.6

@@ -26,11 +26,19 @@ from levelset.reconstruction._grid import (
     refine,
     roughness,
     rows_to_matrix,
+    scaled,
     stencil,
     values,
 )
 from levelset.reconstruction._history import Step, Watch
-from levelset.reconstruction._multigrid import Additive, Cycle, coarse_cycle, inverse_diagonal
+from levelset.reconstruction._multigrid import (
+    Additive,
+    Cycle,
+    coarse_cycle,
+    galerkin,
+    inverse_diagonal,
+    lumped,
+)
 from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._settings import Recipe
 
@@ -212,7 +220,7 @@ class _System:
         counts: How many there are of each sort.
         rough: For each row of roughness the position of its node in the band.
         near: How much roughness counts at each node, before the reweighting.
-        refinements: From each coarser grid to the next finer, finest first.
+        coarser: The coarser grids, finest first, each with the matrix from it to the next finer.
     """
 
     band: Band
@@ -221,13 +229,13 @@ class _System:
     counts: tuple[int, int, int, int]
     rough: Integers
     near: Floats
-    refinements: list[csr_matrix]
+    coarser: list[tuple[csr_matrix, Band]]
 
     def misses(self, x: Floats) -> tuple[Floats, Floats]:
         """Return the values at the points, and the squared Hessian at each node."""
-        rows = self.matrix @ x.astype(np.float32)
+        rows: Singles = self.matrix @ x.astype(np.float32)
         bends = np.bincount(self.rough, rows[-self.counts[-1] :] ** 2, len(x))
-        return rows[: self.counts[0]], bends
+        return rows[: self.counts[0]].astype(np.float64), bends.astype(np.float64)
 
 
 def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Recipe) -> _System:
@@ -259,7 +267,7 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
         (len(columns), len(slope), len(nodes), len(bent)),
         bent,
         _layer(grid.ravel()[band.nodes], cells, points.noise, recipe),
-        _refinements(band),
+        _coarser(band),
     )
 
 
@@ -279,13 +287,13 @@ def _layer(start: Floats, cells: int, noise: float, recipe: Recipe) -> Floats:
     return bell + recipe.far
 
 
-def _refinements(band: Band) -> list[csr_matrix]:
-    """Return the matrices from each coarser grid to the next finer, down to 8 cells a side."""
-    matrices = []
+def _coarser(band: Band) -> list[tuple[csr_matrix, Band]]:
+    """Return the coarser grids, and the matrices from them, down to 8 cells a side."""
+    grids = []
     while band.cells > 8 and band.cells % 2 == 0:
-        matrix, band = halve(band)
-        matrices.append(matrix)
-    return matrices
+        grids.append(halve(band))
+        band = grids[-1][1]
+    return grids
 
 
 def solve_level(
@@ -327,12 +335,18 @@ def solve_level(
             miss, bends = system.misses(x)
             trust = trust / np.sqrt(1 + (miss / (recipe.tail * points.noise)) ** 2)
             give = 1 / (1 + bends / recipe.bend**2)
-        matrix, target = _equations(system, points, trust, give, recipe)
+        hard = _hard(system, points, give, recipe)
+        matrix, target = _equations(system, points, trust, hard, recipe)
+        diagonal, normal = _diagonal(matrix), None
+        if system.band.free.all():
+            double = matrix.astype(np.float64)
+            normal = (double.T.tocsr() @ double).tocsr()
         # later weights differ too little to be worth another cycle
-        cycle = cycle or coarse_cycle(matrix, system.refinements, system.band.free)
+        cycle = cycle or _cycle(system, matrix, hard, diagonal, normal)
         x = least_squares(
-            matrix, target, x, system.band.free, Additive(_inverse(matrix), cycle),
+            matrix, target, x, system.band.free, Additive(inverse_diagonal(diagonal), cycle),
             tol=recipe.tol_at(system.band.cells), max_iter=recipe.max_iter, stop=stop,
+            normal=normal,
         )  # fmt: skip
         rest = (matrix @ x.astype(np.float32) - target).astype(np.float64)
         new = grid.ravel().copy()
@@ -342,30 +356,47 @@ def solve_level(
             return
 
 
+def _hard(system: _System, points: OrientedPoints, give: Floats, recipe: Recipe) -> Floats:
+    """Return the weight of roughness at each node."""
+    smoothness = recipe.smoothness_at(points.noise, len(points.points))
+    return smoothness * system.band.width**3 * system.near * give
+
+
 def _equations(
-    system: _System, points: OrientedPoints, trust: Floats, give: Floats, recipe: Recipe
+    system: _System, points: OrientedPoints, trust: Floats, hard: Floats, recipe: Recipe
 ) -> tuple[csr_matrix, Singles]:
     """Return the equations for fixed weights, each multiplied by the root of its own."""
-    cell, n = system.band.width**3, len(points.points)
-    hard = recipe.smoothness_at(points.noise, n) * cell * system.near * give
     steep = recipe.slope * points.weights * points.confidence**recipe.doubt
     weights = [
         trust / points.noise**2,
         np.resize(steep, system.counts[1]),
-        np.full(system.counts[2], recipe.pin * cell),
+        np.full(system.counts[2], recipe.pin * system.band.width**3),
         hard[system.rough],
     ]
     scale = np.sqrt(np.concatenate(weights))
-    return _scaled(system.matrix, scale), (scale * system.target).astype(np.float32)
+    return scaled(system.matrix, scale), (scale * system.target).astype(np.float32)
 
 
-def _inverse(matrix: csr_matrix) -> Singles:
-    """Return one over the diagonal of the normal equations of a matrix."""
+def _diagonal(matrix: csr_matrix) -> Singles:
+    """Return the diagonal of the normal equations of a matrix."""
     squared = csr_matrix((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
-    return inverse_diagonal(squared.T @ np.ones(matrix.shape[0], np.float32))
+    return np.asarray(squared.T @ np.ones(matrix.shape[0], np.float32))
 
 
-def _scaled(matrix: csr_matrix, scale: Floats) -> csr_matrix:
-    """Return the matrix with each row multiplied by a number."""
-    data = matrix.data * np.repeat(scale.astype(np.float32), np.diff(matrix.indptr))
-    return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
+def _cycle(
+    system: _System,
+    matrix: csr_matrix,
+    hard: Floats,
+    diagonal: Singles,
+    normal: csr_matrix | None,
+) -> Cycle:
+    """Return the cycle on the coarser grids for weighted equations, squared or not."""
+    if not system.coarser:
+        return Cycle([], [], None)
+    refinements = [refinement for refinement, _ in system.coarser]
+    first, below = system.coarser[0]
+    if normal is not None:
+        return coarse_cycle(galerkin(normal, first), refinements)
+    rows = matrix[: -system.counts[-1]]
+    fixed = np.where(system.band.free, np.float32(0), diagonal)
+    return coarse_cycle(lumped(rows, hard, roughness(below), first, fixed), refinements)

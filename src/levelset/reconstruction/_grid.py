@@ -29,6 +29,7 @@ __all__ = [
     "refine",
     "roughness",
     "rows_to_matrix",
+    "scaled",
     "stencil",
     "values",
 ]
@@ -156,6 +157,12 @@ def rows_to_matrix(columns: NDArray[np.int32], values: Floats, width: int) -> cs
     starts = np.arange(0, rows * entries + 1, entries, dtype=np.int32)
     index = np.ascontiguousarray(columns, np.int32).ravel()
     return csr_matrix((data, index, starts), shape=(rows, width))
+
+
+def scaled(matrix: csr_matrix, scale: Floats | Singles) -> csr_matrix:
+    """Return the matrix with each row multiplied by a number."""
+    data = matrix.data * np.repeat(scale.astype(np.float32), np.diff(matrix.indptr))
+    return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 class Stencil(NamedTuple):
@@ -308,11 +315,13 @@ def least_squares(
     tol: float,
     max_iter: int,
     stop: Callable[[], bool] = lambda: False,
+    normal: csr_matrix | None = None,
 ) -> Floats:
     r"""Return the $x$ that minimises $|Ax - b|^2$ with some entries fixed.
 
     Products are formed in single precision and summed up in double. The matrix enters as
-    $A^\top(Ax)$ and is never squared.
+    $A^\top(Ax)$, unless `normal` gives its square, which is cheaper where the rows are many to an
+    unknown.
 
     Args:
         matrix: $A$, `(rows, m)`.
@@ -323,7 +332,14 @@ def least_squares(
         tol: Stop when the preconditioned residual has fallen by this factor.
         max_iter: Most iterations.
         stop: Called after each iteration; true ends the search.
+        normal: $A^\top A$ in double precision, or `None`.
     """
+
+    def image_of(direction: Floats) -> Floats:
+        if normal is not None:
+            return normal @ direction
+        return (transposed @ (matrix @ direction.astype(np.float32))).astype(np.float64)
+
     transposed = matrix.T
     x = start.copy()
     r = (transposed @ (target - matrix @ x.astype(np.float32))).astype(np.float64) * free
@@ -333,7 +349,7 @@ def least_squares(
     for _ in range(max_iter):
         if energy <= tol * tol * first or energy <= 0 or stop():
             break
-        image = (transposed @ (matrix @ direction.astype(np.float32))).astype(np.float64) * free
+        image = image_of(direction) * free
         step = energy / float(direction @ image)
         x += step * direction
         r -= step * image

@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix, vstack
 
-from levelset._typing import Booleans, Floats, Singles
+from levelset._typing import Floats, Singles
+from levelset.reconstruction._grid import Roughness, scaled
 
-__all__ = ["Additive", "Cycle", "coarse_cycle", "inverse_diagonal"]
+__all__ = ["Additive", "Cycle", "coarse_cycle", "galerkin", "inverse_diagonal", "lumped"]
 
 # The smoother damps eigenvalues from a sixth of the largest on, as well as two steps can.
 STEPS, SPREAD = 2, 6.0
 POWERS = 8  # steps that estimate the largest eigenvalue
 SAFETY = 1.15  # of that estimate, which is a lower bound
+LUMPED = 0.5  # of the weight of roughness, for what Galerkin's matrix couples
 RIDGE = 1e-5  # of the diagonal, which the coarsest matrix gets against rounding
 
 
@@ -82,35 +84,64 @@ class Cycle:
         return level(target, x + refinement @ below)
 
 
-def coarse_cycle(matrix: csr_matrix, refinements: list[csr_matrix], free: Booleans) -> Cycle:
-    r"""Return the cycle for least squares $|Ax - b|^2$.
+def coarse_cycle(normal: csr_matrix, refinements: list[csr_matrix]) -> Cycle:
+    r"""Return the cycle for a matrix on the first of the coarser grids, M.
 
-    The coarser matrices are those of Galerkin, $P^\top A^\top A P$. Equations set up anew on the
-    coarser grids take ten times as many iterations: the layer in which roughness counts is thinner
-    than their cells.
-
-    Cost: about 60 products with $A$.
+    Those of the grids below are Galerkin's, $P^\top M P$.
 
     Args:
-        matrix: $A$, `(rows, m)`.
-        refinements: From each coarser grid to the next finer, finest first.
-        free: Which entries of x are unknown, `(m,)`.
+        normal: The matrix, `(m', m')`, in single precision.
+        refinements: From each coarser grid to the next finer, finest first; at least one.
     """
-    if not refinements:
-        return Cycle([], [], None)
-    # entries that are not free stay as they are, whatever the coarser grids say
-    first = (diags(free.astype(np.float32)) @ refinements[0]).tocsr()
-    refinements = [first, *refinements[1:]]
-    normal = (matrix.T.tocsr() @ matrix).tocsr()
     levels: list[_Smoothed] = []
-    for depth, refinement in enumerate(refinements):
-        if depth > 0:  # the finest grid has its diagonal instead
-            levels.append(_Smoothed.of(normal))
-        normal = (refinement.T.tocsr() @ (normal @ refinement)).tocsr()
+    for refinement in refinements[1:]:
+        levels.append(_Smoothed.of(normal))
+        normal = galerkin(normal, refinement)
     dense = normal.toarray().astype(np.float64)
     dense[np.diag_indices(len(dense))] *= 1 + RIDGE
     dense[np.diag_indices(len(dense))] += 1e-12
     return Cycle(levels, refinements, cho_factor(dense, overwrite_a=True))
+
+
+def galerkin(normal: csr_matrix, refinement: csr_matrix) -> csr_matrix:
+    r"""Return Galerkin's matrix on a coarser grid, $P^\top N P$, in single precision."""
+    coarse = refinement.T.tocsr() @ (normal.astype(np.float32) @ refinement)
+    return coarse.tocsr()
+
+
+def lumped(
+    rows: csr_matrix,
+    hard: Floats,
+    rough: list[Roughness],
+    refinement: csr_matrix,
+    fixed: Singles,
+) -> csr_matrix:
+    r"""Return a matrix on a coarser grid close to Galerkin's, at a third of its cost.
+
+    Galerkin's roughness couples each second difference of the coarser grid with those around.
+    They are taken for one another here, which makes it stiffer, twice in the mean. And where a
+    function of the coarser grid reaches entries that are fixed, it is not cut off there, but its
+    values are drawn to 0 with the weight that these have in the equations.
+
+    Equations set up anew on the coarser grid, with weights of roughness that are not the sums of
+    those of the finer one, take ten times as many iterations: the layer in which it counts is
+    thinner than their cells.
+
+    Args:
+        rows: The equations but those of roughness, weighted, `(k, m)`.
+        hard: The weight of roughness at each node, `(m,)`.
+        rough: Second differences of the coarser grid.
+        refinement: From there, `(m, m')`.
+        fixed: The diagonal of the normal equations where entries are fixed, 0 elsewhere, `(m,)`.
+    """
+    weight = LUMPED * (refinement.T @ hard)
+    blocks = [
+        rows @ refinement,
+        *(scaled(kind.matrix, np.sqrt(weight[kind.node])) for kind in rough),
+        scaled(refinement, np.sqrt(fixed))[fixed > 0],
+    ]
+    matrix = vstack(blocks, format="csr")
+    return (matrix.T.tocsr() @ matrix).tocsr()
 
 
 @dataclass(frozen=True, eq=False)
