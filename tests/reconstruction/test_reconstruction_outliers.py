@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._local_planes import find_outliers, noise_level
+from levelset.reconstruction._noise import noise_level
+from levelset.reconstruction._outliers import find_outliers
 
 
 def torus(count, noise, rng):

@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from levelset.reconstruction import Fast, surface
 from levelset.reconstruction._cloud import prepare
-from levelset.reconstruction._local_planes import noise_level
+from levelset.reconstruction._noise import noise_level
 from levelset.reconstruction._orientation import orient
 from levelset.reconstruction._two_sheets import paired
 

@@ -11,7 +11,7 @@ from levelset._tools.checks import check_points
 from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError, ParameterError, ShapeError
 from levelset.reconstruction._averaging import averaged
-from levelset.reconstruction._local_planes import noise_level
+from levelset.reconstruction._noise import noise_level
 
 __all__ = ["Cloud", "prepare", "rows_words"]
 

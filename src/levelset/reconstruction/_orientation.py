@@ -14,13 +14,10 @@ from levelset.errors import DataError
 from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._dipoles import couplings, fit_into
 from levelset.reconstruction._known_sides import agreed, seen
-from levelset.reconstruction._local_planes import (
-    NoiseLevel,
-    find_outliers,
-    fit_adaptive,
-    noise_level,
-)
+from levelset.reconstruction._local_planes import fit_adaptive
+from levelset.reconstruction._noise import NoiseLevel, noise_level
 from levelset.reconstruction._one_sided import is_one_sided
+from levelset.reconstruction._outliers import find_outliers
 from levelset.reconstruction._two_sheets import paired
 
 __all__ = [

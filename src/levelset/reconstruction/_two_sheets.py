@@ -7,7 +7,8 @@ from scipy.spatial import cKDTree
 from scipy.special import chdtri
 
 from levelset._typing import Booleans, Floats, Integers
-from levelset.reconstruction._local_planes import FLOOR, NoiseLevel, fit_patches
+from levelset.reconstruction._local_planes import fit_patches
+from levelset.reconstruction._noise import FLOOR, NoiseLevel
 
 __all__ = ["Pairs", "paired"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._local_planes import FLOOR, noise_level
+from levelset.reconstruction._noise import FLOOR, noise_level
 
 
 def sphere(count, noise, seed=0):
