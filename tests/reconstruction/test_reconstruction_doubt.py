@@ -31,7 +31,7 @@ def test_the_doubt_of_a_place_is_that_of_the_points_there(ball):
     places = ball.vertices.numpy()
     confidence = np.where(places[:, 0] > 0, 0.3, 0.9)
     ones = np.ones(len(places))
-    points = OrientedPoints(places, places, ones, confidence, ones, 0.0)
+    points = OrientedPoints(places, places, ones, confidence, ones, 0.0 * ones)
     doubt = doubted(ball, -ones, points, ()).scalars["doubt"].numpy()
     assert np.allclose(doubt[places[:, 0] > 0.2], 0.7)
     assert np.allclose(doubt[places[:, 0] < -0.2], 0.1)

@@ -19,7 +19,7 @@ def fit(points, normals, *, noise, weights=None, confidence=None, **options):
     arrays = (points, normals, ones if weights is None else weights,
               ones if confidence is None else confidence, ones)  # fmt: skip
     arrays = [array.double().numpy() for array in arrays]
-    return fit_oriented(OrientedPoints(*arrays, noise), **options)
+    return fit_oriented(OrientedPoints(*arrays, np.full(len(points), noise)), **options)
 
 
 def numbers(seed=0):

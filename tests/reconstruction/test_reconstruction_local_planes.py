@@ -66,7 +66,7 @@ def test_no_queries_give_empty_arrays():
     points = RNG.standard_normal((20, 3))
     empty = np.zeros((0, 3)), np.zeros((0, 8), dtype=np.int64)
     assert fit_patches(points, *empty).normals.shape == (0, 3)
-    assert [len(part) for part in heights(points, *empty, 0.1)] == [0, 0]
+    assert [len(part) for part in heights(points, *empty, np.zeros(0))] == [0, 0]
 
 
 def test_near_the_far_side_of_a_wall_fewer_neighbours_are_taken():
@@ -78,7 +78,7 @@ def test_near_the_far_side_of_a_wall_fewer_neighbours_are_taken():
     _, near = cKDTree(points).query(inner, 48)
     up = np.array([0.0, 0.0, 1.0])
     fixed = fit_patches(points, inner, near)
-    adaptive = fit_adaptive(points, inner, near, 0.002)
+    adaptive = fit_adaptive(points, inner, near, np.full(len(inner), 0.002))
     assert np.median(fixed.residuals) > 0.01
     assert np.median(adaptive.residuals) == pytest.approx(0.002, rel=0.1)
     assert angle(adaptive.normals, up).mean() < 0.3 * angle(fixed.normals, up).mean()
@@ -88,7 +88,7 @@ def test_where_the_noise_explains_all_nothing_is_changed():
     points = np.c_[RNG.uniform(-1, 1, (500, 2)), np.zeros(500)]
     _, near = cKDTree(points).query(points, 24)
     all_of_them = fit_patches(points, points, near)
-    adaptive = fit_adaptive(points, points, near, 0.01)
+    adaptive = fit_adaptive(points, points, near, np.full(len(points), 0.01))
     np.testing.assert_array_equal(adaptive.normals, all_of_them.normals)
 
 
@@ -96,6 +96,6 @@ def test_a_height_is_not_hidden_by_another_outlier():
     points = np.c_[RNG.uniform(-1, 1, (300, 2)), 0.002 * RNG.standard_normal(300)]
     points[:3] = [[0.0, 0.0, 0.1], [0.02, 0.02, 0.12], [-0.02, 0.01, 0.11]]
     _, near = cKDTree(points).query(points[:1], 30)
-    height, spread = heights(points, points[:1], near[:, 1:], 0.001)
+    height, spread = heights(points, points[:1], near[:, 1:], np.array([0.001]))
     assert height[0] == pytest.approx(0.1, abs=0.003)
     assert spread[0] == pytest.approx(0.002, rel=0.5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._noise import FLOOR, noise_level
+from levelset.reconstruction._noise import FLOOR, alike, neighbours_at, noise_level
 
 
 def sphere(count, noise, seed=0):
@@ -61,3 +61,16 @@ def test_few_points_are_enough():
     level = noise_level(points, cKDTree(points))
     assert level.neighbours <= 50
     assert 0.0 < level.noise < 0.1
+
+
+def test_neighbours_grow_with_the_noise_around_in_few_steps():
+    points = sphere(20_000, 0.002)
+    level = noise_level(points, cKDTree(points))
+    noise = level.noise * np.geomspace(0.1, 50.0, 400)
+    counts = neighbours_at(level, noise)
+    assert (np.diff(counts) >= 0).all()
+    assert len(np.unique(counts)) < 15
+    eight = neighbours_at(level, np.array([1.0, 8.0]) * level.noise)
+    np.testing.assert_array_equal(eight, [level.neighbours, 4 * level.neighbours])
+    rows = np.concatenate([rows for _, rows in alike(counts)])
+    np.testing.assert_array_equal(np.sort(rows), np.arange(400))

@@ -45,7 +45,7 @@ def test_the_edge_of_a_square_is_where_its_points_end():
     points = np.c_[RNG.uniform(-1, 1, (4_000, 2)), np.zeros(4_000)]
     up = np.tile([0.0, 0.0, 1.0], (4_000, 1))
     spacing = np.full(4_000, np.sqrt(4 / 4_000))
-    footprint = Footprint(points, up, spacing, 0.0)
+    footprint = Footprint(points, up, spacing, 0.0 * spacing)
     line = np.linspace(-1.2, 1.2, 241)
     places = np.c_[line, np.full(241, 0.1), np.zeros(241)]
     inside = footprint.beyond(places, up[:241]) < 0
@@ -60,7 +60,7 @@ def test_the_edge_of_a_square_is_where_its_points_end():
 def test_the_rim_does_not_wind_about_the_edge(side):
     points = np.c_[np.random.default_rng(1).uniform(-1, 1, (3_000, 2)), np.zeros(3_000)]
     up = np.tile([0.0, 0.0, 1.0], (3_000, 1))
-    footprint = Footprint(points, up, np.full(3_000, np.sqrt(4 / 3_000)), 0.0)
+    footprint = Footprint(points, up, np.full(3_000, np.sqrt(4 / 3_000)), np.zeros(3_000))
     line = torch.linspace(-1.3, 1.3, side + 1, dtype=torch.float64)
     x, y = torch.meshgrid(line, line, indexing="ij")
     vertices = torch.stack([x, y, 0 * x], 2).reshape(-1, 3)
@@ -85,7 +85,7 @@ def test_lids_are_named_by_place_and_size(ball):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     x = x[(x[:, 2] < 0.8) & (x[:, 0] > -0.9)]
     spacing = np.full(len(x), np.sqrt(4 * np.pi / 6_000))
-    one, other = lids(ball, Footprint(x, x, spacing, 0.0).of(ball))
+    one, other = lids(ball, Footprint(x, x, spacing, 0.0 * spacing).of(ball))
     assert one.area == pytest.approx(2 * np.pi * 0.2, rel=0.1)
     assert other.area == pytest.approx(2 * np.pi * 0.1, rel=0.15)
     assert one.width == pytest.approx(1.2, rel=0.1)

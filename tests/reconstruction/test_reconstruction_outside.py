@@ -20,7 +20,7 @@ def places(cells):
 
 
 def test_nothing_inside_a_closed_surface_and_everything_clear_of_it_outside():
-    found = open_nodes(sphere(3000), 16, 0.15, 0.4)
+    found = open_nodes(sphere(3000), 16, np.full(3000, 0.15), 0.4)
     radius = np.linalg.norm(places(16)[found.nodes], axis=1)
     assert radius.min() > 0.7
     wanted = (np.linalg.norm(places(16), axis=1) > 0.87).sum()
@@ -30,7 +30,7 @@ def test_nothing_inside_a_closed_surface_and_everything_clear_of_it_outside():
 
 def test_the_inside_of_a_surface_with_a_hole_is_not_open():
     points = sphere(3000)
-    found = open_nodes(points[points[:, 2] > -0.55], 16, 0.15, 0.4)
+    found = open_nodes(points[points[:, 2] > -0.55], 16, np.full(3000, 0.15), 0.4)
     radius = np.linalg.norm(places(16)[found.nodes], axis=1)
     inside = (radius < 0.6) & (places(16)[found.nodes][:, 2] > -0.45)
     assert not inside.any()
@@ -56,4 +56,6 @@ def test_the_directions_are_counted_as_rays_one_by_one_would_have_it():
                 free += not met
             if free >= share * 26 and not blocked[start]:
                 wanted.append((start[0] * side + start[1]) * side + start[2])
-        np.testing.assert_array_equal(open_nodes(points, cells, clearance, share).nodes, wanted)
+        np.testing.assert_array_equal(
+            open_nodes(points, cells, np.full(len(points), clearance), share).nodes, wanted
+        )

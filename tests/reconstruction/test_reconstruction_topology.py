@@ -37,7 +37,7 @@ def points_on(field, count=4000, resolution=48):
     places, normals = places.numpy(), mesh.face_normals[rows].numpy()
     spacing = np.full(count, np.sqrt(mesh.area / count))
     ones = np.ones(count)
-    return OrientedPoints(places, normals, ones, ones, spacing, 0.002)
+    return OrientedPoints(places, normals, ones, ones, spacing, 0.002 * ones)
 
 
 def meshed(network):
@@ -98,7 +98,8 @@ def test_what_the_points_say_is_the_angle_between_normals_and_axis():
     assert handle.supported == 1.0
     assert not handle.false
     away = OrientedPoints(*(np.asarray(a) for a in (
-        np.eye(3) + 5, np.eye(3), np.ones(3), np.ones(3), np.full(3, 0.1))), 0.01)  # fmt: skip
+        np.eye(3) + 5, np.eye(3), np.ones(3), np.ones(3), np.full(3, 0.1),
+        np.full(3, 0.01))))  # fmt: skip
     lonely = Witnesses(away).judge(loop)
     assert lonely.supported == 0.0
     assert lonely.false
@@ -110,7 +111,7 @@ def test_pieces_without_points_go_and_small_ones_with_points_stay():
     few = points_on(lambda p: small(p - p.new_tensor([0.8, 0, 0])), 20, 128)
     both = OrientedPoints(
         *(np.concatenate([a, b]) for a, b in zip(
-            list(vars(points).values())[:5], list(vars(few).values())[:5], strict=True)), 0.002,
+            list(vars(points).values())[:6], list(vars(few).values())[:6], strict=True))
     )  # fmt: skip
 
     def field(p):

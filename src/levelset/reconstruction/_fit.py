@@ -46,6 +46,9 @@ __all__ = ["distances", "fit", "solve_level", "trusted"]
 
 _REPORTED = 5_000  # points that the progress of a fit is measured at
 _QUALITY = 2.0  # standard deviations within which a point counts as met
+_BLOCKS = 32  # a side, in which noise and density are taken for one
+_NEAR = 48  # points whose reach says how dense they are there
+_SOME = 1_000  # points that say how dense they are on the whole
 
 
 def fit(
@@ -60,15 +63,15 @@ def fit(
     Grids of 16, 32, ... `cells` cells a side are solved one after the other, each from the last.
     A solution minimises squared residuals over the squared noise, deviations of the slope from 1,
     and the squared second derivatives near the surface, which is the energy of a bent plate; the
-    weight of the last is fixed, so that the noise alone says how smooth the result is. Each grid
-    beyond 32 cells is solved again with weights that let outliers and sharp edges be. From the
-    third on the field itself says which side of a point is outside, and takes points far from it
-    out. Grids beyond 32 cells have unknowns near the surface only; elsewhere they are the coarser
-    ones, so that nothing new appears far from the points; beyond 128 cells, in the cells around
-    points only, so that holes stay as they are. Two more things keep stray sheets away.
-    On the coarsest two, nodes that see the open in two fifths of all directions are drawn to
-    their distance from the points, whatever the normals there say. And cells of less than half
-    the usual gap between the points are not used beyond 32 a side.
+    weight of the last is fixed, so that the noise around alone says how smooth the result is, and
+    where noise differs, density too. Each grid beyond 32 cells is solved again with weights that
+    let outliers and sharp edges be. From the third on the field itself says which side of a point
+    is outside, and takes points far from it out. Grids beyond 32 cells have unknowns near the
+    surface only; elsewhere they are the coarser ones, so that nothing new appears far from the
+    points; beyond 128 cells, in the cells around points only, so that holes stay as they are. Two
+    more things keep stray sheets away. On the coarsest two, nodes that see the open in two fifths
+    of all directions are drawn to their distance from the points, whatever the normals there say.
+    And cells of less than half the usual gap between the points are not used beyond 32 a side.
 
     If Ctrl-C is pressed, or `progress` raises, after the first solution, the last one is returned
     for `KeyboardInterrupt`; other exceptions pass.
@@ -77,7 +80,7 @@ def fit(
 
     Args:
         points: The cloud in the unit frame, its normals, some of which may point the wrong way,
-            and its noise.
+            and the noise around each.
         cells: Most cells a side: 16 times a power of two.
         seconds: Most wall-clock time; the grid reached by then is returned.
         progress: Called with a `Step` after each solution.
@@ -147,8 +150,8 @@ class _Run:
     def pins(self, size: int) -> Pins:
         """Return the nodes that lie outside whatever the normals say."""
         recipe = self.recipe
-        gaps = (recipe.clearance_noise * self.points.noise, recipe.clearance_gap * self.spacing)
-        clearance = max(recipe.clearance, *gaps)
+        least = max(recipe.clearance, recipe.clearance_gap * self.spacing)
+        clearance = np.maximum(least, recipe.clearance_noise * self.points.spread)
         return open_nodes(self.points.points, size, clearance, recipe.open)
 
     def report(self, size: int, loss: float, total: int) -> None:
@@ -156,12 +159,12 @@ class _Run:
         self.solutions += 1
         if self.progress is None:
             return
-        some = self.points.points[:: len(self.points.points) // _REPORTED + 1]
-        away = np.abs(distances(some, self.grid)[0])
+        every = slice(None, None, len(self.points.points) // _REPORTED + 1)
+        away = np.abs(distances(self.points.points[every], self.grid)[0])
         step = Step(
             f"fitting, {size} cells", self.solutions, total,
             time.perf_counter() - self.start, loss, float(np.median(away)),
-            float((away < _QUALITY * self.points.noise).mean()),
+            float((away < _QUALITY * self.points.spread[every]).mean()),
         )  # fmt: skip
         self.progress(step)
 
@@ -203,7 +206,7 @@ def trusted(points: OrientedPoints, grid: Floats, recipe: Recipe) -> OrientedPoi
     """Return the points near a coarser field's surface, with its directions as their normals."""
     away, unit = distances(points.points, grid)
     width = 2 * REACH / (len(grid) - 2)
-    cut = max(recipe.cut * points.noise, recipe.cut_cells * width)
+    cut = np.maximum(recipe.cut * points.spread, recipe.cut_cells * width)
     weights = points.weights * (np.abs(away) < cut)
     oriented = replace(points, normals=unit, weights=weights, confidence=np.ones(len(weights)))
     return oriented.without_outliers()
@@ -248,25 +251,28 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
     else:
         band = band_at(cells, at.nodes, recipe.layers)
     columns, count = band.place[at.nodes], len(band.nodes)
-    blunt = 0.5 * recipe.debias * points.noise**2
+    blunt = 0.5 * recipe.debias * points.spread**2
     whole = cells <= recipe.given
     nodes, known = pins or Pins(np.zeros(0, np.int64), np.zeros(0))
     slope = points.normals.T.ravel() if whole else np.ones(len(columns))
     rough = roughness(band)
     blocks = [
-        rows_to_matrix(columns, at.value - blunt * at.laplacian, count),
+        rows_to_matrix(columns, at.value - blunt[:, None] * at.laplacian, count),
         *(rows_to_matrix(columns, part, count) for part in _slopes(at, points.normals, whole)),
         rows_to_matrix(band.place[nodes, None], np.ones((len(nodes), 1)), count),
         *(kind.matrix for kind in rough),
     ]
     bent = np.concatenate([kind.node for kind in rough])
+    noise, total = _around(band, points)
+    near = _layer(grid.ravel()[band.nodes], cells, noise, recipe)
+    near *= recipe.smoothness_at(noise, total)
     return _System(
         band,
         vstack(blocks, format="csr"),
         np.concatenate([np.zeros(len(columns)), slope, known, np.zeros(len(bent))]),
         (len(columns), len(slope), len(nodes), len(bent)),
         bent,
-        _layer(grid.ravel()[band.nodes], cells, points.noise, recipe),
+        near,
         _coarser(band),
     )
 
@@ -278,11 +284,33 @@ def _slopes(at: Stencil, normals: Floats, whole: bool) -> list[Floats]:
     return [np.einsum("na,nak->nk", normals, at.gradient)]
 
 
-def _layer(start: Floats, cells: int, noise: float, recipe: Recipe) -> Floats:
+def _around(band: Band, points: OrientedPoints) -> tuple[Floats, Floats]:
+    """Return the noise at nodes, and how many points there would be were all as dense as there.
+
+    Both are those of the points nearest to the middle of a block of nodes.
+    """
+    total = len(points.points)
+    if points.spread.min() == points.spread.max():
+        return np.full(len(band.nodes), points.spread[0]), np.full(len(band.nodes), total)
+    block = max(1, band.cells // _BLOCKS)
+    keys = np.ravel_multi_index(tuple((band.grid_index // block).T), (band.side,) * 3)
+    blocks, member = np.unique(keys, return_inverse=True)
+    first = block * np.stack(np.unravel_index(blocks, (band.side,) * 3), 1)
+    middle = (first + 0.5 * block - 1.0) * band.width - REACH
+    tree = cKDTree(points.points)
+    nearest = tree.query(middle)[1]
+    # a disc of many points: their noise widens it little
+    some, near = np.arange(0, total, total // _SOME + 1), min(_NEAR, total)
+    square = tree.query(points.points[np.r_[some, nearest]], [near])[0][:, 0] ** 2
+    usual, square = square[: len(some)].mean(), square[len(some) :]
+    return points.spread[nearest][member], (total * usual / square)[member]
+
+
+def _layer(start: Floats, cells: int, noise: Floats, recipe: Recipe) -> Floats:
     """Return a bell across the surface that integrates to 1, plus a little everywhere."""
     if cells == recipe.coarsest:
         return np.full(len(start), 0.5)
-    width = max(recipe.width * 2 * REACH / cells, recipe.width_noise * noise)
+    width = np.maximum(recipe.width * 2 * REACH / cells, recipe.width_noise * noise)
     bell = np.exp(-0.5 * (start / width) ** 2) / (width * np.sqrt(2 * np.pi))
     return bell + recipe.far
 
@@ -307,12 +335,13 @@ def solve_level(
 
     The first pass minimises
 
-    $$\sum_i \frac{F(p_i)^2}{\sigma^2} + a \sum_i (n_i \cdot \nabla F(p_i) - 1)^2
+    $$\sum_i \frac{F(p_i)^2}{\sigma_i^2} + a \sum_i (n_i \cdot \nabla F(p_i) - 1)^2
       + \lambda \int w\, |\nabla^2 F|^2,$$
 
-    with $w$ a bell across the zero level of the coarser field that integrates to 1 across it:
-    the last term is, to first order, $\lambda \int_S (\kappa_1^2 + \kappa_2^2)$, whatever the
-    size of the cells. The later passes replace the first term by $\sqrt{1 + r^2}$ and the last by
+    with $\sigma_i$ the noise around each point and $w$ a bell across the zero level of the
+    coarser field that integrates to 1 across it: the last term is, to first order,
+    $\lambda \int_S (\kappa_1^2 + \kappa_2^2)$, whatever the size of the cells; $\lambda$ follows
+    the noise around. The later passes replace the first term by $\sqrt{1 + r^2}$ and the last by
     $\log(1 + |\nabla^2 F|^2 / b^2)$, so that neither stray points nor edges count in full.
 
     Args:
@@ -333,9 +362,9 @@ def solve_level(
         trust, give = points.weights, np.ones(len(nodes))
         if k > 0:
             miss, bends = system.misses(x)
-            trust = trust / np.sqrt(1 + (miss / (recipe.tail * points.noise)) ** 2)
+            trust = trust / np.sqrt(1 + (miss / (recipe.tail * points.spread)) ** 2)
             give = 1 / (1 + bends / recipe.bend**2)
-        hard = _hard(system, points, give, recipe)
+        hard = system.band.width**3 * system.near * give
         matrix, target = _equations(system, points, trust, hard, recipe)
         diagonal, normal = _diagonal(matrix), None
         if system.band.free.all():
@@ -356,19 +385,13 @@ def solve_level(
             return
 
 
-def _hard(system: _System, points: OrientedPoints, give: Floats, recipe: Recipe) -> Floats:
-    """Return the weight of roughness at each node."""
-    smoothness = recipe.smoothness_at(points.noise, len(points.points))
-    return smoothness * system.band.width**3 * system.near * give
-
-
 def _equations(
     system: _System, points: OrientedPoints, trust: Floats, hard: Floats, recipe: Recipe
 ) -> tuple[csr_matrix, Singles]:
     """Return the equations for fixed weights, each multiplied by the root of its own."""
     steep = recipe.slope * points.weights * points.confidence**recipe.doubt
     weights = [
-        trust / points.noise**2,
+        trust / points.spread**2,
         np.resize(steep, system.counts[1]),
         np.full(system.counts[2], recipe.pin * system.band.width**3),
         hard[system.rough],

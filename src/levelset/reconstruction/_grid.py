@@ -268,7 +268,7 @@ class Pins(NamedTuple):
     target: Floats
 
 
-def open_nodes(points: Floats, cells: int, clearance: float, share: float) -> Pins:
+def open_nodes(points: Floats, cells: int, clearance: Floats, share: float) -> Pins:
     """Return the nodes that see enough of the open.
 
     A node sees the open in a direction if no point lies within `clearance` of that ray, as far as
@@ -279,13 +279,13 @@ def open_nodes(points: Floats, cells: int, clearance: float, share: float) -> Pi
     Args:
         points: `(n, 3)`.
         cells: Cells a side of the grid.
-        clearance: How far from every point a node must be.
+        clearance: How far a node must be from each point that is its nearest, `(n,)`.
         share: Least share of the 26 directions that must be free.
     """
     line = (np.arange(cells + 2) - 0.5) * (2 * REACH / cells) - REACH
     place = np.stack(np.meshgrid(line, line, line, indexing="ij"), -1)
-    distance = cKDTree(points).query(place.reshape(-1, 3))[0]
-    blocked = (distance < clearance).reshape(place.shape[:3])
+    distance, nearest = cKDTree(points).query(place.reshape(-1, 3))
+    blocked = (distance < clearance[nearest]).reshape(place.shape[:3])
     free = sum(_unseen(blocked, step) for step in _DIRECTIONS)
     nodes = np.flatnonzero((free >= share * len(_DIRECTIONS)) & ~blocked)
     return Pins(nodes, distance[nodes])

@@ -65,7 +65,7 @@ def fit_patches(points: Floats, queries: Floats, neighbours: Integers) -> Patche
     return Patches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def fit_adaptive(points: Floats, queries: Floats, neighbours: Integers, noise: float) -> Patches:
+def fit_adaptive(points: Floats, queries: Floats, neighbours: Integers, noise: Floats) -> Patches:
     """Fit to fewer neighbours where a paraboloid misses them by more than the noise explains.
 
     So an edge or the far side of a thin part does not spoil the normals near it. A smaller
@@ -76,7 +76,7 @@ def fit_adaptive(points: Floats, queries: Floats, neighbours: Integers, noise: f
         points: The cloud, `(m, 3)`.
         queries: Where to fit, `(n, 3)`.
         neighbours: Rows of `points` for each query, nearest first, `(n, k)`, k at least 7.
-        noise: Standard deviation of the points about the surface.
+        noise: Standard deviation of the points about the surface near each query, `(n,)`.
     """
     patches = fit_patches(points, queries, neighbours)
     size = neighbours.shape[1]
@@ -93,7 +93,7 @@ def fit_adaptive(points: Floats, queries: Floats, neighbours: Integers, noise: f
 
 
 def heights(
-    points: Floats, queries: Floats, neighbours: Integers, noise: float
+    points: Floats, queries: Floats, neighbours: Integers, noise: Floats
 ) -> tuple[Floats, Floats]:
     """Return how far each query is from a robust paraboloid, and the neighbours' own spread.
 
@@ -104,7 +104,7 @@ def heights(
         points: The cloud, `(m, 3)`.
         queries: The points to be judged, `(n, 3)`.
         neighbours: Rows of `points` around each query, itself left out, `(n, k)`, k at least 7.
-        noise: The least spread to be believed.
+        noise: The least spread to be believed near each query, `(n,)`.
 
     Returns:
         The distances and the spreads, both `(n,)`.
@@ -112,14 +112,14 @@ def heights(
     parts = []
     for start in range(0, max(len(queries), 1), BATCH):
         rows = slice(start, start + BATCH)
-        fit, spread = _robust(points[neighbours[rows]], noise)
+        fit, spread = _robust(points[neighbours[rows]], noise[rows])
         _, feet = _feet(queries[rows], fit)
         parts.append((np.linalg.norm(queries[rows] - feet, axis=1), spread))
     distances, spreads = zip(*parts, strict=True)
     return np.concatenate(distances), np.concatenate(spreads)
 
 
-def _robust(near: Floats, noise: float) -> tuple[_Fit, Floats]:
+def _robust(near: Floats, noise: Floats) -> tuple[_Fit, Floats]:
     count = near.shape[1]
     # the median of absolute errors as a standard deviation, six degrees of freedom taken off
     factor = 1.4826 * np.sqrt(count / (count - TERMS))

@@ -48,7 +48,7 @@ def covered(network: nn.Module, oriented: OrientedPoints) -> Footprint:
     points = oriented.without_outliers()
     slope = _value_and_gradient(network, torch.from_numpy(points.points))[1]
     directions = torch.nn.functional.normalize(slope, dim=1).numpy()
-    return Footprint(points.points, directions, points.spacing, points.noise)
+    return Footprint(points.points, directions, points.spacing, points.spread)
 
 
 def opened(mesh: Mesh, footprint: Footprint) -> Mesh:

@@ -1,5 +1,6 @@
 """How far points are from their surface: the noise of a cloud."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.special import chdtri
 from levelset._typing import Floats, Integers
 from levelset.reconstruction._local_planes import TERMS, fit_patches
 
-__all__ = ["FLOOR", "NoiseLevel", "noise_level"]
+__all__ = ["FLOOR", "NoiseLevel", "alike", "neighbours_at", "noise_level"]
 
 LADDER = (9, 12, 17, 24, 34, 48, 68, 96, 136, 192, 272, 384)
 QUERIES = 1000
@@ -28,11 +29,13 @@ class NoiseLevel:
         noise: Standard deviation of the points about the surface, in the units of the points.
         spacing: Median spacing, as if the points lay on a square lattice of the same density.
         neighbours: How many neighbours give the best normal.
+        patch: How many neighbours the patches have whose misfit is the noise.
     """
 
     noise: float
     spacing: float
     neighbours: int
+    patch: int
 
 
 def noise_level(points: Floats, tree: cKDTree) -> NoiseLevel:
@@ -69,8 +72,9 @@ def noise_level(points: Floats, tree: cKDTree) -> NoiseLevel:
         if clear[-1] >= FAR_ENOUGH or fallen:
             break
     spacing = float(np.median(distances[:, 8]) * np.sqrt(np.pi / 8.0))
-    noise = max(misfit[int(np.argmax(clear))], FLOOR * spacing)
-    return NoiseLevel(noise, spacing, _neighbours(distances, noise, spacing))
+    best = int(np.argmax(clear))
+    noise = max(misfit[best], FLOOR * spacing)
+    return NoiseLevel(noise, spacing, _neighbours(distances, noise, spacing), LADDER[best])
 
 
 def _typical(points: Floats, queries: Floats, near: Integers) -> tuple[float, float]:
@@ -88,3 +92,20 @@ def _neighbours(distances: Floats, noise: float, spacing: float) -> int:
     best = (noise * spacing) ** (2.0 / 3.0)
     count = int(np.searchsorted(square, best)) + 1
     return min(max(count, FEWEST), MOST, len(counts))
+
+
+def neighbours_at(level: NoiseLevel, noise: Floats) -> Integers:
+    """Return how many neighbours give the best normal where the noise is so much, `(n,)`.
+
+    Their number grows with the noise to the power of 2/3, here in steps of the root of 2, so that
+    few numbers occur.
+    """
+    steps = np.round(2.0 * np.log2((noise / level.noise) ** (2.0 / 3.0)))
+    best = (level.neighbours * 2.0 ** (0.5 * steps)).astype(np.int64)
+    return np.where(steps == 0.0, level.neighbours, np.clip(best, FEWEST, MOST))
+
+
+def alike(sizes: Integers) -> Iterator[tuple[int, Integers]]:
+    """Yield each size with the rows that have it."""
+    for size in np.unique(sizes).tolist():
+        yield size, np.flatnonzero(sizes == size)

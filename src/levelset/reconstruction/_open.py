@@ -39,13 +39,13 @@ class Footprint:
         points: The points, `(n, 3)`.
         normals: Unit normals of the surface at them, `(n, 3)`.
         spacing: The side of the square that each stands for, `(n,)`.
-        noise: Their standard deviation about the surface.
+        spread: Their standard deviation about the surface around each, `(n,)`.
     """
 
     points: Floats
     normals: Floats
     spacing: Floats
-    noise: float
+    spread: Floats
 
     def of(self, mesh: Mesh) -> Floats:
         """Return how far the corners of a mesh with normals are past the edge, `(v,)`.
@@ -81,7 +81,7 @@ class Footprint:
         height = np.einsum("nkj,nj->nk", offset, normals)
         along = offset - height[..., None] * normals[:, None]
         alike = np.einsum("nkj,nj->nk", self.normals[near], normals) > ALIKE
-        thick = np.maximum(FLAT * spacing, 3.0 * self.noise)[:, None]
+        thick = np.maximum(FLAT * spacing[:, None], 3.0 * self.spread[near])
         own = alike & (np.abs(height) < thick)
         width = WIDTH * spacing
         weight = own * np.exp(-0.5 * ((along**2).sum(2) / width[:, None] ** 2))

@@ -15,7 +15,7 @@ from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._dipoles import couplings, fit_into
 from levelset.reconstruction._known_sides import agreed, seen
 from levelset.reconstruction._local_planes import fit_adaptive
-from levelset.reconstruction._noise import NoiseLevel, noise_level
+from levelset.reconstruction._noise import NoiseLevel, alike, neighbours_at, noise_level
 from levelset.reconstruction._one_sided import is_one_sided
 from levelset.reconstruction._outliers import find_outliers
 from levelset.reconstruction._two_sheets import paired
@@ -60,7 +60,8 @@ class OrientedPoints:
             thirteen difficult clouds, 10 to 45 % of the points below 0.6 were wrong, and less than
             0.8 % of those above.
         spacing: The side of the square that each point stands for, `(n,)`.
-        noise: Standard deviation of the points about the surface, a coordinate.
+        spread: Standard deviation of the points about the surface around each, a coordinate,
+            `(n,)`.
         notes: What is wrong with normals or sensors of the caller, in words.
     """
 
@@ -69,13 +70,18 @@ class OrientedPoints:
     weights: Floats
     confidence: Floats
     spacing: Floats
-    noise: float
+    spread: Floats
     notes: tuple[str, ...] = ()
 
     @property
     def outlier(self) -> Booleans:
         """Which points belong to no surface, `(n,)`."""
         return np.asarray(self.weights == 0.0)
+
+    @property
+    def noise(self) -> float:
+        """The usual spread."""
+        return float(np.median(self.spread))
 
     @property
     def unsure(self) -> float:
@@ -100,10 +106,10 @@ class OrientedPoints:
 def orient(cloud: Cloud) -> OrientedPoints:
     """Estimate outward normals of a cloud, with its noise and its outliers.
 
-    The noise follows from local paraboloids of growing size, and decides how many neighbours a
-    normal needs. Points that fit no paraboloid are outliers. Of the others, 5,000 evenly spread
-    ones settle their signs together (`settle_signs`), each object is turned outward by its volume
-    (`turn_outward`), and every point follows those around it.
+    The noise follows from local paraboloids of growing size, and
+    decides how many neighbours a normal needs. Points that fit no paraboloid are outliers. Of the
+    others, 5,000 evenly spread ones settle their signs together (`settle_signs`), each object is
+    turned outward by its volume (`turn_outward`), and every point follows those around it.
 
     Where two sheets are nearer to each other than the points of one, both are fitted together
     (`paired`). Walls and gaps thinner than that spacing, or eight times the noise, may look like
@@ -129,13 +135,15 @@ def orient(cloud: Cloud) -> OrientedPoints:
         True
     """
     points = cloud.points
-    level = noise_level(points, cKDTree(points))
-    if cloud.raw_noise is not None:  # means are no noisier than the points
-        level = replace(level, noise=min(level.noise, cloud.raw_noise))
+    tree = cKDTree(points)
+    level = noise_level(points, tree)
     pairs = paired(points, level)
-    level = replace(level, noise=min(level.noise, pairs.noise))
-    outlier = find_outliers(points, level) & ~pairs.double
-    estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level)
+    # means are no noisier than the points, and these no noisier about two sheets than about one
+    least = min(level.noise, pairs.noise, cloud.raw_noise or np.inf)
+    level = replace(level, noise=least)
+    spread = np.full(len(points), level.noise)
+    outlier = find_outliers(points, level, spread) & ~pairs.double
+    estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level, spread)
     estimated[pairs.double], feet[pairs.double] = pairs.normals, pairs.feet
     normals, confidence = _oriented(estimated, feet, outlier | pairs.unclear, pairs.double)
     notes: tuple[str, ...] = ()
@@ -149,7 +157,7 @@ def orient(cloud: Cloud) -> OrientedPoints:
             feet, normals * clear[:, None], clear != 0.0, normals, spacing
         )
     weights = ~outlier * _relative(cloud.counts)
-    return OrientedPoints(points, normals, weights, confidence, spacing, level.noise, notes)
+    return OrientedPoints(points, normals, weights, confidence, spacing, spread, notes)
 
 
 def _following(
@@ -174,20 +182,20 @@ def _relative(counts: Integers) -> Floats:
 
 
 def _surface_near(
-    cloud: Floats, inliers: Integers, level: NoiseLevel
+    cloud: Floats, inliers: Integers, level: NoiseLevel, noise: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """Return normals of either sign, feet on the local surface, and spacing."""
     tree = cKDTree(cloud[inliers])
-    size = min(level.neighbours, len(inliers))
-    parts = []
-    for start in range(0, len(cloud), BATCH):
-        queries = cloud[start : start + BATCH]
-        distances, near = tree.query(queries, size)
-        patches = fit_adaptive(cloud, queries, inliers[near], level.noise)
-        spacing = distances[:, min(8, size - 1)] * np.sqrt(np.pi / 8.0)
-        parts.append((patches.normals, patches.feet, spacing))
-    normals, feet, spacings = zip(*parts, strict=True)
-    return np.concatenate(normals), np.concatenate(feet), np.concatenate(spacings)
+    normals, feet, spacing = np.empty_like(cloud), np.empty_like(cloud), np.empty(len(cloud))
+    for count, group in alike(neighbours_at(level, noise)):
+        size = min(count, len(inliers))
+        for start in range(0, len(group), BATCH):
+            rows = group[start : start + BATCH]
+            distances, near = tree.query(cloud[rows], size)
+            patches = fit_adaptive(cloud, cloud[rows], inliers[near], noise[rows])
+            normals[rows], feet[rows] = patches.normals, patches.feet
+            spacing[rows] = distances[:, min(8, size - 1)] * np.sqrt(np.pi / 8.0)
+    return normals, feet, spacing
 
 
 def _oriented(

@@ -6,7 +6,7 @@ from scipy.special import stdtrit
 
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._local_planes import TERMS, fit_patches, heights
-from levelset.reconstruction._noise import NoiseLevel
+from levelset.reconstruction._noise import NoiseLevel, alike, neighbours_at
 
 __all__ = ["find_outliers"]
 
@@ -19,7 +19,7 @@ NEAR = 0.1  # of the distance to the eighth neighbour, within which a point does
 SUSPECT = 1.7  # standard deviations from its own patch below which a point is not looked at
 
 
-def find_outliers(points: Floats, level: NoiseLevel) -> Booleans:
+def find_outliers(points: Floats, level: NoiseLevel, noise: Floats) -> Booleans:
     """Return the mask of points that belong to no surface, `(n,)`.
 
     Twice. First, points far from others whose neighbourhood is a cloud rather than a sheet.
@@ -33,34 +33,57 @@ def find_outliers(points: Floats, level: NoiseLevel) -> Booleans:
 
     Args:
         points: The cloud, `(n, 3)`, at least 12 of them.
-        level: Its noise and spacing.
+        level: Its spacing, and how many neighbours give a normal.
+        noise: The noise around each point, `(n,)`.
     """
-    count = min(int(np.clip(0.6 * level.neighbours, 20, 64)) + 1, len(points))
-    distances, near = cKDTree(points).query(points, count)
-    gap = distances[:, 8]
+    sizes = np.clip(0.6 * neighbours_at(level, noise), 20, 64).astype(np.int64) + 1
+    groups = [(min(size, len(points)), rows) for size, rows in alike(sizes)]
+    tree, gap = cKDTree(points), np.empty(len(points))
+    near = []
+    for count, rows in groups:
+        distances, neighbours = tree.query(points[rows], count)
+        gap[rows] = distances[:, 8]
+        near.append(neighbours)
     sparse = gap > SPARSE * np.median(gap)
-    outlier = _bulky(points, near, sparse, level.noise)
+    outlier, suspect = np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool)
+    for (_, rows), neighbours in zip(groups, near, strict=True):
+        outlier[rows] = _bulky(points, rows, neighbours, sparse, noise)
+        suspect[rows] = ~outlier[rows]
+        some = suspect[rows]
+        suspect[rows[some]] = _doubtful(points, rows[some], neighbours[some], noise)
+    suspect |= sparse & ~outlier
     inliers = np.flatnonzero(~outlier)
-    own = fit_patches(points, points[inliers], near[inliers])
-    off = np.linalg.norm(points[inliers] - own.feet, axis=1)
-    doubtful = (off > SUSPECT * level.noise) | (own.residuals > 2.0 * level.noise) | sparse[inliers]
-    suspects = inliers[doubtful]
-    count = min(count, len(inliers))
-    if len(suspects) and count > TERMS + 2:
-        _, around = cKDTree(points[inliers]).query(points[suspects], count)
-        around = inliers[around[:, 1:]]
-        height, spread = heights(points, points[suspects], around, level.noise)
-        # Student's law: few neighbours know their own spread badly
-        limit = np.maximum(stdtrit(count - 1 - TERMS, 1.0 - TAIL) * spread, LIMIT * level.noise)
-        theirs = np.median(gap[around], axis=1)
-        limit = np.maximum(limit, NEAR * theirs)
-        outlier[suspects] = (height > limit) | (gap[suspects] > ALONE * theirs)
+    tree = cKDTree(points[inliers])
+    for count, rows in groups:
+        suspects, most = rows[suspect[rows]], min(count, len(inliers))
+        if len(suspects) and most > TERMS + 2:
+            around = inliers[tree.query(points[suspects], most)[1][:, 1:]]
+            outlier[suspects] = _off(points, suspects, around, noise, gap)
     return outlier
 
 
-def _bulky(points: Floats, near: Integers, sparse: Booleans, noise: float) -> Booleans:
-    outlier = np.zeros(len(points), dtype=bool)
-    rows = np.flatnonzero(sparse)
-    patches = fit_patches(points, points[rows], near[rows])
-    outlier[rows] = patches.residuals > np.maximum(BULKY * patches.radii, 3.0 * noise)
-    return outlier
+def _bulky(
+    points: Floats, rows: Integers, near: Integers, sparse: Booleans, noise: Floats
+) -> Booleans:
+    """Return which of some rows, far from others, lie in a cloud rather than a sheet."""
+    bulky, some = np.zeros(len(rows), dtype=bool), sparse[rows]
+    patches = fit_patches(points, points[rows[some]], near[some])
+    bulky[some] = patches.residuals > np.maximum(BULKY * patches.radii, 3.0 * noise[rows[some]])
+    return bulky
+
+
+def _doubtful(points: Floats, rows: Integers, near: Integers, noise: Floats) -> Booleans:
+    """Return which of some rows are off the paraboloid of their neighbours, or these are."""
+    own = fit_patches(points, points[rows], near)
+    off = np.linalg.norm(points[rows] - own.feet, axis=1)
+    return np.asarray((off > SUSPECT * noise[rows]) | (own.residuals > 2.0 * noise[rows]))
+
+
+def _off(points: Floats, rows: Integers, around: Integers, noise: Floats, gap: Floats) -> Booleans:
+    """Return which of some rows are off a robust paraboloid, or far from those around them."""
+    height, spread = heights(points, points[rows], around, noise[rows])
+    # Student's law: few neighbours know their own spread badly
+    chance = stdtrit(around.shape[1] - TERMS, 1.0 - TAIL)
+    theirs = np.median(gap[around], axis=1)
+    limit = np.maximum(chance * spread, np.maximum(LIMIT * noise[rows], NEAR * theirs))
+    return np.asarray((height > limit) | (gap[rows] > ALONE * theirs))

@@ -6,6 +6,7 @@ import numpy as np
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_batch_size, check_positive
+from levelset._typing import Floats
 from levelset.errors import ParameterError
 from levelset.reconstruction._grid import REACH
 
@@ -21,12 +22,13 @@ class Fast:
 
     1. Noise: paraboloids are fitted to neighbourhoods of growing size; the size at which the misfit
        stops to grow with the noise alone gives its standard deviation, and the number of
-       neighbours for a normal. Points far from every paraboloid are outliers.
+       neighbours for a normal; place by place where it differs by a factor of 2. Points far from
+       every paraboloid are outliers.
     2. Sides: normals are dipoles whose couplings are largest when all point out of one solid. The
        signs of 5,000 evenly spread ones are chosen together, the strongest couplings first; each
        object is turned so that its volume is positive; every point follows its neighbours.
     3. Field: a quadratic spline F on grids of 16, 32, ... `grid` cells a side minimises
-       $F(p_i)^2 / \sigma^2$, $(n_i \cdot \nabla F(p_i) - 1)^2$ and the squared second derivatives
+       $F(p_i)^2 / \sigma_i^2$, $(n_i \cdot \nabla F(p_i) - 1)^2$ and the squared second derivatives
        near the surface, the energy of a bent plate, by conjugate gradients with a multigrid
        preconditioner. Fine grids are solved again with weights that leave outliers and edges out.
     4. Mesh: marching cubes near F = 0; the corners are projected onto it by Newton steps.
@@ -151,7 +153,8 @@ class Recipe:
         band: Distance from the surface, in cells, within which nodes of finer grids are unknown.
         smoothness: Weight of the roughness against the squared residuals over the squared noise,
             for 30,000 points with a noise of 0.01. It goes with the square root of their number
-            over the noise: the better the points are, the less does it count all the same.
+            over the noise, both as around each node: the better the points are, the less does it
+            count all the same.
         bend: Curvature above which the roughness counts less and less: edges are let be.
         slope: Weight of the squared deviation of the slope from 1.
         doubt: Power of the confidence in a normal with which it counts.
@@ -209,9 +212,9 @@ class Recipe:
     tol_dense: float = 1e-4
     max_iter: int = 60
 
-    def smoothness_at(self, noise: float, count: int) -> float:
-        """Return the weight of the roughness for a number of points and their noise."""
-        return self.smoothness * float(np.sqrt(0.01 / noise * count / 30_000))
+    def smoothness_at(self, noise: Floats, count: Floats) -> Floats:
+        """Return the weight of the roughness for noise and a number of points, place by place."""
+        return self.smoothness * np.sqrt(0.01 / noise * count / 30_000)
 
     def most_at(self, cells: int) -> int:
         """Return the number of points that a grid is fitted to, at most."""

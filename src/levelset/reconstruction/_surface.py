@@ -52,6 +52,8 @@ SKETCH = 96
 _COARSE = 32
 # The least noise that the fit assumes, in cells.
 _LEAST_NOISE = 0.04
+# The share of the points whose noise decides on the finest grid.
+_MOST = 0.9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,8 +70,9 @@ class Surface(Result):
         points: The points used, `(n, 3)`, in their own units: finite, each once; of more than
             200,000 their means in small cells.
         residuals: Distance of each to the surface, to first order, `(n,)`, negative inside.
-        noise: Estimated standard deviation of the noise of the scan's points, a coordinate; their
-            means have less.
+        noise: Estimated standard deviation of the noise of the scan's points, a coordinate, in
+            the median where it differs from place to place, which `notes` says; their means have
+            less.
         unsure: Share of the points whose side was unsure before the fit; NaN with `Paper` or with
             normals of your own.
         outliers: Points that the surface does not follow.
@@ -165,7 +168,8 @@ def surface(
 
     No normals are needed, and no option must be tuned: the noise is estimated, points that lie off
     the surface are left out, which side is outside is decided for all points together, and the
-    smoothness follows from the noise. [`Fast`][levelset.reconstruction.Fast] says how;
+    smoothness follows from the noise, place by place.
+    [`Fast`][levelset.reconstruction.Fast] says how;
     [`Paper`][levelset.reconstruction.Paper] trains the published network by the published loss.
 
     The mesh is closed, unless `closed=False`, and `notes` says where it closes holes, or that the
@@ -260,7 +264,7 @@ def surface(
     mesh, sketch, words = _meshes(network, cloud, oriented, unsure, resolution, closed, lids)
     value, slope = value_and_slope(network, unit)
     residuals = value / slope.clamp(min=1e-3)
-    near = float((residuals.abs() <= 2.0 * oriented.noise).double().mean())
+    near = float((residuals.abs() <= 2.0 * torch.from_numpy(oriented.spread)).double().mean())
     on_step(Step("done", 1, 1, 0.0, 0.0, float(residuals.abs().median()), near))
     used = cloud.to_world(unit)
     mesh, sketch = _placed(mesh, cloud), _placed(sketch, cloud)
@@ -336,8 +340,8 @@ def _spline_field(
 
     def field(cells: int, progress: Watch | None) -> SplineGrid:
         # The grid does not resolve noise far below the width of a cell: it only takes longer.
-        noise = max(oriented.noise, _LEAST_NOISE * 2 * REACH / cells)
-        points = replace(oriented, noise=noise)
+        spread = np.maximum(oriented.spread, _LEAST_NOISE * 2 * REACH / cells)
+        points = replace(oriented, spread=spread)
         network = fit(points, cells=cells, seconds=settings.seconds, progress=progress)
         # Smoothing flattens the field as a whole; its slope at the points should be 1.
         _, slope = value_and_slope(network, torch.from_numpy(cloud.points))
@@ -349,7 +353,10 @@ def _spline_field(
         coarse = closed_mesh(field(_COARSE, None), torch.from_numpy(cloud.points), SKETCH)
         preview(_placed(coarse, cloud))
     spacing = float(np.median(oriented.spacing[~oriented.outlier]))
-    return field(Recipe().cells_for(spacing, oriented.noise, settings.grid), on_step)
+    return field(
+        Recipe().cells_for(spacing, float(np.quantile(oriented.spread, _MOST)), settings.grid),
+        on_step,
+    )
 
 
 def _placed(mesh: Mesh, cloud: Cloud) -> Mesh:

@@ -61,13 +61,13 @@ class Witnesses:
     def __init__(self, oriented: OrientedPoints) -> None:
         points = oriented.without_outliers()
         self.tree = cKDTree(points.points)
-        self.normals, self.spacing, self.noise = points.normals, points.spacing, points.noise
-        self.usual = float(np.median(points.spacing))
+        self.normals, self.spacing, self.spread = points.normals, points.spacing, points.spread
+        self.usual, self.noise = float(np.median(points.spacing)), points.noise
 
     @property
     def longest(self) -> float:
         """The length of a loop above which it is not looked at."""
-        return 2.0 * np.pi * max(10.0 * self.usual, 8.0 * self.noise)
+        return 2.0 * np.pi * max(10.0 * self.usual, 8.0 * float(self.spread.max()))
 
     def judge(self, loop: Loop) -> Handle:
         """Return what the points near a loop say."""
@@ -83,7 +83,7 @@ class Witnesses:
         return Handle(loop, along, float(close.any(1).mean()))
 
     def _reach(self, rows: Integers) -> Floats:
-        return np.maximum(REACH * self.spacing[rows], 3.0 * self.noise)
+        return np.maximum(REACH * self.spacing[rows], 3.0 * self.spread[rows])
 
     def near(self, places: Floats) -> Booleans:
         """Return which places have a point near, `(n,)`."""
