@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_a_cap_that_was_not_seen_is_named_by_its_share(ball, height, words):
     points = points[points[:, 2] < height]
     cloud = prepare(points, None, 10_000)
     spacing = np.full(len(points), math.sqrt(4 * math.pi / 4000))
-    seen = Footprint(points.numpy(), points.numpy(), spacing, 0.0)
+    seen = Footprint(points.numpy(), points.numpy(), spacing, 0.0 * spacing)
     said = lid_words(mesh, seen.of(mesh), cloud, "smooth")
     assert len(said) == len(words)
     assert all(word in sentence for word, sentence in zip(words, said, strict=True))
@@ -41,9 +42,20 @@ def test_a_flat_lid_is_no_want_of_volume(ball):
     points = points[points[:, 2] < -0.2]
     cloud = prepare(points, None, 10_000)
     spacing = np.full(len(points), math.sqrt(4 * math.pi / 4000))
-    seen = Footprint(points.numpy(), points.numpy(), spacing, 0.0)
+    seen = Footprint(points.numpy(), points.numpy(), spacing, 0.0 * spacing)
     (said,) = lid_words(mesh, seen.of(mesh), cloud, "flat")
     assert said.startswith("Holes were closed flat: 6")
+
+
+def test_noise_that_differs_is_said_with_its_range_in_units_of_the_cloud(ball):
+    cloud = prepare(2.0 * ball[1], None, 10_000)
+    ones = np.ones(len(cloud.points))
+    spread = np.where(cloud.points[:, 0] < 0.0, 0.001, 0.02)
+    oriented = OrientedPoints(cloud.points, cloud.points, ones, ones, ones, spread)
+    (said,) = cloud_words(cloud, oriented, 0.0)
+    assert said.startswith("The noise differs from place to place, from 0.002 to 0.04: ")
+    alike = replace(oriented, spread=np.where(cloud.points[:, 0] < 0.0, 0.011, 0.02))
+    assert cloud_words(cloud, alike, 0.0) == ()
 
 
 def test_an_unsure_side_is_said_from_a_tenth_of_the_points_on_with_its_place(ball):
@@ -52,7 +64,7 @@ def test_an_unsure_side_is_said_from_a_tenth_of_the_points_on_with_its_place(bal
     confidence[:5] = 0.3  # alone, elsewhere
     ones = np.ones(len(points))
     unit = (points - cloud.centre.numpy()) / cloud.scale
-    oriented = OrientedPoints(unit, points, ones, confidence, ones, 0.0)
+    oriented = OrientedPoints(unit, points, ones, confidence, ones, 0.0 * ones)
     assert cloud_words(cloud, oriented, 0.05) == cloud_words(cloud, oriented, math.nan) == ()
     (said,) = cloud_words(cloud, oriented, oriented.unsure)
     place = re.search(r"unsure for 1\d % of the points, most of them near \((0\.[789]\d*),", said)

@@ -57,6 +57,23 @@ def test_noise_residuals_and_summary_agree(sphere):
     assert repr(sphere).startswith("Surface(points=(")
 
 
+@pytest.mark.slow
+def test_each_side_is_smoothed_by_its_own_noise():
+    """Of two halves with a noise of 0.001 and 0.02 each is as near the ball as if it were all."""
+    points = ball(3000)
+    noise = torch.where(points[:, :1] < 0.0, 0.001, 0.02)
+    draws = torch.randn(points.shape, generator=seeded(1), dtype=torch.float64)
+    result = surface(points + noise * draws, settings=Fast(grid=64), resolution=64)
+    assert result.mesh.genus == 0
+    assert any(note.startswith("The noise differs from place to place") for note in result.notes)
+    assert result.outliers < 40
+    places = result.mesh.vertices
+    away = (places.norm(dim=1) - 1.0).abs()
+    # with one noise on all of the ball they are 0.0006 and 0.0049 away
+    for side, most in ((places[:, 0] < -0.1, 0.0008), (places[:, 0] > 0.1, 0.0056)):
+        assert away[side].mean() < most
+
+
 def test_values_are_distances_negative_inside(sphere):
     radius = torch.tensor([0.9, 1.0, 1.1], dtype=torch.float64)
     places = torch.nn.functional.normalize(torch.ones(3, 3, dtype=torch.float64), dim=1)

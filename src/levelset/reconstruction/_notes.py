@@ -19,6 +19,8 @@ __all__ = ["DOUBTFUL", "cloud_words", "handle_words", "lid_words"]
 DOUBTFUL = 0.1
 """Share of points of unsure side from which on a note warns of them."""
 AROUND = 0.1  # in the unit frame: how far points of unsure side are counted together
+# Shares of the points with less noise than those that are said, which differ by more than a factor.
+_ENDS, _UNLIKE = (0.05, 0.95), 2.0
 # Shares of a closed surface without points: below the first nothing is said, above the second
 # there is no volume.
 _CLOSED, _UNBOUNDED = 0.03, 0.25
@@ -27,6 +29,7 @@ _CLOSED, _UNBOUNDED = 0.03, 0.25
 def cloud_words(cloud: Cloud, oriented: OrientedPoints, unsure: float) -> tuple[str, ...]:
     """Return what to say of the points, and of how sure their sides are."""
     notes = [f"{note[0].upper()}{note[1:]}." for note in cloud.notes + oriented.notes]
+    notes.extend(_noise_words(cloud, oriented))
     if unsure > DOUBTFUL:
         doubtful = oriented.points[~oriented.outlier & (oriented.confidence < UNSURE)]
         place = _place_words(cloud, torch.from_numpy(_densest(doubtful)))
@@ -36,6 +39,19 @@ def cloud_words(cloud: Cloud, oriented: OrientedPoints, unsure: float) -> tuple[
             "surface. Look before you use it."
         )
     return tuple(notes)
+
+
+def _noise_words(cloud: Cloud, oriented: OrientedPoints) -> tuple[str, ...]:
+    """Return what to say of noise that differs from place to place."""
+    low, high = np.quantile(oriented.without_outliers().spread, _ENDS)
+    if high <= _UNLIKE * low:
+        return ()
+    # of means of points the noise of those is said
+    unit = cloud.scale * (cloud.raw_noise or oriented.noise) / oriented.noise
+    return (
+        f"The noise differs from place to place, from {unit * low:.2g} to {unit * high:.2g}: each "
+        "is smoothed by its own.",
+    )
 
 
 def _densest(places: Floats) -> Floats:

@@ -14,6 +14,7 @@ from levelset.errors import DataError
 from levelset.reconstruction._cloud import Cloud
 from levelset.reconstruction._dipoles import couplings, fit_into
 from levelset.reconstruction._known_sides import agreed, seen
+from levelset.reconstruction._local_noise import local_noise
 from levelset.reconstruction._local_planes import fit_adaptive
 from levelset.reconstruction._noise import NoiseLevel, alike, neighbours_at, noise_level
 from levelset.reconstruction._one_sided import is_one_sided
@@ -106,7 +107,7 @@ class OrientedPoints:
 def orient(cloud: Cloud) -> OrientedPoints:
     """Estimate outward normals of a cloud, with its noise and its outliers.
 
-    The noise follows from local paraboloids of growing size, and
+    The noise follows from local paraboloids of growing size, place by place where it differs, and
     decides how many neighbours a normal needs. Points that fit no paraboloid are outliers. Of the
     others, 5,000 evenly spread ones settle their signs together (`settle_signs`), each object is
     turned outward by its volume (`turn_outward`), and every point follows those around it.
@@ -138,10 +139,11 @@ def orient(cloud: Cloud) -> OrientedPoints:
     tree = cKDTree(points)
     level = noise_level(points, tree)
     pairs = paired(points, level)
+    spread = local_noise(points, tree, level, pairs.double | pairs.unclear)
     # means are no noisier than the points, and these no noisier about two sheets than about one
     least = min(level.noise, pairs.noise, cloud.raw_noise or np.inf)
+    spread *= least / level.noise
     level = replace(level, noise=least)
-    spread = np.full(len(points), level.noise)
     outlier = find_outliers(points, level, spread) & ~pairs.double
     estimated, feet, spacing = _surface_near(points, np.flatnonzero(~outlier), level, spread)
     estimated[pairs.double], feet[pairs.double] = pairs.normals, pairs.feet
