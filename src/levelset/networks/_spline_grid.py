@@ -83,13 +83,16 @@ class SplineGrid(nn.Module):
         t = place - cell
         weights = torch.stack([(1 - t).square() / 2, 0.75 - (t - 0.5).square(), t.square() / 2], -1)
         side = self.cells + 2
-        steps = torch.arange(3, device=points.device)
-        first = cell.long()[..., None] + steps
-        rows = (first[:, 0, :, None] * side + first[:, 1, None, :]) * side
-        index = (rows[..., None] + first[:, 2, None, None, :]).flatten(1)
-        plane = weights[:, 0, :, None] * weights[:, 1, None, :]
-        product = (plane[..., None] * weights[:, 2, None, None, :]).flatten(1)
-        values = (self.coefficients.flatten()[index] * product).sum(1)
+        steps = torch.tensor([side * side, side, 1], device=points.device)
+        around = torch.cartesian_prod(*3 * (torch.arange(3, device=points.device),)) @ steps
+        index = (cell.long() * steps).sum(1, keepdim=True) + around
+        # one axis after the other: 39 products a point instead of 63, and smaller tensors
+        block = self.coefficients.flatten().index_select(0, index.flatten()).view(-1, 9, 3)
+        common = torch.promote_types(block.dtype, weights.dtype)
+        block, weights = block.to(common), weights.to(common)
+        plane = torch.bmm(block, weights[:, 2, :, None]).view(-1, 3, 3)
+        line = torch.bmm(plane, weights[:, 1, :, None]).view(-1, 1, 3)
+        values = torch.bmm(line, weights[:, 0, :, None]).flatten()
         return values + _length(points - inside)
 
 
