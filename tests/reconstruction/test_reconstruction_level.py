@@ -80,7 +80,7 @@ def test_a_coarse_level_is_the_minimiser_of_its_energy(factor):
         value = at.value[i] - 0.7 * 0.5 * noise[i] ** 2 * at.laplacian[i]
         add(value, at.nodes[i], noise[i] ** -2, 0.0)
         for axis in range(3):
-            add(at.gradient[i, axis], at.nodes[i], recipe.slope, sample.normals[i, axis])
+            add(at.gradient[axis][i], at.nodes[i], recipe.slope, sample.normals[i, axis])
     for node, wanted in zip(*pins, strict=True):
         add(np.ones(1), [node], recipe.pin * band.width**3, wanted)
     hard = recipe.smoothness_at(*levels._around(band, sample)) * band.width**3 * 0.5

@@ -1,7 +1,7 @@
 """Fitting a field to oriented points: a spline grid, smoothed by least squares, coarse to fine."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -277,11 +277,11 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
     )
 
 
-def _slopes(at: Stencil, normals: Floats, whole: bool) -> list[Floats]:
+def _slopes(at: Stencil, normals: Floats, whole: bool) -> Sequence[Floats]:
     """Return rows for all derivatives, or for the one along the normal."""
     if whole:
-        return list(at.gradient.transpose(1, 0, 2))
-    return [np.einsum("na,nak->nk", normals, at.gradient)]
+        return at.gradient
+    return [sum(n[:, None] * part for n, part in zip(normals.T, at.gradient, strict=True))]
 
 
 def _around(band: Band, points: OrientedPoints) -> tuple[Floats, Floats]:

@@ -165,20 +165,38 @@ def scaled(matrix: csr_matrix, scale: Floats | Singles) -> csr_matrix:
     return csr_matrix((data, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
-class Stencil(NamedTuple):
-    """The weights that evaluate a quadratic spline at points.
+@dataclass(frozen=True, eq=False)
+class Stencil:
+    """The weights that evaluate a quadratic spline at points: products of those along the axes.
 
     Attributes:
         nodes: The 27 coefficients that each point sees, `(n, 27)`.
-        value: Their weights in the value, `(n, 27)`.
-        gradient: Their weights in the gradient, `(n, 3, 27)`.
-        laplacian: Their weights in the sum of the second derivatives, `(n, 27)`.
+        lines: The weights of the three nodes along each axis in the value, the slope and the
+            second derivative, each `(n, 3, 3)` by axis and node.
     """
 
     nodes: Integers
-    value: Floats
-    gradient: Floats
-    laplacian: Floats
+    lines: tuple[Floats, Floats, Floats]
+
+    @property
+    def value(self) -> Floats:
+        """The weights in the value, `(n, 27)`."""
+        return self._product(0, 0, 0)
+
+    @property
+    def laplacian(self) -> Floats:
+        """The weights in the sum of the second derivatives, `(n, 27)`."""
+        return self._product(2, 0, 0) + self._product(0, 2, 0) + self._product(0, 0, 2)
+
+    @property
+    def gradient(self) -> tuple[Floats, Floats, Floats]:
+        """The weights in the derivatives along the three axes, `(n, 27)` each."""
+        return self._product(1, 0, 0), self._product(0, 1, 0), self._product(0, 0, 1)
+
+    def _product(self, *orders: int) -> Floats:
+        x, y, z = (self.lines[order][:, axis] for axis, order in enumerate(orders))
+        plane = x[:, :, None] * y[:, None, :]
+        return (plane[..., None] * z[:, None, None, :]).reshape(len(x), 27)
 
 
 def stencil(points: Floats, cells: int) -> Stencil:
@@ -187,34 +205,41 @@ def stencil(points: Floats, cells: int) -> Stencil:
     place = np.clip((points + REACH) / width, 0, cells)
     cell = np.minimum(place.astype(np.int64), cells - 1)
     t = place - cell
-    one = np.ones_like(t)
-    b = np.stack([(1 - t) ** 2 / 2, 0.75 - (t - 0.5) ** 2, t**2 / 2], -1)
-    d = np.stack([t - 1, 1 - 2 * t, t], -1) / width
-    dd = np.stack([one, -2 * one, one], -1) / width**2
-    x, y, z = (cell[:, a, None] + np.arange(3) for a in range(3))
-    side = cells + 2
-    nodes = ((x[:, :, None] * side + y[:, None])[..., None] * side + z[:, None, None]).reshape(
-        len(points), 27
-    )
-    gradient = [_product(*(d if a == k else b for k in range(3))) for a in range(3)]
-    bends = [_product(*(dd if a == k else b for k in range(3))) for a in range(3)]
-    return Stencil(nodes, _product(b, b, b), np.stack(gradient, 1), sum(bends[1:], bends[0]))
-
-
-def _product(a: Floats, b: Floats, c: Floats) -> Floats:
-    """Return products of weights along x, y and z, each `(n, 3, 3)` by axis and node: `(n, 27)`."""
-    plane = a[:, 0, :, None] * b[:, 1, None, :]
-    return (plane[..., None] * c[:, 2, None, None, :]).reshape(len(a), 27)
+    value, slope, bend = (np.empty((len(points), 3, 3)) for _ in range(3))
+    value[..., 0], value[..., 1], value[..., 2] = (1 - t) ** 2 / 2, 0.75 - (t - 0.5) ** 2, t**2 / 2
+    slope[..., 0], slope[..., 1], slope[..., 2] = (t - 1) / width, (1 - 2 * t) / width, t / width
+    bend[:] = np.array([1.0, -2.0, 1.0]) / width**2
+    step = np.array([(cells + 2) ** 2, cells + 2, 1])
+    nodes = (cell @ step)[:, None] + list(np.ndindex(3, 3, 3)) @ step
+    return Stencil(nodes, (value, slope, bend))
 
 
 def values(at: Stencil, coefficients: Floats) -> Floats:
     """Return the spline at the points, `(n,)`."""
-    return np.einsum("nk,nk->n", at.value, coefficients.ravel()[at.nodes])
+    x, y, z = at.lines[0].transpose(1, 0, 2)
+    return _dot(_contracted(_contracted(coefficients.ravel()[at.nodes], z), y), x)
 
 
 def gradients(at: Stencil, coefficients: Floats) -> Floats:
     """Return its gradients, `(n, 3)`."""
-    return np.einsum("nak,nk->na", at.gradient, coefficients.ravel()[at.nodes])
+    (x, y, z), (dx, dy, dz) = (line.transpose(1, 0, 2) for line in at.lines[:2])
+    block = coefficients.ravel()[at.nodes]
+    plane, along_z = _contracted(block, z), _contracted(block, dz)
+    parts = [
+        _dot(_contracted(plane, y), dx),
+        _dot(_contracted(plane, dy), x),
+        _dot(_contracted(along_z, y), x),
+    ]
+    return np.stack(parts, 1)
+
+
+def _contracted(block: Floats, weights: Floats) -> Floats:
+    """Return sums over the last axis of blocks `(n, 3k)`, weighted `(n, 3)`: `(n, k)`."""
+    return (block.reshape(len(block), -1, 3) @ weights[:, :, None])[..., 0]
+
+
+def _dot(a: Floats, b: Floats) -> Floats:
+    return np.einsum("nk,nk->n", a, b)
 
 
 @dataclass(frozen=True, eq=False)
