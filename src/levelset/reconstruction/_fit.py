@@ -38,6 +38,7 @@ from levelset.reconstruction._multigrid import (
     galerkin,
     inverse_diagonal,
     lumped,
+    normal_matrix,
 )
 from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._settings import Recipe
@@ -221,6 +222,7 @@ class _System:
         matrix: The rows, one below the other.
         target: What they should be.
         counts: How many there are of each sort.
+        corners: For each row of points, values and slopes, the first of the nodes that it sees.
         rough: For each row of roughness the position of its node in the band.
         near: How much roughness counts at each node, before the reweighting.
         coarser: The coarser grids, finest first, each with the matrix from it to the next finer.
@@ -230,9 +232,15 @@ class _System:
     matrix: csr_matrix
     target: Floats
     counts: tuple[int, int, int, int]
+    corners: Integers
     rough: Integers
     near: Floats
     coarser: list[tuple[csr_matrix, Band]]
+
+    def parted(self, matrix: csr_matrix) -> tuple[Singles, csr_matrix]:
+        """Return the rows of points of a matrix like this one, `(k, 27)`, and the other rows."""
+        count = len(self.corners)
+        return matrix.data[: 27 * count].reshape(count, 27), matrix[count:]
 
     def misses(self, x: Floats) -> tuple[Floats, Floats]:
         """Return the values at the points, and the squared Hessian at each node."""
@@ -271,6 +279,7 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
         vstack(blocks, format="csr"),
         np.concatenate([np.zeros(len(columns)), slope, known, np.zeros(len(bent))]),
         (len(columns), len(slope), len(nodes), len(bent)),
+        np.resize(at.nodes[:, 0], len(columns) + len(slope)),
         bent,
         near,
         _coarser(band),
@@ -368,8 +377,7 @@ def solve_level(
         matrix, target = _equations(system, points, trust, hard, recipe)
         diagonal, normal = _diagonal(matrix), None
         if system.band.free.all():
-            double = matrix.astype(np.float64)
-            normal = (double.T.tocsr() @ double).tocsr()
+            normal = _squared(system, matrix)
         # later weights differ too little to be worth another cycle
         cycle = cycle or _cycle(system, matrix, hard, diagonal, normal)
         x = least_squares(
@@ -406,6 +414,14 @@ def _diagonal(matrix: csr_matrix) -> Singles:
     return np.asarray(squared.T @ np.ones(matrix.shape[0], np.float32))
 
 
+def _squared(system: _System, matrix: csr_matrix) -> csr_matrix:
+    """Return the normal equations of weighted equations, in double precision."""
+    rows, rest = system.parted(matrix)
+    rest = rest.astype(np.float64)
+    points = normal_matrix(rows.astype(np.float64), system.corners, system.band)
+    return (points + rest.T.tocsr() @ rest).tocsr()
+
+
 def _cycle(
     system: _System,
     matrix: csr_matrix,
@@ -417,9 +433,9 @@ def _cycle(
     if not system.coarser:
         return Cycle([], [], None)
     refinements = [refinement for refinement, _ in system.coarser]
-    first, below = system.coarser[0]
     if normal is not None:
-        return coarse_cycle(galerkin(normal, first), refinements)
-    rows = matrix[: -system.counts[-1]]
+        return coarse_cycle(galerkin(normal, refinements[0]), refinements)
+    rows, _ = system.parted(matrix)
     fixed = np.where(system.band.free, np.float32(0), diagonal)
-    return coarse_cycle(lumped(rows, hard, roughness(below), first, fixed), refinements)
+    below = lumped(rows, system.corners, hard, fixed, system.band, system.coarser[0])
+    return coarse_cycle(below, refinements)

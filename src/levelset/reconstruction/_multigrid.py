@@ -6,16 +6,26 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, vstack
 
-from levelset._typing import Floats, Singles
-from levelset.reconstruction._grid import Roughness, scaled
+from levelset._typing import Floats, Integers, Singles
+from levelset.reconstruction._grid import Band, roughness, scaled
 
-__all__ = ["Additive", "Cycle", "coarse_cycle", "galerkin", "inverse_diagonal", "lumped"]
+__all__ = [
+    "Additive",
+    "Cycle",
+    "coarse_cycle",
+    "coarser_rows",
+    "galerkin",
+    "inverse_diagonal",
+    "lumped",
+    "normal_matrix",
+]
 
 # The smoother damps eigenvalues from a sixth of the largest on, as well as two steps can.
 STEPS, SPREAD = 2, 6.0
 POWERS = 8  # steps that estimate the largest eigenvalue
 SAFETY = 1.15  # of that estimate, which is a lower bound
 LUMPED = 0.5  # of the weight of roughness, for what Galerkin's matrix couples
+TOGETHER = 32  # rows of a cell that one small dense product takes
 RIDGE = 1e-5  # of the diagonal, which the coarsest matrix gets against rounding
 
 
@@ -110,13 +120,14 @@ def galerkin(normal: csr_matrix, refinement: csr_matrix) -> csr_matrix:
 
 
 def lumped(
-    rows: csr_matrix,
+    rows: Singles,
+    corners: Integers,
     hard: Floats,
-    rough: list[Roughness],
-    refinement: csr_matrix,
     fixed: Singles,
+    band: Band,
+    coarser: tuple[csr_matrix, Band],
 ) -> csr_matrix:
-    r"""Return a matrix on a coarser grid close to Galerkin's, at a third of its cost.
+    r"""Return a matrix on a coarser grid close to Galerkin's, at a fifth of its cost.
 
     Galerkin's roughness couples each second difference of the coarser grid with those around.
     They are taken for one another here, which makes it stiffer, twice in the mean. And where a
@@ -128,20 +139,78 @@ def lumped(
     thinner than their cells.
 
     Args:
-        rows: The equations but those of roughness, weighted, `(k, m)`.
+        rows: Weighted equations of points, for the 27 coefficients that each sees, `(k, 27)`.
+        corners: The first node of the cell of each, `(k,)`.
         hard: The weight of roughness at each node, `(m,)`.
-        rough: Second differences of the coarser grid.
-        refinement: From there, `(m, m')`.
         fixed: The diagonal of the normal equations where entries are fixed, 0 elsewhere, `(m,)`.
+        band: The unknowns.
+        coarser: The matrix from the coarser grid, `(m, m')`, and that grid.
     """
+    refinement, below = coarser
     weight = LUMPED * (refinement.T @ hard)
-    blocks = [
-        rows @ refinement,
-        *(scaled(kind.matrix, np.sqrt(weight[kind.node])) for kind in rough),
-        scaled(refinement, np.sqrt(fixed))[fixed > 0],
-    ]
-    matrix = vstack(blocks, format="csr")
-    return (matrix.T.tocsr() @ matrix).tocsr()
+    blocks = [scaled(kind.matrix, np.sqrt(weight[kind.node])) for kind in roughness(below)]
+    rest = vstack([*blocks, scaled(refinement, np.sqrt(fixed))[fixed > 0]], format="csr")
+    points = normal_matrix(*coarser_rows(rows, corners, band.cells), below)
+    return (points + rest.T.tocsr() @ rest).tocsr()
+
+
+def coarser_rows(rows: Singles, corners: Integers, cells: int) -> tuple[Singles, Integers]:
+    """Return rows of equations, and first nodes, for the coefficients of a grid of half the cells.
+
+    Args:
+        rows: For the 27 coefficients that a point sees, `(k, 27)`.
+        corners: The first node of the cell of each, `(k,)`.
+        cells: Cells a side of the finer grid.
+    """
+    index = np.stack(np.unravel_index(corners, (cells + 2,) * 3), 1)
+    # the three nodes of an even or odd cell along an axis, by those of the cell that it is part of
+    lines = np.array([[[3, 1, 0], [1, 3, 0], [0, 3, 1]], [[1, 3, 0], [0, 3, 1], [0, 1, 3]]]) / 4
+    result = np.empty_like(rows)
+    for kind in np.ndindex(2, 2, 2):
+        some = np.flatnonzero((index % 2 == kind).all(1))
+        x, y, z = lines[list(kind)].astype(rows.dtype)
+        result[some] = rows[some] @ np.kron(np.kron(x, y), z)
+    x, y, z = (index // 2).T
+    side = cells // 2 + 2
+    return result, (x * side + y) * side + z
+
+
+def normal_matrix(rows: Singles | Floats, corners: Integers, band: Band) -> csr_matrix:
+    r"""Return $R^\top R$ for rows that see the 27 nodes of a cell each, in their precision.
+
+    Those of a cell are multiplied by one another first, as small dense matrices: a third of the
+    time of a sparse product.
+
+    Args:
+        rows: `(k, 27)`.
+        corners: The first node of the cell of each, `(k,)`.
+        band: The unknowns, the nodes of all these cells among them.
+    """
+    order = np.argsort(corners, kind="stable")
+    cells, first, count = np.unique(corners[order], return_index=True, return_counts=True)
+    products = np.zeros((len(cells), 27, 27), rows.dtype)
+    for start in range(0, int(count.max(initial=0)), TOGETHER):
+        some = np.flatnonzero(count > start)
+        rank = start + np.arange(TOGETHER)
+        filled = rank < count[some, None]
+        packed = rows[order[first[some, None] + np.where(filled, rank, 0)]] * filled[..., None]
+        products[some] += packed.transpose(0, 2, 1) @ packed
+    step = np.array([band.side**2, band.side, 1])
+    nodes = band.place[cells[:, None] + list(np.ndindex(3, 3, 3)) @ step]
+    touched, place = np.unique(nodes, return_inverse=True)
+    place = place.reshape(nodes.shape)
+    # one row a node, and the 125 nodes around it
+    table = np.zeros((len(touched), 5, 5, 5), rows.dtype)
+    for own, (i, j, k) in enumerate(np.ndindex(3, 3, 3)):
+        block = products[:, own].reshape(-1, 3, 3, 3)
+        table[place[:, own], 2 - i : 5 - i, 2 - j : 5 - j, 2 - k : 5 - k] += block
+    row, around = np.nonzero(table.reshape(-1, 125))
+    offsets = (np.array(list(np.ndindex(5, 5, 5))) - 2) @ step
+    columns = band.place[band.nodes[touched[row]] + offsets[around]]
+    starts = np.zeros(len(band.nodes) + 1, np.int32)
+    np.cumsum(np.bincount(touched[row], minlength=len(band.nodes)), out=starts[1:])
+    entries = table.reshape(-1, 125)[row, around]
+    return csr_matrix((entries, columns, starts), shape=(len(band.nodes),) * 2)
 
 
 @dataclass(frozen=True, eq=False)
