@@ -325,9 +325,9 @@ def _layer(start: Floats, cells: int, noise: Floats, recipe: Recipe) -> Floats:
 
 
 def _coarser(band: Band) -> list[tuple[csr_matrix, Band]]:
-    """Return the coarser grids, and the matrices from them, down to 8 cells a side."""
+    """Return the coarser grids, and the matrices from them, down to 4 cells a side."""
     grids = []
-    while band.cells > 8 and band.cells % 2 == 0:
+    while band.cells > 4 and band.cells % 2 == 0:
         grids.append(halve(band))
         band = grids[-1][1]
     return grids

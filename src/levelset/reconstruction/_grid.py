@@ -274,9 +274,9 @@ def roughness(band: Band) -> list[Roughness]:
 
 
 def _differences(band: Band, rows: Integers, offsets: Integers, signs: Floats) -> Roughness:
-    columns = band.place[band.nodes[rows, None] + offsets]
-    whole = (columns >= 0).all(1)
-    columns = columns[whole]
+    lines = [band.place[band.nodes[rows] + offset] for offset in offsets]
+    whole = np.logical_and.reduce([line >= 0 for line in lines])
+    columns = np.stack([line[whole] for line in lines], 1)
     entries = np.broadcast_to(signs / band.width**2, columns.shape)
     return Roughness(rows_to_matrix(columns, entries, len(band.nodes)), rows[whole])
 

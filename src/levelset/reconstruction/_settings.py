@@ -208,9 +208,9 @@ class Recipe:
     open: float = 0.4
     debias: float = 0.4
     passes: tuple[int, ...] = (1, 1, 2, 4, 3)
-    tol: float = 1e-2
+    tol: float = 0.1
     tol_dense: float = 1e-4
-    max_iter: int = 60
+    max_iter: int = 100
 
     def smoothness_at(self, noise: Floats, count: Floats) -> Floats:
         """Return the weight of the roughness for noise and a number of points, place by place."""
