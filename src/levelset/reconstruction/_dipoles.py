@@ -27,12 +27,16 @@ def couplings(places: Floats, normals: Floats, spacing: Floats) -> Singles:
     area, soft, own = h * h, (SOFTENING * h) ** 2 / 2.0, (n * x).sum(1)
     result = torch.empty(len(x), len(x))
     for start in range(0, len(x), ROWS):
-        rows = slice(start, start + ROWS)
-        square = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist").square_()
-        square += soft[rows, None] + soft
-        along = (n[rows] @ x.T - own[rows, None]) * (own - x[rows] @ n.T)
-        along = (n[rows] @ n.T).sub_(along.mul_(3.0).div_(square))
-        result[rows] = along.mul_(square.pow_(-1.5)).mul_(area[rows, None] * area)
+        # the pairs not yet seen; the others are their mirror images
+        rows, rest = slice(start, start + ROWS), slice(start, None)
+        square = torch.cdist(
+            x[rows], x[rest], compute_mode="donot_use_mm_for_euclid_dist"
+        ).square_()
+        square += soft[rows, None] + soft[rest]
+        along = (n[rows] @ x[rest].T - own[rows, None]) * (own[rest] - x[rows] @ n[rest].T)
+        along = (n[rows] @ n[rest].T).sub_(along.mul_(3.0).div_(square))
+        block = along.mul_(square.pow_(-1.5)).mul_(area[rows, None] * area[rest])
+        result[rows, rest], result[rest, rows] = block, block.T
     result.fill_diagonal_(0.0)
     return result.numpy()
 

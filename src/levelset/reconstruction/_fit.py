@@ -237,10 +237,9 @@ class _System:
     near: Floats
     coarser: list[tuple[csr_matrix, Band]]
 
-    def parted(self, matrix: csr_matrix) -> tuple[Singles, csr_matrix]:
-        """Return the rows of points of a matrix like this one, `(k, 27)`, and the other rows."""
-        count = len(self.corners)
-        return matrix.data[: 27 * count].reshape(count, 27), matrix[count:]
+    def of_points(self, matrix: csr_matrix) -> Singles:
+        """Return the rows of points of a matrix like this one, `(k, 27)`."""
+        return np.asarray(matrix.data[: 27 * len(self.corners)].reshape(-1, 27))
 
     def misses(self, x: Floats) -> tuple[Floats, Floats]:
         """Return the values at the points, and the squared Hessian at each node."""
@@ -416,9 +415,9 @@ def _diagonal(matrix: csr_matrix) -> Singles:
 
 def _squared(system: _System, matrix: csr_matrix) -> csr_matrix:
     """Return the normal equations of weighted equations, in double precision."""
-    rows, rest = system.parted(matrix)
-    rest = rest.astype(np.float64)
-    points = normal_matrix(rows.astype(np.float64), system.corners, system.band)
+    rest = matrix[len(system.corners) :].astype(np.float64)
+    rows = system.of_points(matrix).astype(np.float64)
+    points = normal_matrix(rows, system.corners, system.band)
     return (points + rest.T.tocsr() @ rest).tocsr()
 
 
@@ -435,7 +434,7 @@ def _cycle(
     refinements = [refinement for refinement, _ in system.coarser]
     if normal is not None:
         return coarse_cycle(galerkin(normal, refinements[0]), refinements)
-    rows, _ = system.parted(matrix)
+    rows = system.of_points(matrix)
     fixed = np.where(system.band.free, np.float32(0), diagonal)
     below = lumped(rows, system.corners, hard, fixed, system.band, system.coarser[0])
     return coarse_cycle(below, refinements)
