@@ -21,7 +21,7 @@ __all__ = ["local_noise"]
 
 AROUND = 24  # places whose patches say together what the noise is at one of them
 FURTHER = 2  # rungs to patches of twice the neighbours
-BEND = 0.9  # of the largest ratio, below which the patches see the shape before the noise
+BEND = 0.85  # of the largest ratio, below which the patches see the shape before the noise
 GROWTH = 1.3  # of the misfit up to there, from which it is the shape's and not the noise's
 SMOOTHED = 9  # places whose median counts
 FACTOR = 2.0  # between the noise at a place and the usual one, from which they differ
