@@ -54,6 +54,8 @@ def test_noise_that_differs_is_said_with_its_range_in_units_of_the_cloud(ball):
     oriented = OrientedPoints(cloud.points, cloud.points, ones, ones, ones, spread)
     (said,) = cloud_words(cloud, oriented, 0.0)
     assert said.startswith("The noise differs from place to place, from 0.002 to 0.04: ")
+    (said,) = cloud_words(replace(cloud, raw_noise=0.01), oriented, 0.0)
+    assert said.startswith("The noise of the means differs from place to place, from 0.002 to 0.04")
     alike = replace(oriented, spread=np.where(cloud.points[:, 0] < 0.0, 0.011, 0.02))
     assert cloud_words(cloud, alike, 0.0) == ()
 

@@ -25,7 +25,7 @@ BEND = 0.85  # of the largest ratio, below which the patches see the shape befor
 GROWTH = 1.3  # of the misfit up to there, from which it is the shape's and not the noise's
 SMOOTHED = 9  # places whose median counts
 FACTOR = 2.0  # between the noise at a place and the usual one, from which they differ
-AGREE = 1.6  # factor within which the calmer places must agree with the noise of the whole
+AGREE = 1.6  # times the noise of the whole, above which that of the calmer places is the shape's
 SOME = 0.1  # share of the places that must differ; details of shapes alone made 0.06
 SHOWN = 0.1  # share of the places that must show their noise
 BORDER = 32  # places whose values a point may take
@@ -71,7 +71,7 @@ def local_noise(points: Floats, tree: cKDTree, level: NoiseLevel, unclear: Boole
     own = _median(places, logs, places)
     logs = np.minimum(_median(places[shown], logs[shown], places), own)
     away = logs - np.log(level.noise)
-    if abs(np.quantile(away, QUANTILE)) > np.log(AGREE):
+    if np.quantile(away, QUANTILE) > np.log(AGREE):
         return usual
     if (np.abs(away) > np.log(FACTOR)).mean() < SOME:
         return usual

@@ -46,11 +46,10 @@ def _noise_words(cloud: Cloud, oriented: OrientedPoints) -> tuple[str, ...]:
     low, high = np.quantile(oriented.without_outliers().spread, _ENDS)
     if high <= _UNLIKE * low:
         return ()
-    # of means of points the noise of those is said
-    unit = cloud.scale * (cloud.raw_noise or oriented.noise) / oriented.noise
+    whose = "" if cloud.raw_noise is None else " of the means"
     return (
-        f"The noise differs from place to place, from {unit * low:.2g} to {unit * high:.2g}: each "
-        "is smoothed by its own.",
+        f"The noise{whose} differs from place to place, from {cloud.scale * low:.2g} to "
+        f"{cloud.scale * high:.2g}: each is smoothed by its own.",
     )
 
 

@@ -70,9 +70,9 @@ class Surface(Result):
         points: The points used, `(n, 3)`, in their own units: finite, each once; of more than
             200,000 their means in small cells.
         residuals: Distance of each to the surface, to first order, `(n,)`, negative inside.
-        noise: Estimated standard deviation of the noise of the scan's points, a coordinate, in
-            the median where it differs from place to place, which `notes` says; their means have
-            less.
+        noise: Estimated standard deviation of the noise of the scan's points, a coordinate; their
+            means have less. Where it differs from place to place, which `notes` says, that of the
+            median point, or of the calmer parts of points that were averaged.
         unsure: Share of the points whose side was unsure before the fit; NaN with `Paper` or with
             normals of your own.
         outliers: Points that the surface does not follow.
