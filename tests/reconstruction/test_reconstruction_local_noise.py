@@ -25,6 +25,14 @@ def box(noise, count, seed=0):
     return points + noise * rng.standard_normal((count, 3))
 
 
+def plate(thickness, noise, count, seed=0):
+    """Return points on the two faces of a plate of 1.8 by 1.8 with uniform noise."""
+    rng = np.random.default_rng(seed)
+    flat = rng.uniform(-0.9, 0.9, (count, 2))
+    sides = np.where(np.arange(count) % 2, thickness, 0.0)
+    return np.c_[flat, sides] + noise * rng.standard_normal((count, 3))
+
+
 def around(points, unclear=None):
     tree = cKDTree(points)
     level = noise_level(points, tree)
@@ -58,10 +66,11 @@ def test_noise_that_grows_steadily_is_followed():
         box(0.002, 10_000),
         box(0.0, 1_500),
         box(0.01, 1_500),
+        plate(0.05, 0.01, 4_000),
         np.r_[ball(lambda x: np.full(len(x), 0.002))[0],
               np.random.default_rng(1).uniform(-1.0, 1.0, (300, 3))],
     ],
-    ids=["ball", "few", "nearly alike", "box", "edges of few", "noisy edges", "outliers"],
+    ids=["ball", "few", "nearly alike", "box", "edges of few", "noisy edges", "plate", "outliers"],
 )  # fmt: skip
 def test_noise_alike_everywhere_is_one_number_whatever_the_shape(points):
     found, level = around(points)

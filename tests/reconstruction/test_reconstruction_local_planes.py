@@ -99,3 +99,16 @@ def test_a_height_is_not_hidden_by_another_outlier():
     height, spread = heights(points, points[:1], near[:, 1:], np.array([0.001]))
     assert height[0] == pytest.approx(0.1, abs=0.003)
     assert spread[0] == pytest.approx(0.002, rel=0.5)
+
+
+def test_tails_tell_noise_from_two_sheets():
+    rng = np.random.default_rng(0)
+    flat = rng.uniform(-1.0, 1.0, (20, 60, 2))
+    for height, low, high in (
+        (rng.standard_normal((20, 60)), 2.7, 3.3),
+        (rng.choice([-1.0, 1.0], (20, 60)), 1.0, 1.7),
+    ):
+        points = np.concatenate([flat, 0.1 * height[..., None]], axis=2).reshape(-1, 3)
+        near = np.arange(1200).reshape(20, 60)
+        patches = fit_patches(points, points[::60], near)
+        assert low < np.mean(patches.kurtosis) < high

@@ -21,8 +21,8 @@ __all__ = ["local_noise"]
 
 AROUND = 24  # places whose patches say together what the noise is at one of them
 FURTHER = 2  # rungs to patches of twice the neighbours
-BEND = 0.85  # of the largest ratio, below which the patches see the shape before the noise
 GROWTH = 1.3  # of the misfit up to there, from which it is the shape's and not the noise's
+TAILS = 2.2  # kurtosis of the misfit, below which points lie on two sides and not around one
 SMOOTHED = 9  # places whose median counts
 FACTOR = 2.0  # between the noise at a place and the usual one, from which they differ
 AGREE = 1.6  # times the noise of the whole, above which that of the calmer places is the shape's
@@ -38,8 +38,10 @@ def local_noise(points: Floats, tree: cKDTree, level: NoiseLevel, unclear: Boole
     At a thousand places the patches of growing size by which `noise_level` finds the noise of the
     whole are looked at again, those of the 24 nearest places together. Noise is told from shape
     by its growth: with twice the neighbours the misfit to noise stays, that to an edge grows by
-    $\sqrt2$, to a smooth shape by 2 or more. Places where it grows by more than 1.3 show none
-    and take that of the nearest that do.
+    $\sqrt2$, to a smooth shape by 2 or more; and by its tails: points on the two faces of a plate
+    or around a rod have a kurtosis of 1 to 2, noise has 3. Places where the misfit grows by more
+    than 1.3 or has less than 2.2 show no noise, and take that of the nearest that do, but no more
+    than their misfit.
 
     Where less than a tenth of the places differ from the noise of the whole by a factor of 2, all
     points get that one, so that nothing depends on chance or on details of the shape.
@@ -121,32 +123,32 @@ def _climb(
     around = cKDTree(places).query(places, min(AROUND, len(places)))[1].reshape(len(places), -1)
     misfit = np.full((len(sizes), len(places)), np.inf)
     best, last = np.zeros(len(places), dtype=np.int64), np.full(len(places), len(sizes))
-    clear = np.zeros(len(places))
+    clear, tails = np.zeros(len(places)), np.zeros_like(misfit)
     for rung, size in enumerate(sizes):
         rows = np.flatnonzero(rung <= last)
         if not len(rows):
             break
-        misfit[rung, rows], ratio = _typical(points, places, near[:, :size], around[rows])
+        misfit[rung, rows], ratio, tails[rung, rows] = _typical(
+            points, places, near[:, :size], around[rows]
+        )
         open_ = last[rows] == len(sizes)
         better = open_ & (ratio > clear[rows])
         best[rows[better]], clear[rows[better]] = rung, ratio[better]
         fallen = (clear[rows] > BLOB) & (ratio < 0.95 * clear[rows])
         done = rows[open_ & ((ratio >= FAR_ENOUGH) | fallen)]
         last[done] = best[done] + FURTHER
-        lost = rows[open_ & ~fallen & (ratio < BEND * clear[rows])]
-        last[lost] = -1
     every = np.arange(len(places))
     noise = misfit[best, every]
     beyond = misfit[np.minimum(best + FURTHER, len(sizes) - 1), every]
-    known = (last >= 0) & (last < len(sizes)) & np.isfinite(beyond)
+    known = (last < len(sizes)) & np.isfinite(beyond) & (tails[best, every] > TAILS)
     growth = np.where(known, beyond / np.maximum(noise, 1e-300), np.inf)
     return noise, growth, np.array(sizes)[best]
 
 
 def _typical(
     points: Floats, places: Floats, near: Integers, around: Integers
-) -> tuple[Floats, Floats]:
-    """Return the misfit typical of patches around each other, and their radius in units of it."""
+) -> tuple[Floats, Floats, Floats]:
+    """Return misfit, radius in units of it, and kurtosis that patches near each other have."""
     used = np.unique(around)
     patches = fit_patches(points, places[used], near[used])
     around = np.searchsorted(used, around)
@@ -154,4 +156,5 @@ def _typical(
     law = chdtri(free, 1.0 - QUANTILE) / free
     misfit = np.sqrt(np.quantile(patches.residuals[around] ** 2, QUANTILE, axis=1) / law)
     radius = np.median(patches.radii[around], axis=1)
-    return misfit, radius / np.maximum(misfit, 1e-300)
+    kurtosis = np.median(patches.kurtosis[around], axis=1)
+    return misfit, radius / np.maximum(misfit, 1e-300), kurtosis

@@ -24,12 +24,15 @@ class Patches:
         residuals: Standard deviation of the neighbours about the paraboloid, `(n,)`, six degrees
             of freedom taken off.
         radii: Root-mean-square distance of the neighbours from their mean within the plane, `(n,)`.
+        kurtosis: Of the neighbours about the paraboloid, `(n,)`: 3 for noise or, of few, 4;
+            less where they lie on two sides of it.
     """
 
     normals: Floats
     feet: Floats
     residuals: Floats
     radii: Floats
+    kurtosis: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +63,13 @@ def fit_patches(points: Floats, queries: Floats, neighbours: Integers) -> Patche
         rows = slice(start, start + BATCH)
         fit = _paraboloids(points[neighbours[rows]], None)
         free = neighbours.shape[1] - TERMS
-        residuals = np.sqrt((fit.errors**2).sum(1) / free)
-        parts.append((*_feet(queries[rows], fit), residuals, fit.radii))
+        squares = fit.errors**2
+        total = squares.sum(1)
+        fourth = neighbours.shape[1] * (squares**2).sum(1) / np.maximum(total**2, 1e-300)
+        # errors of few degrees of freedom are alike in size
+        kurtosis = fourth * (free + 2) / free
+        residuals = np.sqrt(total / free)
+        parts.append((*_feet(queries[rows], fit), residuals, fit.radii, kurtosis))
     return Patches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
