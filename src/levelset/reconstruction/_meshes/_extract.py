@@ -392,11 +392,11 @@ def _far_values(sign: NDArray[np.int8], shape: tuple[int, ...]) -> Singles:
 def _corners(blocks: Integers, shape: tuple[int, ...]) -> Integers:
     """Return the flat indices of the corners of blocks of two cells, each once."""
     mark = np.zeros(shape, dtype=bool)
-    offsets = np.stack(np.meshgrid([0, 1, 2], [0, 1, 2], [0, 1, 2], indexing="ij"), axis=-1)
-    for offset in offsets.reshape(-1, 3):
-        corner = 2 * blocks + offset
-        inside = (corner < shape).all(1)
-        mark[tuple(corner[inside].T)] = True
+    used = np.zeros(tuple(-(-(s - 1) // 2) for s in shape), dtype=bool)
+    used[tuple(blocks.T)] = True
+    for x, y, z in np.ndindex(3, 3, 3):
+        part = mark[x::2, y::2, z::2][tuple(slice(None, s) for s in used.shape)]
+        part |= used[tuple(slice(None, s) for s in part.shape)]
     return np.flatnonzero(mark)
 
 
