@@ -77,7 +77,7 @@ def fit(
     If Ctrl-C is pressed, or `progress` raises, after the first solution, the last one is returned
     for `KeyboardInterrupt`; other exceptions pass.
 
-    Cost: 5 to 12 seconds on one core and 0.8 GB for 30,000 points and 128 cells, at most.
+    Cost: about 5 seconds on one core and 0.7 GB for 30,000 points and 128 cells.
 
     Args:
         points: The cloud in the unit frame, its normals, some of which may point the wrong way,

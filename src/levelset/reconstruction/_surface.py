@@ -182,8 +182,8 @@ def surface(
 
     Ctrl-C during the fit ends it, and the field fitted so far becomes the mesh.
 
-    Cost: with `Fast` about 15 seconds on one core for 30,000 points, half of it at 256 cells for
-    the mesh, and 1 GB. With `Paper` about half a CPU-day for 30,000 points.
+    Cost: with `Fast` about 8 seconds on one core for 30,000 points and 11 for 60,000, 1 to 2 of
+    them at 256 cells for the mesh, and 0.8 GB. With `Paper` about half a CPU-day for 30,000 points.
 
     Args:
         points: The cloud, `(n, 3)`, in any units, at least 50 points. Rows with NaN and
