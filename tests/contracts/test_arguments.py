@@ -117,9 +117,7 @@ def misuse(call: Callable[[], tuple[Any, dict[str, Any]]], wrong: dict[str, Any]
     """Return what is wrong with how a function takes values: nothing, or a sentence."""
     function, given = call()
     given.update(wrong)
-    signature = inspect.signature(function)
-    several = [p.name for p in signature.parameters.values() if p.kind is p.VAR_POSITIONAL]
-    args = [each for name in several for each in _several(given.pop(name))]
+    args = positional(function, given)
     before = fingerprint(given)
     try:
         with warnings.catch_warnings():
@@ -135,6 +133,13 @@ def misuse(call: Callable[[], tuple[Any, dict[str, Any]]], wrong: dict[str, Any]
     else:
         return ""
     return "" if fingerprint(given) == before else "left something changed"
+
+
+def positional(function: Callable[..., Any], given: dict[str, Any]) -> list[Any]:
+    """Take what goes by place, as `*models` does, out of the arguments, and return it."""
+    parameters = inspect.signature(function).parameters.values()
+    several = [p.name for p in parameters if p.kind is p.VAR_POSITIONAL]
+    return [each for name in several for each in _several(given.pop(name))]
 
 
 def _several(value: Any) -> tuple[Any, ...]:
@@ -159,6 +164,29 @@ def failures(name: str, chosen: Callable[[int], bool]) -> list[str]:
 
 def test_every_public_callable_has_a_valid_call():
     assert public_names() - set(CALLS) - LONG == set()
+
+
+def test_numbers_with_a_graph_are_taken_as_those_without():
+    cases = [(n, a) for n in CASES for a, value in CALLS[n]()[1].items() if is_numbers(value)]
+    assert {f"{n}({a})": trouble for n, a in cases if (trouble := graph_trouble(n, a))} == {}
+
+
+def is_numbers(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def graph_trouble(name: str, argument: str) -> str:
+    """Return what a function says of an argument that carries a graph: nothing, or its error."""
+    function, given = CALLS[name]()
+    given[argument] = 1.0 * given[argument].detach().requires_grad_()
+    args = positional(function, given)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            function(*args, **given)
+    except Exception as error:  # any at all is the finding
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -88,7 +88,7 @@ def class_frequencies(
     """
     names = class_names("plots.class_frequencies", frequencies, sigmas, classes)
     axes = axes_or_new(ax)
-    shares, x = frequencies.double().cpu().numpy(), sigmas.double().cpu().numpy()
+    shares, x = (part.detach().double().cpu().numpy() for part in (frequencies, sigmas))
     shown, mark = np.flatnonzero(shares.any(axis=0)), "o" if len(sigmas) == 1 else None
     for i, colour in zip(shown, model_colours(len(shown)), strict=True):
         width = 3.0 if i == shares[0].argmax() else 1.2

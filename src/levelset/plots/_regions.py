@@ -279,7 +279,7 @@ def crossings(values: Tensor, ax: "Axes | None" = None, *, bins: int = 40) -> "A
     """
     edges = np.linspace(0.0, 1.0, _bins("crossings", bins) + 1)
     axes = axes_or_new(ax)
-    places: Floats = values.double().cpu().numpy().ravel()
+    places: Floats = values.detach().double().cpu().numpy().ravel()
     places = places[np.isfinite(places)]
     axes.hist(places, edges.tolist(), color="#2A86C8", alpha=0.5)
     axes.set(xlabel="way from start to end", ylabel="changes of class", xlim=(0.0, 1.0))

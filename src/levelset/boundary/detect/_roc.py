@@ -70,7 +70,7 @@ class Roc(Result):
 
 def roc(natural: Tensor, perturbed: Tensor, draws: int, generator: torch.Generator | None) -> Roc:
     """Return the curve of scores `(n,)` and `(m,)`, its area and a bootstrap interval."""
-    natural, perturbed = natural.double().cpu(), perturbed.double().cpu()
+    natural, perturbed = (part.detach().double().cpu() for part in (natural, perturbed))
     levels = torch.unique(torch.cat([natural, perturbed])).flip(0)
     thresholds = torch.cat([levels.new_full((1,), torch.inf), levels])
     ordered, others = natural.sort().values, perturbed.sort().values
