@@ -141,3 +141,18 @@ def test_what_cannot_be_sampled_is_refused(noise, settled):
         sample_level_set(Margin(settled(nn.Linear(3, 3))), starts, 5, labels=[0, 1, 0, 0])
     with pytest.raises(NotConvergedError, match="must lead to 50 points"):
         sample_level_set(Component(nn.Identity(), 0), noise(4, 1), 50)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_walked_in_single(dtype):
+    starts = torch.randn(20, 3, generator=seeded()).to(dtype)
+    samples = sample_level_set(Circle2d(), starts, 50, tol=0.04, generator=seeded())
+    assert samples.points.dtype == dtype
+    assert float((samples.points.double().norm(dim=1) - 1.0).abs().max()) <= 0.05
+    ring = sample_level_set(Ring(), starts, 5, tol=0.04, generator=seeded())
+    assert bool(ring.converged.all())
+
+
+def test_points_without_coordinates_are_refused():
+    with pytest.raises(ShapeError, match=r"`points` must have coordinates, got the shape \(4, 0\)"):
+        sample_level_set(Circle2d(), torch.zeros(4, 0), 5)

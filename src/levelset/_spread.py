@@ -22,6 +22,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.precision import at_least_single
 from levelset._tools.random import draw_seed
 from levelset._typing import Corners, Field, FieldLabels, Points, Progress
 from levelset.errors import DataError, NotConvergedError, ParameterError, ShapeError
@@ -96,6 +97,7 @@ def sample_level_set(
     Raises:
         NotConvergedError: If no start, or too few steps, reach the level set in the box.
         DataError: If there is no start, or one is not finite.
+        ShapeError: If points have no coordinates, or the box another number of them.
         ParameterError: If `n` is below 1, labels differ, or a low bound is not below the high one.
 
     Example:
@@ -134,7 +136,10 @@ def sample_level_set(
 
 @dataclass(eq=False)
 class _Surface:
-    """The level set within a box: projecting onto it and stepping along it, on flat points."""
+    """The level set within a box: projecting onto it and stepping along it, on flat points.
+
+    These are in single precision where the caller's are in half.
+    """
 
     field: Field
     like: Tensor
@@ -161,7 +166,7 @@ class _Surface:
     def on(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         """Return where flat points project to, and which of them arrive within the box."""
         result = self.project(flat, self.like)
-        return result.points.flatten(1), result.converged
+        return at_least_single(result.points.flatten(1)), result.converged
 
     def is_curve(self, flat: Tensor) -> bool:
         """Return whether the level set through some points has one dimension."""
@@ -177,9 +182,9 @@ class _Surface:
     def tangents(self, flat: Tensor, vectors: Tensor) -> Tensor:
         """Return the unit tangential parts of vectors `(n, s, e)`, s at each of n points."""
         evaluator = Evaluator("sample_level_set", self.field, self.batch_size)
-        shaped = flat.view(-1, *self.like.shape[1:])
+        shaped = flat.to(self.like.dtype).view(-1, *self.like.shape[1:])
         _, jacobian = evaluator.value_and_jacobian(shaped, self._labels(len(flat)))
-        normals, _ = torch.linalg.qr(jacobian.transpose(1, 2))
+        normals = torch.linalg.qr(at_least_single(jacobian).transpose(1, 2))[0]
         along = vectors - (vectors @ normals) @ normals.transpose(1, 2)
         length = torch.linalg.vector_norm(along, dim=2, keepdim=True)
         self.equations = jacobian.shape[1]
@@ -199,7 +204,7 @@ class _Walk:
 
     def __init__(self, surface: _Surface, draws: torch.Generator) -> None:
         self.surface, self.draws = surface, draws
-        self.points = surface.like.flatten(1)[:0]
+        self.points = at_least_single(surface.like.flatten(1)[:0])
         self.is_covered = False
 
     def cover(self, seeds: Tensor, n: int) -> None:
@@ -282,7 +287,7 @@ def _independent(points: Tensor, spacing: float, order: np.ndarray) -> np.ndarra
 
 def _first_points(surface: _Surface, points: Tensor, bounds: Corners | None) -> Tensor:
     """Set the box of a surface and return the points of it that the starts project to."""
-    flat = surface.like.flatten(1)
+    flat = at_least_single(surface.like.flatten(1))
     if bounds is not None:
         surface.low, surface.high = _box(bounds, flat)
     seeds, arrived = surface.on(flat)
@@ -434,6 +439,10 @@ def _check(points: Tensor, n: int, level: float, tol: float, labels: Tensor | No
     if not len(points):
         message = "sample_level_set: `points` must hold at least one start, got none."
         raise DataError(message)
+    if not points[0].numel():
+        got = tuple(points.shape)
+        message = f"sample_level_set: `points` must have coordinates, got the shape {got}."
+        raise ShapeError(message)
     check_finite("sample_level_set", points)
     check_at_least_one("sample_level_set", "n", n)
     check_level("sample_level_set", level)

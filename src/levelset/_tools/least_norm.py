@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from levelset._tools.precision import at_least_single
+
 __all__ = ["least_norm"]
 
 
@@ -24,15 +26,15 @@ def least_norm(jacobian: Tensor, values: Tensor) -> Tensor:
     if jacobian.shape[1] == 1:
         return _along_gradient(jacobian[:, 0], values)
     sound = jacobian.isfinite().flatten(1).all(1).view(-1, 1, 1)
-    jacobian = torch.where(sound, jacobian, 0.0)
+    jacobian, dtype = at_least_single(torch.where(sound, jacobian, 0.0)), jacobian.dtype
     q, r = torch.linalg.qr(jacobian.transpose(1, 2))
     u, s, vh = torch.linalg.svd(r.transpose(1, 2), full_matrices=False)
     floor = s[:, :1] * (max(jacobian.shape[1:]) * torch.finfo(s.dtype).eps)
     inverse = torch.where(s > floor, 1.0 / torch.where(s > floor, s, 1.0), 0.0)
     reduced = vh.transpose(1, 2) @ (
-        inverse.unsqueeze(2) * (u.transpose(1, 2) @ values.unsqueeze(2))
+        inverse.unsqueeze(2) * (u.transpose(1, 2) @ values.to(u.dtype).unsqueeze(2))
     )
-    return (q @ reduced).squeeze(2)
+    return (q @ reduced).squeeze(2).to(dtype)
 
 
 def _along_gradient(gradient: Tensor, values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from levelset._tools.checks import check_at_least_one, check_finite, check_point
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
 from levelset._tools.norms import check_norm, dual, norm_name, norm_of
+from levelset._tools.precision import at_least_single
 from levelset._tools.results import Result
 from levelset._typing import Bounds, Labels, Model, Norm, Points, Progress, Summary
 from levelset.attacks._fab import fab
@@ -269,7 +270,8 @@ def _leading_normals(problem: Problem, rows: Tensor) -> Tensor:
     )  # fmt: skip
     normals = (result.points - result.inputs)[result.success].flatten(1)
     normals = normals / norm_of(normals, 2.0).unsqueeze(1)
-    return torch.linalg.svd(normals, full_matrices=False).Vh[:_SPAN]
+    axes = torch.linalg.svd(at_least_single(normals), full_matrices=False).Vh
+    return axes[:_SPAN].to(normals.dtype)
 
 
 def _rate_on(problem: Problem, points: Tensor, perturbation: Tensor) -> float:

@@ -27,6 +27,13 @@ def test_normals_in_a_plane_share_two_directions(noise):
     assert spectrum.rows == 80
 
 
+def test_half_precision_has_the_spectrum_of_double(noise):
+    half = shared_directions(Striped(), noise(80, 40).half(), tol=0.05)
+    assert half.values.dtype == torch.float16
+    exact = shared_directions(Striped(), noise(80, 40)).values
+    assert float((half.values.double() - exact).abs().max()) < 0.02 * float(exact.max())
+
+
 def test_random_normals_share_none(noise):
     class Each(torch.nn.Module):
         """Every point has a plane of its own, through it."""

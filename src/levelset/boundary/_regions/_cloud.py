@@ -19,6 +19,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.precision import at_least_single
 from levelset._typing import Model, Progress
 from levelset.errors import ParameterError, ShapeError
 from levelset.fields import Margin
@@ -140,9 +141,9 @@ def cloud(
     shape = (draws, *like.shape[1:])
     drawn = torch.randn(shape, generator=generator, device=device, dtype=like.dtype)
     if law == "flat":
-        flat = drawn.flatten(1)
+        flat = at_least_single(drawn.flatten(1))
         left, values, right = torch.linalg.svd(flat, full_matrices=False)
-        drawn = ((left * values.square().mean().sqrt()) @ right).view(shape)
+        drawn = ((left * values.square().mean().sqrt()) @ right).to(like.dtype).view(shape)
     return drawn.to(like.device)
 
 

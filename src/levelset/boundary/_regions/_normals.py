@@ -11,6 +11,7 @@ from torch import Tensor
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_at_least_one, check_positive
 from levelset._tools.modes import frozen
+from levelset._tools.precision import at_least_single
 from levelset._tools.random import Streams
 from levelset._tools.results import Rows
 from levelset._typing import Field, FieldLabels, PerPoint, Points, Summary
@@ -227,7 +228,8 @@ def _across(method: Method, near: Near) -> Tensor:
     count = kept.sum(1, keepdim=True)
     middle = torch.where(kept, near.places, 0.0).sum(1, keepdim=True) / count
     flat = torch.where(kept, near.places - middle, 0.0)
-    normal = torch.linalg.svd(flat, full_matrices=False)[2][:, -1]
+    axes = torch.linalg.svd(at_least_single(flat), full_matrices=False).Vh
+    normal = axes[:, -1].to(flat.dtype)
     return torch.where(count[:, 0] > flat.shape[2], normal, torch.nan)
 
 

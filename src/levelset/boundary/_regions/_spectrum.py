@@ -12,6 +12,7 @@ from torch import Tensor
 
 from levelset._tools.arguments import checked
 from levelset._tools.checks import check_finite, check_points, check_whole
+from levelset._tools.precision import at_least_single
 from levelset._tools.results import Result
 from levelset._typing import PerPoint, Points, Summary
 from levelset.errors import DataError, ParameterError, ShapeError
@@ -235,9 +236,9 @@ def spectrum_of(
     `scale` is the standard deviation of an entry of the noise to compare with; `None` for that of
     the bulk of the matrix itself.
     """
-    _, values, directions = torch.linalg.svd(flat, full_matrices=False)
+    _, values, directions = torch.linalg.svd(at_least_single(flat), full_matrices=False)
     count = min(rows, flat.shape[1])
-    values, directions = values[:count], directions[:count]
+    values, directions = values[:count].to(flat.dtype), directions[:count].to(flat.dtype)
     sizes = values.double().cpu().numpy()
     floor = _ROUNDING * torch.finfo(flat.dtype).eps * float(sizes[0]) if count else 0.0
     if scale is None:

@@ -16,6 +16,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.precision import at_least_single
 from levelset._typing import Field, FieldLabels, Progress
 from levelset.errors import NotConvergedError, ShapeError
 
@@ -157,12 +158,13 @@ class _Surface:
             values, jacobian = self.look(here)
             if bool((values.abs().amax(1) <= self.tol).all()):
                 break
-            square = jacobian @ normals
+            square = at_least_single(jacobian @ normals)
             sound = torch.linalg.det(square).abs() > torch.finfo(square.dtype).tiny
             square = torch.where(
                 sound.view(-1, 1, 1), square, torch.eye(square.shape[1]).to(square)
             )
-            move = torch.linalg.solve(square, values.unsqueeze(2)).squeeze(2)
+            right = values.to(square.dtype).unsqueeze(2)
+            move = torch.linalg.solve(square, right).squeeze(2).to(values.dtype)
             open_ = (values.abs().amax(1) > self.tol) & sound
             step = (normals @ move.unsqueeze(2)).squeeze(2).nan_to_num(0.0, 0.0, 0.0)
             here = torch.where(open_.unsqueeze(1), here - step, here)
@@ -202,7 +204,7 @@ class _State:
 
 def _orthonormal(jacobian: Tensor) -> Tensor:
     """Return an orthonormal basis of the normals, `(m, e, l)`."""
-    return torch.linalg.qr(jacobian.transpose(1, 2))[0]
+    return torch.linalg.qr(at_least_single(jacobian).transpose(1, 2))[0].to(jacobian.dtype)
 
 
 def _off(vectors: Tensor, normals: Tensor) -> Tensor:
