@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from levelset import kernels, report
+from levelset.errors import ShapeError
 from levelset.training import record
 
 
@@ -66,3 +67,20 @@ def test_inputs_that_are_no_pictures_have_words_only(tmp_path):
     sections = report.explanation(kernels.explain(kernel, points[:1]), points, labels)
     report.write(tmp_path / "page.html", sections, title="Why?")
     assert "<img" not in (tmp_path / "page.html").read_text()
+
+
+def test_names_points_and_labels_that_do_not_fit_are_refused_by_name(kernel, result):
+    points, labels = kernel.points, torch.arange(12) % 3
+    with pytest.raises(ShapeError, match=r"`names` must hold one name an input \(2\), got 1"):
+        report.explanation(result, points, labels, names=["one"])
+    with pytest.raises(ShapeError, match=r"`labels` must have one row per point \(12\)"):
+        report.explanation(result, points, labels[:3])
+    suspects = kernels.suspects(kernel)
+    with pytest.raises(ShapeError, match="`points` must be the training points of the result"):
+        report.mislabelled(suspects, points[:1])
+
+
+def test_a_label_below_0_is_written_as_it_is(kernel, result):
+    truth = torch.tensor([-1, -1])
+    page = report.explanation(result, kernel.points, torch.arange(12) % 3, truth=truth)
+    assert "wrong: it is -1" in page[0].content.markup

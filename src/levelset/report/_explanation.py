@@ -6,8 +6,9 @@ from torch import Tensor
 
 from levelset._display.palette import MODEL_COLOURS
 from levelset._tools.arguments import checked
-from levelset._tools.checks import integer_labels
+from levelset._tools.checks import check_same_rows, integer_labels
 from levelset._typing import Labels, Points
+from levelset.errors import ShapeError
 from levelset.kernels import Explanation, Suspects
 from levelset.report._images import data_uri
 from levelset.report._render import Html, render
@@ -52,9 +53,18 @@ def explanation(
 
     Raises:
         MissingExtraError: If jinja2 is not installed.
+        ShapeError: If there are fewer points, labels or names than the result is of.
     """
     if truth is not None:
         truth = integer_labels("explanation", truth, result.points, "truth")
+    check_same_rows("explanation", points, labels, "labels")
+    for indices in (result.pushed_for, result.pushed_against, result.neighbours):
+        _check_points("explanation", points, indices)
+    if names and len(names) != len(result):
+        message = (
+            f"explanation: `names` must hold one name an input ({len(result)}), got {len(names)}."
+        )
+        raise ShapeError(message)
     page = _Page(result, points, labels, list(names), list(classes), bounds)
     inputs = [page.section(row, truth) for row in range(len(result))]
     return [Section(_TITLE, _ABOUT, page.overview(truth)), *inputs]
@@ -80,7 +90,9 @@ def mislabelled(
 
     Raises:
         MissingExtraError: If jinja2 is not installed.
+        ShapeError: If there are fewer points than the result is of.
     """
+    _check_points("mislabelled", points, result.indices)
     first = result[slice(0, limit)]
     cells = []
     for row in range(len(first)):
@@ -96,6 +108,17 @@ def mislabelled(
         "Those first whose label is contradicted most."
     )
     return Section("Suspect labels", text, render("thumbnails.html.jinja", title="", cells=cells))
+
+
+def _check_points(function: str, points: Tensor, indices: Tensor) -> None:
+    """Refuse points of which some that a result names are not there."""
+    least = int(indices.max()) + 1 if indices.numel() else 0
+    if len(points) < least:
+        message = (
+            f"{function}: `points` must be the training points of the result, at least {least}, "
+            f"got {len(points)}."
+        )
+        raise ShapeError(message)
 
 
 class _Page:
@@ -191,4 +214,4 @@ def _cards(cards: list[tuple[str, str, str]]) -> Html:
 
 
 def _called(classes: Sequence[str], label: int) -> str:
-    return classes[label] if label < len(classes) else str(label)
+    return classes[label] if 0 <= label < len(classes) else str(label)
