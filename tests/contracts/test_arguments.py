@@ -196,7 +196,6 @@ def test_a_share_of_wrong_values_is_refused_by_name(name):
 
 
 @pytest.mark.slow
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.messages
 def test_every_wrong_value_is_refused_by_name(name):
