@@ -1,5 +1,6 @@
 """How the constants of a fit depend on the cloud."""
 
+import numpy as np
 import pytest
 
 from levelset.reconstruction._settings import Recipe
@@ -7,10 +8,10 @@ from levelset.reconstruction._settings import Recipe
 
 def test_better_points_are_smoothed_more_in_units_of_their_noise_and_less_in_length():
     recipe = Recipe()
-    base = recipe.smoothness_at(0.01, 30_000)
-    assert base == pytest.approx(recipe.smoothness)
-    assert recipe.smoothness_at(0.0025, 30_000) == pytest.approx(2 * base)
-    assert recipe.smoothness_at(0.01, 7_500) == pytest.approx(base / 2)
+    weights = recipe.smoothness_at(
+        np.array([0.01, 0.0025, 0.01]), np.array([30_000.0, 30_000.0, 7_500.0])
+    )
+    assert weights == pytest.approx(recipe.smoothness * np.array([1.0, 2.0, 0.5]))
 
 
 def test_passes_follow_the_level_and_the_last_holds_on():

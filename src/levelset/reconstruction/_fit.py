@@ -299,7 +299,7 @@ def _around(band: Band, points: OrientedPoints) -> tuple[Floats, Floats]:
     """
     total = len(points.points)
     if points.spread.min() == points.spread.max():
-        return np.full(len(band.nodes), points.spread[0]), np.full(len(band.nodes), total)
+        return np.full(len(band.nodes), points.spread[0]), np.full(len(band.nodes), float(total))
     block = max(1, band.cells // _BLOCKS)
     keys = np.ravel_multi_index(tuple((band.grid_index // block).T), (band.side,) * 3)
     blocks, member = np.unique(keys, return_inverse=True)

@@ -150,7 +150,7 @@ def halve(band: Band) -> tuple[csr_matrix, Band]:
     return rows_to_matrix(coarse.place[nodes], weights, len(coarse.nodes)), coarse
 
 
-def rows_to_matrix(columns: NDArray[np.int32], values: Floats, width: int) -> csr_matrix:
+def rows_to_matrix(columns: NDArray[np.int32], values: Floats | Singles, width: int) -> csr_matrix:
     """Return a sparse matrix in single precision, each row with `k` entries `(m, k)`."""
     rows, entries = columns.shape
     data = np.ascontiguousarray(values, np.float32).ravel()

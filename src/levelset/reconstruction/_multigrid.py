@@ -154,7 +154,9 @@ def lumped(
     return (points + rest.T.tocsr() @ rest).tocsr()
 
 
-def coarser_rows(rows: Singles, corners: Integers, cells: int) -> tuple[Singles, Integers]:
+def coarser_rows(
+    rows: Singles | Floats, corners: Integers, cells: int
+) -> tuple[Singles | Floats, Integers]:
     """Return rows of equations, and first nodes, for the coefficients of a grid of half the cells.
 
     Args:
@@ -231,7 +233,7 @@ class Additive:
     inverse: Singles
     cycle: Cycle
 
-    def __call__(self, residual: Floats) -> Floats:
+    def __call__(self, residual: Floats | Singles) -> Floats:
         """Return the preconditioned residual."""
         single = residual.astype(np.float32)
         return (self.inverse * single + self.cycle(single)).astype(np.float64)
