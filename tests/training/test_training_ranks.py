@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -110,6 +111,37 @@ def test_two_processes_train_as_one_to_rounding() -> None:
     for name, (weights, numbers) in alone.items():
         torch.testing.assert_close(answers[0][name][0], weights, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(answers[0][name][1], numbers, rtol=1e-9, atol=1e-12)
+
+
+LEAVING = """
+from pathlib import Path
+import torch
+from levelset.training._ranks import joined
+
+with joined("cpu"):
+    from levelset.datasets import Images
+    from levelset.networks import fc
+    from levelset.training import train
+
+    data = Images(torch.rand(8, 2), torch.arange(8) % 2, ("a", "b"), "some")
+    train(fc(2, 2), data, epochs=1)
+names = [task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()]
+assert not [name for name in names if "gloo" in name], names
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_no_thread_that_talks_outlives_the_training() -> None:
+    """The interpreter aborts now and then where one does; here most is imported in the block."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", LEAVING], env=os.environ | where | {"RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
 
 
 @pytest.mark.slow

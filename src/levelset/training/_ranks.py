@@ -6,6 +6,7 @@ weighted by the rows. A loss is a mean over its inputs, whatever the number of s
 about each, so that the sum is the gradient of the loss of the whole batch.
 """
 
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -176,6 +177,9 @@ def joined(device: str) -> Iterator[Ranks]:
     if not started or distributed.is_initialized():
         yield Ranks.here()
         return
+    # Its functions keep the group that there is when they are imported, as a default: then its
+    # threads outlive the interpreter, which now and then aborts.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:
         yield Ranks.here()
