@@ -49,6 +49,19 @@ def test_the_search_finds_the_best_of_all_signs(seed):
     assert energy(matrix, best_signs(matrix)) == pytest.approx(best)
 
 
+def test_along_a_chain_whole_sides_turn_where_no_single_sign_would():
+    """Pairs pull hard at one another, weakly at the next, some the other way: all can be had."""
+    link = np.arange(47)
+    pulls = np.where(link % 5 == 2, -1.0, 1.0) * np.where(link % 2, 1.0, 2.0)
+    matrix = np.diag(pulls, 1) + np.diag(pulls, -1)
+    assert energy(matrix, best_signs(matrix)) == pytest.approx(2.0 * np.abs(pulls).sum())
+
+
+def test_signs_that_nothing_couples_are_left():
+    assert np.abs(best_signs(np.zeros((3, 3)))).tolist() == [1.0, 1.0, 1.0]
+    assert len(best_signs(np.zeros((1, 1)))) == 1
+
+
 def test_contracted_couplings_are_those_of_the_clusters():
     """Any signs of the clusters have the energy that they have on the whole, up to a constant."""
     matrix = random_couplings(200, 0)
