@@ -177,13 +177,13 @@ def is_numbers(value: Any) -> bool:
 
 def graph_trouble(name: str, argument: str) -> str:
     """Return what a function says of an argument that carries a graph: nothing, or its error."""
-    function, given = CALLS[name]()
-    given[argument] = 1.0 * given[argument].detach().requires_grad_()
-    args = positional(function, given)
+    function, values = CALLS[name]()
+    values[argument] = 1.0 * values[argument].detach().requires_grad_()
+    args = positional(function, values)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            function(*args, **given)
+            function(*args, **values)
     except Exception as error:  # any at all is the finding
         return f"{type(error).__name__}: {error}"
     return ""

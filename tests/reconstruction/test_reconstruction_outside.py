@@ -20,19 +20,19 @@ def places(cells):
 
 
 def test_nothing_inside_a_closed_surface_and_everything_clear_of_it_outside():
-    found = open_nodes(sphere(3000), 16, np.full(3000, 0.15), 0.4)
-    radius = np.linalg.norm(places(16)[found.nodes], axis=1)
+    pins = open_nodes(sphere(3000), 16, np.full(3000, 0.15), 0.4)
+    radius = np.linalg.norm(places(16)[pins.nodes], axis=1)
     assert radius.min() > 0.7
     wanted = (np.linalg.norm(places(16), axis=1) > 0.87).sum()
-    assert len(found.nodes) >= 0.98 * wanted
-    np.testing.assert_allclose(found.target, radius - 0.7, atol=0.03)
+    assert len(pins.nodes) >= 0.98 * wanted
+    np.testing.assert_allclose(pins.target, radius - 0.7, atol=0.03)
 
 
 def test_the_inside_of_a_surface_with_a_hole_is_not_open():
     points = sphere(3000)
-    found = open_nodes(points[points[:, 2] > -0.55], 16, np.full(3000, 0.15), 0.4)
-    radius = np.linalg.norm(places(16)[found.nodes], axis=1)
-    inside = (radius < 0.6) & (places(16)[found.nodes][:, 2] > -0.45)
+    pins = open_nodes(points[points[:, 2] > -0.55], 16, np.full(3000, 0.15), 0.4)
+    radius = np.linalg.norm(places(16)[pins.nodes], axis=1)
+    inside = (radius < 0.6) & (places(16)[pins.nodes][:, 2] > -0.45)
     assert not inside.any()
 
 

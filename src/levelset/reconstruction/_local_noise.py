@@ -2,10 +2,9 @@
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.special import chdtri
 
 from levelset._typing import Booleans, Floats, Integers
-from levelset.reconstruction._local_planes import TERMS, fit_patches
+from levelset.reconstruction._local_planes import fit_patches
 from levelset.reconstruction._noise import (
     BLOB,
     FAR_ENOUGH,
@@ -15,6 +14,7 @@ from levelset.reconstruction._noise import (
     QUERIES,
     NoiseLevel,
     alike,
+    misfit_of,
 )
 
 __all__ = ["local_noise"]
@@ -36,12 +36,12 @@ def local_noise(points: Floats, tree: cKDTree, level: NoiseLevel, unclear: Boole
     r"""Return the standard deviation of the points about the surface around each, `(n,)`.
 
     At a thousand places the patches of growing size by which `noise_level` finds the noise of the
-    whole are looked at again, those of the 24 nearest places together. Noise is told from shape
-    by its growth: with twice the neighbours the misfit to noise stays, that to an edge grows by
-    $\sqrt2$, to a smooth shape by 2 or more; and by its tails: points on the two faces of a plate
-    or around a rod have a kurtosis of 1 to 2, noise has 3. Places where the misfit grows by more
-    than 1.3 or has less than 2.2 show no noise, and take that of the nearest that do, but no more
-    than their misfit.
+    whole are looked at again, those of the 24 nearest places together. Noise and shape differ in
+    growth: with twice the neighbours the misfit to noise stays, that to an edge grows by $\sqrt2$,
+    to a smooth shape by 2 or more. They differ in their tails too: points on the two faces of a
+    plate or around a rod have a kurtosis of 1 to 2, noise has 3. Places where the misfit grows by
+    more than 1.3, or has a kurtosis below 2.2, show no noise, and take that of the nearest that do,
+    but no more than their misfit.
 
     Where less than a tenth of the places differ from the noise of the whole by a factor of 2, all
     points get that one, so that nothing depends on chance or on details of the shape.
@@ -152,9 +152,7 @@ def _typical(
     used = np.unique(around)
     patches = fit_patches(points, places[used], near[used])
     around = np.searchsorted(used, around)
-    free = near.shape[1] - TERMS
-    law = chdtri(free, 1.0 - QUANTILE) / free
-    misfit = np.sqrt(np.quantile(patches.residuals[around] ** 2, QUANTILE, axis=1) / law)
+    misfit = misfit_of(patches.residuals[around], near.shape[1])
     radius = np.median(patches.radii[around], axis=1)
     kurtosis = np.median(patches.kurtosis[around], axis=1)
     return misfit, radius / np.maximum(misfit, 1e-300), kurtosis

@@ -10,7 +10,7 @@ from scipy.special import chdtri
 from levelset._typing import Floats, Integers
 from levelset.reconstruction._local_planes import TERMS, fit_patches
 
-__all__ = ["FLOOR", "NoiseLevel", "alike", "neighbours_at", "noise_level"]
+__all__ = ["FLOOR", "NoiseLevel", "alike", "misfit_of", "neighbours_at", "noise_level"]
 
 LADDER = (9, 12, 17, 24, 34, 48, 68, 96, 136, 192, 272, 384)
 QUERIES = 1000
@@ -79,11 +79,15 @@ def noise_level(points: Floats, tree: cKDTree) -> NoiseLevel:
 
 def _typical(points: Floats, queries: Floats, near: Integers) -> tuple[float, float]:
     patches = fit_patches(points, queries, near)
-    free = near.shape[1] - TERMS
+    return float(misfit_of(patches.residuals, near.shape[1])), float(np.median(patches.radii))
+
+
+def misfit_of(residuals: Floats, neighbours: int) -> Floats:
+    """Return the noise that the residuals of patches speak of, over their last axis."""
+    free = neighbours - TERMS
     # chdtri inverts the upper tail of the chi-squared distribution
     law = chdtri(free, 1.0 - QUANTILE) / free
-    residual = np.sqrt(np.quantile(patches.residuals**2, QUANTILE) / law)
-    return float(residual), float(np.median(patches.radii))
+    return np.asarray(np.sqrt(np.quantile(residuals**2, QUANTILE, axis=-1) / law))
 
 
 def _neighbours(distances: Floats, noise: float, spacing: float) -> int:

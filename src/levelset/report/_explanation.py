@@ -58,7 +58,9 @@ def explanation(
     if truth is not None:
         truth = integer_labels("explanation", truth, result.points, "truth")
     check_same_rows("explanation", points, labels, "labels")
-    for indices in (result.pushed_for, result.pushed_against, result.neighbours):
+    for indices in (
+        result.pushed_for, result.pushed_against, result.neighbours, result.pixel_neighbours,
+    ):  # fmt: skip
         _check_points("explanation", points, indices)
     if names and len(names) != len(result):
         message = (

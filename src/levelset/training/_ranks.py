@@ -177,8 +177,8 @@ def joined(device: str) -> Iterator[Ranks]:
     if not started or distributed.is_initialized():
         yield Ranks.here()
         return
-    # Its functions keep the group that there is when they are imported, as a default: then its
-    # threads outlive the interpreter, which now and then aborts.
+    # Functions of this module keep the group that there is when they are imported, as a default.
+    # Its threads would outlive the interpreter, which now and then aborts: so import them before.
     importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
     try:

@@ -21,6 +21,7 @@ from levelset._tools.checks import (
 )
 from levelset._tools.evaluation import Evaluator
 from levelset._tools.modes import frozen
+from levelset._tools.precision import at_least_single
 from levelset._tools.random import Streams
 from levelset._tools.results import Rows
 from levelset._typing import Field, FieldLabels, Model, PerPoint, Points, Progress, Summary
@@ -247,9 +248,7 @@ def _basis(points: Tensor, directions: Tensor) -> Tensor:
             f"{tuple(directions.shape)}."
         )
         raise ShapeError(message)
-    # Not in half precision, which the decomposition does not know.
-    precise = torch.promote_types(points.dtype, torch.float32)
-    q, r = torch.linalg.qr(directions.flatten(1).to(points.device, precise).T)
+    q, r = torch.linalg.qr(at_least_single(directions.flatten(1)).to(points.device).T)
     if not bool((r.diagonal().abs() > 1e-6 * r.abs().max()).all()):
         message = (
             "subspace_persistence: `directions` must be independent, got some that others span. "
