@@ -31,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "schedule": "cosine",
     "epochs": 30,
     "batch_size": 64,
+    "shift": 0,
 }
 
 
@@ -78,6 +79,11 @@ class TrainCommand(Common):
     the recipe."""
     batch_size: int | None = count(None)
     """Inputs a step; by default 64, or as in the recipe."""
+    shift: int | None = count(None, least=0)
+    """Most pixels by which images are moved along each axis, at random, each time that one is seen;
+    by default 0, or as in the recipe."""
+    flip: bool = False
+    """Reflect every second image left to right, at random; some recipes do by themselves."""
     statistics: Literal["running", "batch"] = "running"
     """What BatchNorm normalises by where level sets are sampled: its running statistics, or those
     of the batch."""
@@ -148,6 +154,8 @@ class TrainCommand(Common):
         left_out = {
             "--clip-norm": recipe.clip_norm is not None,
             "--precision": self.precision != "full",
+            "--shift": recipe.shift > 0,
+            "--flip": recipe.flip,
             "several processes": ranks.count > 1,
             "--statistics": self.statistics != "running",
             "--tensorboard": self.tensorboard,
@@ -176,7 +184,7 @@ class TrainCommand(Common):
             if self.network is None:
                 raise UsageError("--network is needed, or a --recipe, which has one.")
             options = {"name": "", "source": "", **_DEFAULTS, **options}
-            chosen = levelset.training.Recipe(**options)
+            chosen = levelset.training.Recipe(**options, flip=self.flip)
         else:
             names = [one.name for one in levelset.training.RECIPES]
             if self.recipe not in names:
@@ -189,7 +197,7 @@ class TrainCommand(Common):
                     "`levelset train --recipe list` shows the numbers to go with a loss."
                 )
                 raise UsageError(message)
-            chosen = replace(chosen, **options)
+            chosen = replace(chosen, **options, flip=self.flip or chosen.flip)
         check_name("--network", chosen.network, levelset.datasets._names.network_names())
         if not chosen.loss.strip().startswith(("ramp(", "steps(")):  # the weight of the first term
             check_name("--loss", chosen.loss, levelset.training._losses.loss_names())
@@ -199,8 +207,8 @@ class TrainCommand(Common):
 def _described(recipe: "Recipe") -> str:
     """Return a recipe as a paragraph: its name, its source, then its options as flags."""
     flags = [
-        f"  --{name.replace('_', '-')} {shlex.quote(str(value))}"
+        f"  --{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}")
         for name, value in recipe.summary().items()
-        if name not in ("name", "source") and value is not None
+        if name not in ("name", "source") and value is not None and value is not False
     ]
     return "\n".join([recipe.name, f"  {recipe.source}", *flags])

@@ -22,9 +22,9 @@ class UsageError(ParameterError):
     """The words of a command are wrong: the message says which, and the exit code is 2."""
 
 
-def count(default: Any = MISSING) -> Any:
-    """Return a field of a command that must be 1 or more where it is given."""
-    return field(default=default, metadata={"least": 1})
+def count(default: Any = MISSING, *, least: int = 1) -> Any:
+    """Return a field of a command that must be `least` or more where it is given."""
+    return field(default=default, metadata={"least": least})
 
 
 def text(*names: str) -> Any:

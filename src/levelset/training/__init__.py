@@ -1,6 +1,7 @@
 """Training: the loop, its history, its checkpoints, recipes, and losses by their names."""
 
 from levelset._recording._recording import Recording
+from levelset.training._augmentation import Augmentation
 from levelset.training._checkpoint import Checkpoint
 from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples
@@ -15,6 +16,7 @@ from levelset.training._train import train
 
 __all__ = [
     "RECIPES",
+    "Augmentation",
     "Checkpoint",
     "Epoch",
     "Examples",

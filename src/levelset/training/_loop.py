@@ -14,6 +14,7 @@ from levelset._tools.modes import batch_statistics, frozen
 from levelset._typing import Progress
 from levelset.errors import FieldError, NotConvergedError, ParameterError
 from levelset.losses import Diagnostics
+from levelset.training._augmentation import Augmentation, Moved
 from levelset.training._data import Examples
 from levelset.training._history import Epoch, Health, Watch
 from levelset.training._objective import Objective
@@ -197,6 +198,7 @@ class Loop:
             point or two, from which BatchNorm learns nothing.
         statistics: What BatchNorm normalises by in evaluation mode while the loss is evaluated.
         precision: In which the model is evaluated while it is trained.
+        augmentation: How images are moved about; `None` for as they are.
         epochs: How many there will be.
         progress: Told the steps done and the steps of all epochs, after each.
         watch: Told the health after each step.
@@ -215,6 +217,7 @@ class Loop:
     batch_size: int
     statistics: Statistics
     precision: Precision
+    augmentation: Augmentation | None
     epochs: int
     progress: Progress | None
     watch: Watch | None
@@ -241,9 +244,10 @@ class Loop:
         try:
             for number, rows in enumerate(order.tensor_split(self.steps)):
                 step = index * self.steps + number
-                said = self._step(step, rows)
+                moved = self._moved(rows)
+                said = self._step(step, rows, moved)
                 totals.add(said)
-                self.starts.keep(rows, said.ends)
+                self.starts.keep(rows, said.ends, moved)
                 self._tell(step, totals)
         finally:
             hook.remove()
@@ -261,12 +265,21 @@ class Loop:
             details=terms | self.objective.scheduled(done, self.epochs),
         )
 
-    def _step(self, step: int, rows: Tensor) -> _Step:
+    def _moved(self, rows: Tensor) -> Moved | None:
+        """Return how the images of a batch are moved, alike in all processes."""
+        if self.augmentation is None:
+            return None
+        return Moved.drawn(self.augmentation, len(rows), self.data.points.device)
+
+    def _step(self, step: int, rows: Tensor, moved: Moved | None) -> _Step:
         """Take one step on some inputs, and return its numbers."""
         steps, own = self.epochs * self.steps, self.ranks.share(rows)
         points, labels = self.data.points[own], self.data.labels[own]
+        if moved is not None:
+            moved = moved.rows(self.ranks.share)
+            points = moved.of(points)
         objective = self.objective.at(middle(step, steps, self.epochs), self.epochs)
-        starts = self.starts.at(own)
+        starts = self.starts.at(own, moved)
         parameters = self.optimizer.param_groups[0]["params"]
         state = torch.get_rng_state()
         with self.ranks.together(), self.ranks.drawing(rows):

@@ -10,6 +10,7 @@ from levelset._tools.arguments import checked
 from levelset._tools.checks import shown
 from levelset._tools.results import Result
 from levelset.errors import DataError
+from levelset.training._augmentation import Augmentation
 from levelset.training._loop import Optimizer
 from levelset.training._losses import build_loss, build_schedule
 
@@ -33,6 +34,8 @@ class Recipe(Result):
         clip_norm: As `train` takes it.
         epochs: How often each input is seen. Shares in schedules scale with it.
         batch_size: Inputs a step.
+        shift: As [`Augmentation`][levelset.training.Augmentation] takes it.
+        flip: As `Augmentation` takes it.
     """
 
     name: str
@@ -46,15 +49,19 @@ class Recipe(Result):
     clip_norm: float | None = None
     epochs: int
     batch_size: int
+    shift: int = 0
+    flip: bool = False
 
     def options(self) -> dict[str, Any]:
         """Return the options for [`train`][levelset.training.train]."""
         named = ("optimizer", "learning_rate", "weight_decay", "clip_norm", "epochs", "batch_size")
         plain = {name: getattr(self, name) for name in named}
         schedule = build_schedule(self.schedule)
-        return {**plain, "loss": build_loss(self.loss), "schedule": schedule}
+        moves = Augmentation(shift=self.shift, flip=self.flip) if self.shift or self.flip else None
+        objects = {"loss": build_loss(self.loss), "schedule": schedule, "augmentation": moves}
+        return {**plain, **objects}
 
-    def summary(self) -> dict[str, int | float | str | None]:
+    def summary(self) -> dict[str, int | float | str | bool | None]:
         """Return every option by its name."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
@@ -96,7 +103,7 @@ _GENERALIZATION = (
 _ROBUSTNESS = (
     "Atzmon et al. 2019, supplement 2.3; the learning rate, left open there, of their code"
 )
-_CIFAR = f"{_ROBUSTNESS}; without their random crops and flips"
+_CIFAR = f"{_ROBUSTNESS}, as are the random crops and flips"
 
 RECIPES = (
     Recipe(
@@ -264,6 +271,8 @@ RECIPES = (
         schedule=_HALVED,
         epochs=200,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
     Recipe(
         name="cifar10-madry",
@@ -274,6 +283,8 @@ RECIPES = (
         weight_decay=1e-6,
         epochs=200,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
     Recipe(
         name="cifar10-trades",
@@ -286,6 +297,8 @@ RECIPES = (
         schedule="steps({75: 0.1, 90: 0.01, 100: 0.001})",
         epochs=200,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
     Recipe(
         name="cifar10-robust-distance",
@@ -300,6 +313,8 @@ RECIPES = (
         schedule=_HALVED,
         epochs=200,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
     Recipe(
         name="cifar10-resnet-madry",
@@ -310,6 +325,8 @@ RECIPES = (
         weight_decay=1e-6,
         epochs=50,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
     Recipe(
         name="cifar10-resnet-trades",
@@ -322,6 +339,8 @@ RECIPES = (
         schedule="steps({75: 0.1, 90: 0.01, 100: 0.001})",
         epochs=200,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
     Recipe(
         name="cifar10-resnet-robust-distance",
@@ -336,5 +355,7 @@ RECIPES = (
         schedule=_HALVED,
         epochs=200,
         batch_size=128,
+        shift=4,
+        flip=True,
     ),
 )

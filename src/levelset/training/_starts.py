@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from levelset.training._augmentation import Moved
+
 __all__ = ["Starts"]
 
 _PREFIX = "starts."
@@ -27,15 +29,26 @@ class Starts:
             name: torch.full_like(points, torch.nan, dtype=torch.bfloat16) for name in names
         }
 
-    def at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return where the searches about some inputs ended; NaN where there was none yet."""
-        return {name: self._points[rows] + moves[rows] for name, moves in self._moves.items()}
+    def at(self, rows: Tensor, moved: Moved | None = None) -> dict[str, Tensor]:
+        """Return where the searches about some inputs ended; NaN where there was none yet.
 
-    def keep(self, rows: Tensor, ends: Mapping[str, Tensor]) -> None:
-        """Keep where the searches about some inputs ended."""
+        Args:
+            rows: Which inputs.
+            moved: How these images are moved about: the ends go with them.
+        """
+        points = _of(moved, self._points[rows])
+        return {
+            name: points + _of(moved, moves[rows], outside=torch.nan)
+            for name, moves in self._moves.items()
+        }
+
+    def keep(self, rows: Tensor, ends: Mapping[str, Tensor], moved: Moved | None = None) -> None:
+        """Keep where the searches about some inputs ended, moved about as in `at`."""
         for name in self._moves.keys() & ends.keys():
             moves = self._moves[name]
-            moves[rows] = (ends[name].detach() - self._points[rows]).to(moves.dtype)
+            steps = ends[name].detach() - _of(moved, self._points[rows])
+            steps = steps if moved is None else moved.back(steps, outside=torch.nan)
+            moves[rows] = steps.to(moves.dtype)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all of it, for a checkpoint."""
@@ -45,3 +58,7 @@ class Starts:
         """Put back what `tensors` returned."""
         for name, moves in self._moves.items():
             moves.copy_(tensors[_PREFIX + name])
+
+
+def _of(moved: Moved | None, images: Tensor, *, outside: float = 0.0) -> Tensor:
+    return images if moved is None else moved.of(images, outside=outside)

@@ -18,6 +18,7 @@ from levelset._tools.random import draw_seed, private_stream
 from levelset._tools.stops import finishing, postpone, stop_asked
 from levelset._typing import Progress
 from levelset.errors import LevelSetError, NotConvergedError, ParameterError
+from levelset.training._augmentation import Augmentation, check_images
 from levelset.training._checkpoint import Checkpoint, Options, Store
 from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples, check_examples, fingerprint, warn_of_missing
@@ -54,6 +55,7 @@ def train(
     batch_size: int = 128,
     statistics: Statistics = "running",
     precision: Precision = "full",
+    augmentation: Augmentation | None = None,
     held_out: Examples | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -119,6 +121,9 @@ def train(
             model with products and convolutions in 16 bits; parameters, logits, gradients and
             steps stay in float32. Where a processor multiplies in bfloat16, a step of ConvNet-4a by
             the cross-entropy or by `adversarial` takes about half the time.
+        augmentation: Shifts and reflections of images, drawn anew each time that one is seen; a
+            search that goes on from where it ended moves along with its image. `None` for images as
+            they are.
         held_out: Classified after each epoch; never trained on.
         out: Folder for checkpoints and weights; `None` keeps all in memory.
         resume: Go on from the checkpoint in `out`; from the start if there is none. A generator
@@ -133,7 +138,8 @@ def train(
 
     Raises:
         DataError: If the data are empty, or hold NaN or infinity.
-        ShapeError: If points or labels have another shape or dtype, or lie on another device.
+        ShapeError: If points or labels have another shape or dtype, or lie on another device; or an
+            augmentation gets points that are no images.
         ParameterError: If an option is out of range, or a label outside the model's classes.
         FieldError: If the model returns something else than `(n, k)`, or `loss` than a scalar with
             a gradient.
@@ -169,6 +175,7 @@ def train(
         "batch_size": batch_size,
         "statistics": statistics,
         "precision": precision,
+        "augmentation": None if augmentation is None else str(augmentation),
     }
     check_at_least_one("train", "epochs", epochs)
     check_positive("train", "learning_rate", learning_rate)
@@ -183,12 +190,14 @@ def train(
     if held_out is not None:
         check_examples(model, held_out, "held_out")
     warn_of_missing(data, classes)
+    if augmentation is not None:
+        check_images(augmentation, data.points)
     check_precision(model, data.points, precision)
     stepper = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     ranks = Ranks.here()
     loop = Loop(
         model, data, objective, stepper, learning_rate, schedule, clip_norm, batch_size, statistics,
-        precision, epochs, progress, watch, ranks,
+        precision, augmentation, epochs, progress, watch, ranks,
     )  # fmt: skip
     warn_of_batches(model, ranks)
     ranks.share_state(model)
