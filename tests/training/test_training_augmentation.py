@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from levelset.datasets import Images
-from levelset.errors import ParameterError, RunError, ShapeError
+from levelset.errors import LevelSetWarning, ParameterError, RunError, ShapeError
 from levelset.losses import Diagnostics, adversarial
 from levelset.networks import fc
 from levelset.training import Augmentation, Objective, Term, train
@@ -106,11 +106,11 @@ def test_each_epoch_sees_other_moves_of_the_images(squares: Images) -> None:
         return adversarial(model, points, labels, radius=0.1, steps=1, starts=starts, watch=watch)
 
     before = squares.points.clone()
-    train(
-        nn.Sequential(nn.Flatten(), fc(36, 2)), squares, epochs=3, batch_size=12,
-        loss=Objective(Term(loss, {"starts": "last"})), augmentation=Augmentation(shift=2),
-        generator=seeded(),
-    )  # fmt: skip
+    options: Any = {"epochs": 3, "batch_size": 12, "augmentation": Augmentation(shift=2)}
+    objective = Objective(Term(loss, {"starts": "last"}))
+    network = nn.Sequential(nn.Flatten(), fc(36, 2))
+    with pytest.warns(LevelSetWarning, match=r"train: .*loss searches on.* few steps may miss"):
+        train(network, squares, loss=objective, generator=seeded(), **options)
     assert torch.equal(squares.points, before)
     brightest = [points.flatten(1).sum(1).sort().values for points in visits]
     for sums in brightest[1:]:  # nothing bright leaves: the same images, elsewhere

