@@ -25,6 +25,7 @@ GROWTH = 1.3  # of the misfit up to there, from which it is the shape's and not 
 TAILS = 2.2  # kurtosis of the misfit, below which points lie on two sides and not around one
 SMOOTHED = 9  # places whose median counts
 FACTOR = 2.0  # between the noise at a place and the usual one, from which they differ
+DETAIL = 0.05  # of the spacing: noise up to this may be details of the shape
 AGREE = 1.6  # times the noise of the whole, above which that of the calmer places is the shape's
 SOME = 0.1  # share of the places that must differ; details of shapes alone made 0.06
 SHOWN = 0.1  # share of the places that must show their noise
@@ -44,7 +45,9 @@ def local_noise(points: Floats, tree: cKDTree, level: NoiseLevel, unclear: Boole
     but no more than their misfit.
 
     Where less than a tenth of the places differ from the noise of the whole by a factor of 2, all
-    points get that one, so that nothing depends on chance or on details of the shape.
+    points get that one, so that nothing depends on chance or on details of the shape. Noise below a
+    twentieth of the spacing counts as that much here: the details of a clean animal of 4,000 points
+    look like 0.03.
 
     Cost: 0.05 to 0.2 s where the noise is alike, whatever the number of points; where it differs
     30 microseconds more for each of the points near a border.
@@ -75,6 +78,8 @@ def local_noise(points: Floats, tree: cKDTree, level: NoiseLevel, unclear: Boole
     away = logs - np.log(level.noise)
     if np.quantile(away, QUANTILE) > np.log(AGREE):
         return usual
+    least = np.log(DETAIL * level.spacing)
+    away = np.maximum(logs, least) - max(np.log(level.noise), least)
     if (np.abs(away) > np.log(FACTOR)).mean() < SOME:
         return usual
     return np.exp(_between(points, tree, places, logs, sizes))
