@@ -71,7 +71,8 @@ def test_noise_that_grows_steadily_is_followed():
         np.r_[ball(lambda x: np.full(len(x), 0.002))[0],
               np.random.default_rng(1).uniform(-1.0, 1.0, (300, 3))],
     ],
-    ids=["ball", "few", "nearly alike", "box", "edges of few", "noisy edges", "plate", "fine", "outliers"],
+    ids=["ball", "few", "nearly alike", "box", "edges of few", "noisy edges", "plate", "fine",
+         "outliers"],
 )  # fmt: skip
 def test_noise_alike_everywhere_is_one_number_whatever_the_shape(points):
     found, level = around(points)

@@ -56,6 +56,27 @@ def test_the_edge_of_a_square_is_where_its_points_end():
     assert (footprint.beyond(places, -up[:241]) > 0).all()
 
 
+def test_lids_between_near_sheets_go():
+    spacing, count = 0.04, 2 * 2_500
+    half = spacing
+    rows = np.random.default_rng(3).uniform(-1, 1, (count, 2))
+    up = np.where(np.arange(count) % 2, 1.0, -1.0)
+    normals = np.c_[0 * rows, up]
+    footprint = Footprint(np.c_[rows, half * up], normals, np.full(count, spacing), np.zeros(count))
+
+    def pill(p):
+        # its lid is flatter than a half tube, as fitted ones are
+        off = torch.cat([(p[:, :2].abs() - 1.0).clamp(min=0.0) / 0.6, p[:, 2:]], dim=1)
+        return off.norm(dim=1) - half
+
+    room = 1.1 + half
+    closed = extract_mesh(pill, bounds=((-room,) * 3, (room,) * 3), resolution=110)
+    sheets = cut_along(closed, footprint.of(closed))
+    assert sheets.components == 2
+    assert sheets.area == pytest.approx(8.0, rel=0.01)
+    assert rim(sheets) == pytest.approx(16.0, rel=0.03)
+
+
 @pytest.mark.parametrize("side", [60, 150])
 def test_the_rim_does_not_wind_about_the_edge(side):
     points = np.c_[np.random.default_rng(1).uniform(-1, 1, (3_000, 2)), np.zeros(3_000)]

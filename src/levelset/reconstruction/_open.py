@@ -17,7 +17,7 @@ NEAR = 32  # points looked at for each corner
 WIDTH = 1.5  # of the bell, in spacings
 EDGE = 0.798  # mean of half a normal distribution, in standard deviations
 ALIKE = 0.3  # cosine between normals from which a point speaks for a corner
-FLAT = 1.5  # spacings off the tangent plane within which it does
+FLAT = 1.5  # spacings off that plane within which it does
 HOLE = 2.0  # spacings to the nearest point, from which there is a hole
 AVERAGED = 0.7  # spacings over which what is said of a corner is averaged
 MOST_ROUNDS = 200  # of averaging, where the mesh is far finer than the points
@@ -30,10 +30,11 @@ MANY = 30_000  # edges that say how long they are
 class Footprint:
     r"""The part of a surface that points cover.
 
-    Around a corner the points of its own sheet are weighed by a bell of 1.5 of their spacings,
-    in the tangent plane. Inside, their mean is the corner; where they end along a straight line
-    it is $\sqrt{2/\pi} = 0.798$ standard deviations off, and more beyond. That line is the edge of
-    the surface. Where the nearest point is more than two spacings away there is a hole.
+    Around a corner the points of its own sheet are weighed by a bell of 1.5 of their spacings, in
+    the plane across their mean normal. Inside, their mean is the corner; where they end along a
+    straight line it is $\sqrt{2/\pi} = 0.798$ standard deviations off, and more beyond. That line
+    is the edge of the surface. Where the nearest point is more than two spacings away there is a
+    hole.
 
     Attributes:
         points: The points, `(n, 3)`.
@@ -77,19 +78,33 @@ class Footprint:
     def _beyond(self, tree: cKDTree, places: Floats, normals: Floats) -> Floats:
         near = tree.query(places, min(NEAR, len(self.points)))[1]
         spacing = np.median(self.spacing[near[:, :8]], axis=1)
+        width = WIDTH * spacing
         offset = self.points[near] - places[:, None]
-        height = np.einsum("nkj,nj->nk", offset, normals)
-        along = offset - height[..., None] * normals[:, None]
         alike = np.einsum("nkj,nj->nk", self.normals[near], normals) > ALIKE
+        # flat as the points are: at the edge the surface already bends away
+        flat = _direction(self.normals[near], alike * _bell(offset, width), normals)
+        height = np.einsum("nkj,nj->nk", offset, flat)
+        along = offset - height[..., None] * flat[:, None]
         thick = np.maximum(FLAT * spacing[:, None], 3.0 * self.spread[near])
         own = alike & (np.abs(height) < thick)
-        width = WIDTH * spacing
-        weight = own * np.exp(-0.5 * ((along**2).sum(2) / width[:, None] ** 2))
+        weight = own * _bell(along, width)
         total = weight.sum(1)
         mean = np.einsum("nk,nkj->nj", weight, along) / np.maximum(total, 1e-300)[:, None]
         off = np.linalg.norm(mean, axis=1) / width - EDGE
         gap = np.where(own, (along**2).sum(2), np.inf).min(1)
         return np.where(total > 0.0, np.maximum(off, np.sqrt(gap) / (HOLE * spacing) - 1.0), 1.0)
+
+
+def _bell(offset: Floats, width: Floats) -> Floats:
+    """Return weights of offsets `(n, k, 3)` by a bell of a width each, `(n, k)`."""
+    return np.asarray(np.exp(-0.5 * (offset**2).sum(2) / width[:, None] ** 2))
+
+
+def _direction(normals: Floats, weights: Floats, default: Floats) -> Floats:
+    """Return the direction of weighted normals `(n, k, 3)`, a default where all weigh 0."""
+    mean = np.einsum("nk,nkj->nj", weights, normals)
+    size = np.linalg.norm(mean, axis=1, keepdims=True)
+    return np.where(size > 0.0, mean / np.maximum(size, 1e-300), default)
 
 
 def _averaged(mesh: Mesh, values: Floats, width: float) -> Floats:
