@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from levelset.reconstruction._orientation import objects, turn_outward
+from levelset.reconstruction._objects import objects, turn_outward
 
 
 def sphere(count, radius=1.0, centre=(0.0, 0.0, 0.0)):

@@ -4,48 +4,36 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from levelset._tools.cells import distinct
-from levelset._typing import Booleans, Floats, Integers, Singles
+from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError
 from levelset.reconstruction._cloud import Cloud
-from levelset.reconstruction._dipoles import couplings, fit_into
+from levelset.reconstruction._dipoles import fit_into
 from levelset.reconstruction._known_sides import agreed, seen
 from levelset.reconstruction._local_noise import local_noise
 from levelset.reconstruction._local_planes import fit_adaptive
 from levelset.reconstruction._noise import NoiseLevel, alike, neighbours_at, noise_level
+from levelset.reconstruction._objects import turn_outward
 from levelset.reconstruction._one_sided import is_one_sided
 from levelset.reconstruction._outliers import find_outliers
+from levelset.reconstruction._signs import settle_signs
 from levelset.reconstruction._two_sheets import paired
 
 __all__ = [
     "UNSURE",
     "OrientedPoints",
-    "best_signs",
-    "contract",
-    "objects",
     "orient",
-    "polish",
-    "settle_signs",
     "thin",
-    "turn_outward",
 ]
 
 HEAVIER = 4.0  # weight of a mean of many points, at most
 UNSURE = 0.6  # confidence below which an orientation counts as unsure
 NODES = 5000  # places whose signs are settled together; the others follow their neighbours
 BATCH = 4096
-CLUSTERS = 48  # left by the contraction, for the search
-STARTS = 256  # of the search
 SHARP = 0.5  # of the spacing, for dipoles on two sheets: the whole would soften them into one
-REACH = 2.5  # spacings over which two places belong to one object
 NEIGHBOURS = 12
-OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
-ACROSS = 64  # neighbours in other objects that decide for one that is not closed
-PROBES = 50  # places of an object that are looked at from another
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,231 +255,3 @@ def thin(points: Floats, most: int) -> Integers:
 def _cells(points: Floats, size: float) -> Integers:
     index = (points / size).astype(np.int64)
     return (index[:, 0] << 42) + (index[:, 1] << 21) + index[:, 2]
-
-
-def settle_signs(places: Floats, normals: Floats, spacing: Floats) -> tuple[Floats, Floats]:
-    r"""Return the signs that make dipoles fit best, `(n,)`, and how sure each is, `(n,)`.
-
-    $\sum_{ij} s_i s_j K_{ij}$ is to be made as large as can be, over all $2^n$ signs (see
-    `_dipoles`). What is coupled most is joined first, in about ten rounds that leave 48 clusters
-    with exact couplings between them; these are settled by a search from 256 starts; last, single
-    signs turn that their surroundings outvote. So a decision is taken when as much is known as can
-    be: a spanning tree over the same points decides each link by itself, and one wrong link turns
-    all beyond it.
-
-    The signs of the whole are arbitrary, as are those of parts without coupling.
-
-    Cost: `n` squared; 0.8 s and 250 MB for 5,000 dipoles.
-
-    Args:
-        places: Where the dipoles are, `(n, 3)`.
-        normals: Their unit normals, of either sign, `(n, 3)`.
-        spacing: The side of the square that each stands for, `(n,)`.
-
-    Returns:
-        Signs, 1 or -1, and the share of its couplings that agree with each, from 0 to 1: the sum
-        over the sum of absolute values.
-    """
-    matrix = couplings(places, normals, spacing)
-    small, signs, labels = contract(matrix)
-    signs = polish(matrix, signs * best_signs(small.astype(np.float64))[labels].astype(np.float32))
-    sizes = np.array([np.abs(row).sum() for row in matrix])
-    sure = signs * (matrix @ signs) / np.maximum(sizes, 1e-30)
-    return signs.astype(np.float64), np.clip(sure, 0.0, 1.0).astype(np.float64)
-
-
-def contract(matrix: Singles) -> tuple[Singles, Singles, Integers]:
-    """Join the most coupled clusters, round by round, until 48 are left.
-
-    A round joins, along its strongest coupling, that half of the clusters whose strongest coupling
-    is largest for their size (Boruvka's rounds, on couplings that add up).
-
-    Args:
-        matrix: Couplings, `(n, n)`, symmetric, zero on the diagonal.
-
-    Returns:
-        The couplings of the clusters `(m, m)`; the sign of each row within its cluster, `(n,)`;
-        and the cluster of each row, `(n,)`.
-    """
-    signs = np.ones(len(matrix), dtype=np.float32)
-    labels = np.arange(len(matrix))
-    sizes: Floats = np.ones(len(matrix))
-    while len(matrix) > CLUSTERS:
-        flips, new = _round(matrix, sizes)
-        count = int(new.max()) + 1
-        if count == len(matrix):
-            break  # nothing is coupled to anything
-        matrix = _joined(matrix, flips, new, count)
-        sizes = np.bincount(new, sizes).astype(np.float64)
-        signs *= flips[labels]
-        labels = new[labels]
-    return matrix, signs, labels
-
-
-def _round(matrix: Singles, sizes: Floats) -> tuple[Singles, Integers]:
-    """Return signs and new numbers of the clusters."""
-    # row by row: no second matrix in memory
-    best = np.array([np.abs(row).argmax() for row in matrix])
-    score = np.abs(matrix[np.arange(len(matrix)), best]) / sizes
-    first = np.flatnonzero((score > 0.0) & (score >= np.median(score)))
-    first = first[np.argsort(-score[first], kind="stable")][: len(matrix) - CLUSTERS]
-    second = best[first]
-    relation = np.sign(matrix[first, second])
-    graph = csr_matrix((np.ones(len(first)), (first, second)), shape=matrix.shape)
-    new = connected_components(graph, directed=False)[1].astype(np.int64)
-    return _spread(first, second, relation, new), new
-
-
-def _spread(first: Integers, second: Integers, relation: Singles, new: Integers) -> Singles:
-    """Give each member of a tree its sign relative to one of the members."""
-    flips = np.ones(len(new), dtype=np.float32)
-    done = np.zeros(len(new), dtype=bool)
-    done[np.unique(new, return_index=True)[1]] = True
-    source, target = np.r_[first, second], np.r_[second, first]
-    relation = np.r_[relation, relation]
-    while not done.all():
-        go = done[source] & ~done[target]
-        flips[target[go]] = flips[source[go]] * relation[go]
-        done[target[go]] = True
-    return flips
-
-
-def _joined(matrix: Singles, flips: Singles, new: Integers, count: int) -> Singles:
-    gather = csr_matrix((flips, (new, np.arange(len(new)))), shape=(count, len(new)))
-    half = np.ascontiguousarray((gather @ matrix).T)
-    joined: Singles = gather @ half
-    np.fill_diagonal(joined, 0.0)
-    return joined
-
-
-def best_signs(matrix: Floats) -> Floats:
-    """Return signs `(m,)` with as large a sum of couplings as a search finds.
-
-    From all signs equal and from 255 random ones (always the same) the worst is turned until none
-    is outvoted; the best end counts. Then whole sides of a tree of the strongest couplings are
-    turned, as long as it helps: along a wire, half of which is the wrong way round, no single one
-    does.
-
-    Args:
-        matrix: Couplings, `(m, m)`, symmetric, zero on the diagonal.
-    """
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (STARTS, len(matrix)))
-    signs[0] = 1.0
-    force = signs @ matrix
-    rows = np.arange(STARTS)
-    least = 1e-9 * np.abs(matrix).max()
-    while True:
-        gain = signs * force
-        worst = gain.argmin(1)
-        moving = rows[gain[rows, worst] < -least]
-        if len(moving) == 0:
-            break
-        column = worst[moving]
-        force[moving] -= 2.0 * signs[moving, column][:, None] * matrix[column]
-        signs[moving, column] *= -1.0
-    best: Floats = signs[(signs * force).sum(1).argmax()]
-    sides = np.vstack([_sides(matrix), np.eye(len(matrix))])
-    while True:
-        agreement = best[:, None] * matrix * best
-        gain = ((sides @ agreement) * (1.0 - sides)).sum(1)
-        if gain.min(initial=0.0) >= -least:
-            return best
-        best = best * (1.0 - 2.0 * sides[gain.argmin()])
-
-
-def _sides(matrix: Floats) -> Floats:
-    """Return 1 on one side of each link of the tree of strongest couplings, else 0, `(k, m)`."""
-    size = np.abs(matrix)
-    linked = size > 0.0
-    # the strongest is the shortest, and no length is 0, which would be no link
-    length = csr_matrix(np.where(linked, 2.0 * size.max(initial=1.0) - size, 0.0))
-    tree = minimum_spanning_tree(length).tocoo()
-    sides = np.zeros((tree.nnz, len(matrix)))
-    for link in range(tree.nnz):
-        others = np.arange(tree.nnz) != link
-        rest = csr_matrix(
-            (tree.data[others], (tree.row[others], tree.col[others])), shape=tree.shape
-        )
-        part = connected_components(rest, directed=False)[1]
-        sides[link] = part == part[tree.row[link]]
-    return sides
-
-
-def polish(matrix: Singles, signs: Singles) -> Singles:
-    """Return the signs, turned where their surroundings outvote them, `(n,)`.
-
-    The worse half of them a round: two that pull each other would go on turning.
-
-    Args:
-        matrix: Couplings, `(n, n)`, symmetric, zero on the diagonal.
-        signs: The signs to start from, `(n,)`.
-    """
-    signs = signs.copy()
-    for _ in range(100):
-        gain = signs * (matrix @ signs)
-        bad = np.flatnonzero(gain < 0.0)
-        if len(bad) == 0:
-            break
-        bad = bad[np.argsort(gain[bad], kind="stable")]
-        signs[bad[: max(1, len(bad) // 2)]] *= -1.0
-    return signs
-
-
-def objects(places: Floats, spacing: Floats) -> Integers:
-    """Return the number of the object of each place, `(n,)`: of each connected part.
-
-    Args:
-        places: Places on surfaces, `(n, 3)`.
-        spacing: Distance of each to its neighbours, `(n,)`.
-    """
-    count = min(NEIGHBOURS, len(places))
-    distance, near = cKDTree(places).query(places, count)
-    linked = distance < REACH * np.maximum(spacing[:, None], spacing[near])
-    own = np.repeat(np.arange(len(places)), count).reshape(near.shape)
-    graph = csr_matrix(
-        (np.ones(linked.sum()), (own[linked], near[linked])), shape=(len(places),) * 2
-    )
-    return connected_components(graph, directed=False)[1].astype(np.int64)
-
-
-def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
-    """Return the sign by which to turn each normal, `(n,)`, one sign an object.
-
-    The largest object first: the volume that its normals enclose must be positive. A smaller one
-    that is closed is judged in the same way, and turned once more if it lies inside those before
-    it, as the wall of a cavity. One that is not closed, a torn-off piece of a scan, is turned so
-    that it fits into those before it.
-
-    Args:
-        places: Places on surfaces, `(n, 3)`.
-        normals: Unit normals that agree with one another within an object, `(n, 3)`.
-        spacing: The side of the square that each place stands for, `(n,)`.
-    """
-    number = objects(places, spacing)
-    vectors = normals * (spacing**2)[:, None]
-    signs, before = np.ones(len(places)), np.zeros(len(places), dtype=bool)
-    for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
-        rows = np.flatnonzero(number == which)
-        x, v = places[rows], vectors[rows]
-        closed = np.linalg.norm(v.sum(0)) < OPEN * (spacing[rows] ** 2).sum()
-        if closed or not before.any():
-            outward = ((x - x.mean(0)) * v).sum() >= 0.0
-            if before.any():
-                outward ^= _inside(x, places[before], vectors[before] * signs[before, None])
-        else:
-            old = np.flatnonzero(before)
-            _, near = cKDTree(places[old]).query(x, min(ACROSS, len(old)))
-            near = old[near].reshape(len(x), -1)
-            theirs = normals[near] * signs[near][..., None]
-            outward = fit_into(x, v, places[near], theirs, spacing[near])[0].sum() >= 0.0
-        signs[rows] = 1.0 if outward else -1.0
-        before[rows] = True
-    return signs
-
-
-def _inside(x: Floats, places: Floats, vectors: Floats) -> bool:
-    """Return whether most of an object lies inside others, by their winding number."""
-    apart = places - x[:: max(1, len(x) // PROBES), None]
-    cube = np.maximum((apart**2).sum(2), 1e-12) ** 1.5
-    winding = ((apart * vectors).sum(2) / cube).sum(1) / (4.0 * np.pi)
-    return bool(np.median(winding) > 0.5)

@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 
 from levelset.reconstruction._dipoles import couplings
-from levelset.reconstruction._orientation import (
-    CLUSTERS,
-    best_signs,
-    contract,
-    polish,
-    settle_signs,
-    thin,
-)
+from levelset.reconstruction._orientation import thin
+from levelset.reconstruction._signs import CLUSTERS, best_signs, contract, polish, settle_signs
 
 
 def random_couplings(count, seed):

@@ -1,0 +1,77 @@
+"""The objects of a cloud, and which way each is turned outward."""
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from levelset._typing import Floats, Integers
+from levelset.reconstruction._dipoles import fit_into
+
+__all__ = ["objects", "turn_outward"]
+
+REACH = 2.5  # spacings over which two places belong to one object
+NEIGHBOURS = 12
+OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
+ACROSS = 64  # neighbours in other objects that decide for one that is not closed
+PROBES = 50  # places of an object that are looked at from another
+
+
+def objects(places: Floats, spacing: Floats) -> Integers:
+    """Return the number of the object of each place, `(n,)`: of each connected part.
+
+    Args:
+        places: Places on surfaces, `(n, 3)`.
+        spacing: Distance of each to its neighbours, `(n,)`.
+    """
+    count = min(NEIGHBOURS, len(places))
+    distance, near = cKDTree(places).query(places, count)
+    linked = distance < REACH * np.maximum(spacing[:, None], spacing[near])
+    own = np.repeat(np.arange(len(places)), count).reshape(near.shape)
+    graph = csr_matrix(
+        (np.ones(linked.sum()), (own[linked], near[linked])), shape=(len(places),) * 2
+    )
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
+def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
+    """Return the sign by which to turn each normal, `(n,)`, one sign an object.
+
+    The largest object first: the volume that its normals enclose must be positive. A smaller one
+    that is closed is judged in the same way, and turned once more if it lies inside those before
+    it, as the wall of a cavity. One that is not closed, a torn-off piece of a scan, is turned so
+    that it fits into those before it.
+
+    Args:
+        places: Places on surfaces, `(n, 3)`.
+        normals: Unit normals that agree with one another within an object, `(n, 3)`.
+        spacing: The side of the square that each place stands for, `(n,)`.
+    """
+    number = objects(places, spacing)
+    vectors = normals * (spacing**2)[:, None]
+    signs, before = np.ones(len(places)), np.zeros(len(places), dtype=bool)
+    for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
+        rows = np.flatnonzero(number == which)
+        x, v = places[rows], vectors[rows]
+        closed = np.linalg.norm(v.sum(0)) < OPEN * (spacing[rows] ** 2).sum()
+        if closed or not before.any():
+            outward = ((x - x.mean(0)) * v).sum() >= 0.0
+            if before.any():
+                outward ^= _inside(x, places[before], vectors[before] * signs[before, None])
+        else:
+            old = np.flatnonzero(before)
+            _, near = cKDTree(places[old]).query(x, min(ACROSS, len(old)))
+            near = old[near].reshape(len(x), -1)
+            theirs = normals[near] * signs[near][..., None]
+            outward = fit_into(x, v, places[near], theirs, spacing[near])[0].sum() >= 0.0
+        signs[rows] = 1.0 if outward else -1.0
+        before[rows] = True
+    return signs
+
+
+def _inside(x: Floats, places: Floats, vectors: Floats) -> bool:
+    """Return whether most of an object lies inside others, by their winding number."""
+    apart = places - x[:: max(1, len(x) // PROBES), None]
+    cube = np.maximum((apart**2).sum(2), 1e-12) ** 1.5
+    winding = ((apart * vectors).sum(2) / cube).sum(1) / (4.0 * np.pi)
+    return bool(np.median(winding) > 0.5)
