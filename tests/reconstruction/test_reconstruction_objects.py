@@ -20,6 +20,12 @@ def joined(*shapes):
     return tuple(np.concatenate(parts) for parts in zip(*shapes, strict=True))
 
 
+def outward(places, normals, spacing, part=None):
+    """Return the signs that turn normals outward; they agree within objects without parts."""
+    part = np.zeros(len(places), dtype=np.int64) if part is None else part
+    return turn_outward(places, normals, spacing, part)
+
+
 def test_objects_are_what_hangs_together():
     places, _, spacing = joined(sphere(300), sphere(100, 0.3, (2.0, 0.0, 0.0)), sphere(200, 0.5))
     number = objects(places, spacing)
@@ -32,14 +38,14 @@ def test_objects_are_what_hangs_together():
 def test_separate_objects_are_turned_each_by_itself(turned):
     places, normals, spacing = joined(sphere(300), sphere(100, 0.3, (2.0, 0.0, 0.0)))
     given = np.repeat(turned, [300, 100]).astype(float)
-    np.testing.assert_array_equal(turn_outward(places, normals * given[:, None], spacing), given)
+    np.testing.assert_array_equal(outward(places, normals * given[:, None], spacing), given)
 
 
 @pytest.mark.parametrize("turned", [1.0, -1.0])
 def test_the_wall_of_a_cavity_is_turned_into_the_cavity(turned):
     places, normals, spacing = joined(sphere(600), sphere(150, 0.5))
     given = np.repeat([1.0, turned], [600, 150])
-    signs = turn_outward(places, normals * given[:, None], spacing)
+    signs = outward(places, normals * given[:, None], spacing)
     np.testing.assert_array_equal(signs * given, np.repeat([1.0, -1.0], [600, 150]))
 
 
@@ -51,7 +57,7 @@ def test_a_torn_off_piece_fits_into_the_rest(turned):
     kept = (height < 0.7) | (height > 0.93)
     cap = height[kept] > 0.93
     given = np.where(cap, turned, 1.0)
-    signs = turn_outward(places[kept], normals[kept] * given[:, None], spacing[kept])
+    signs = outward(places[kept], normals[kept] * given[:, None], spacing[kept])
     assert len(np.unique(objects(places[kept], spacing[kept]))) == 2
     np.testing.assert_array_equal(signs, given)
 
@@ -59,5 +65,24 @@ def test_a_torn_off_piece_fits_into_the_rest(turned):
 def test_half_a_sphere_seen_from_one_side_is_turned_to_the_viewer():
     places, normals, spacing = sphere(800)
     front = places[:, 2] > 0.0
-    signs = turn_outward(places[front], -normals[front], spacing[front])
+    signs = outward(places[front], -normals[front], spacing[front])
     assert (signs == -1.0).all()
+
+
+@pytest.mark.parametrize("turned", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_bodies_that_touch_are_turned_each_by_itself(turned):
+    """They are one object to what hangs together, and two to their signs."""
+    places, normals, spacing = joined(sphere(800), sphere(400, 0.7, (1.75, 0.0, 0.0)))
+    assert len(np.unique(objects(places, spacing))) == 1
+    body = np.repeat([0, 1], [800, 400])
+    given = np.array(turned, dtype=float)[body]
+    signs = outward(places, normals * given[:, None], spacing, body)
+    np.testing.assert_array_equal(signs, given)
+
+
+def test_a_part_that_is_open_or_tiny_goes_with_its_object():
+    places, normals, spacing = sphere(800)
+    cap, dot = places[:, 2] > 0.5, np.arange(800) > 790
+    for part in (cap.astype(np.int64), dot.astype(np.int64)):
+        assert (outward(places, normals, spacing, part) == 1.0).all()
+        assert (outward(places, -normals, spacing, part) == -1.0).all()

@@ -7,7 +7,14 @@ import pytest
 
 from levelset.reconstruction._dipoles import couplings
 from levelset.reconstruction._orientation import thin
-from levelset.reconstruction._signs import CLUSTERS, best_signs, contract, polish, settle_signs
+from levelset.reconstruction._signs import (
+    CLUSTERS,
+    best_signs,
+    contract,
+    parts,
+    polish,
+    settle_signs,
+)
 
 
 def random_couplings(count, seed):
@@ -91,11 +98,42 @@ def test_polishing_leaves_none_outvoted_and_never_loses():
 def test_a_torus_gets_back_the_signs_that_were_taken_from_it(radius):
     places, normals, spacing = torus(1_200, radius, noise=0.2)
     lost = np.random.default_rng(1).choice([-1.0, 1.0], len(places))
-    signs, sure = settle_signs(places, normals * lost[:, None], spacing)
+    signs, sure, _ = settle_signs(places, normals * lost[:, None], spacing)
     right = signs * lost
     right *= np.sign(right.sum())
     assert (right == 1.0).all()
     assert np.median(sure) > 0.8
+
+
+@pytest.mark.parametrize(("apart", "count"), [(2.2, 2), (1.6, 1)])
+def test_bodies_that_touch_are_parts_and_one_body_with_a_waist_is_not(apart, count):
+    """Two balls, beside each other or grown together; the signs are taken away first."""
+    k = np.arange(900) + 0.5
+    z, turn = 1.0 - 2.0 * k / 900, np.pi * (1.0 + np.sqrt(5.0)) * k
+    ball = np.c_[np.sqrt(1.0 - z * z)[:, None] * np.c_[np.cos(turn), np.sin(turn)], z]
+    centres = np.array([[0.0, 0.0, 0.0], [apart, 0.0, 0.0]])
+    body = np.repeat([0, 1], 900)
+    places = np.r_[ball, ball] + centres[body]
+    outside = np.linalg.norm(places - centres[1 - body], axis=1) > 1.0
+    places, normals, body = places[outside], np.r_[ball, ball][outside], body[outside]
+    spacing = np.full(len(places), np.sqrt(4.0 * np.pi / 900))
+    lost = np.random.default_rng(1).choice([-1.0, 1.0], len(places))
+    signs, _, part = settle_signs(places, normals * lost[:, None], spacing)
+    assert len(np.unique(part)) == count
+    for which in range(2):
+        assert len(np.unique(part[body == which])) == 1
+        assert abs((signs * lost)[body == which].mean()) == 1.0
+
+
+def test_parts_are_what_a_weak_link_holds_together():
+    agreement = np.zeros((4, 4))
+    for one, other, link in ((0, 1, 5.0), (1, 2, 0.001), (2, 3, 5.0)):
+        agreement[one, other] = agreement[other, one] = link
+    gain = np.array([10.0, 10.001, 10.001, 10.0])
+    assert parts(agreement, gain).tolist() == [0, 0, 1, 1]
+    agreement[1, 2] = agreement[2, 1] = 1.0
+    assert parts(agreement, gain).tolist() == [0, 0, 0, 0]
+    assert parts(np.zeros((2, 2)), np.ones(2)).tolist() == [0, 1]
 
 
 def test_the_true_signs_have_the_largest_energy():
@@ -113,5 +151,5 @@ def test_where_normals_are_wrong_it_is_less_sure():
     places, normals, spacing = torus(800, 0.3)
     normals[:20] = np.random.default_rng(3).standard_normal((20, 3))
     normals[:20] /= np.linalg.norm(normals[:20], axis=1, keepdims=True)
-    _, sure = settle_signs(places, normals, spacing)
+    _, sure, _ = settle_signs(places, normals, spacing)
     assert np.median(sure[:20]) < 0.8 * np.median(sure[20:])

@@ -14,6 +14,7 @@ REACH = 2.5  # spacings over which two places belong to one object
 NEIGHBOURS = 12
 OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
 ACROSS = 64  # neighbours in other objects that decide for one that is not closed
+FEWEST = 20  # places of which a part may be an object of its own
 PROBES = 50  # places of an object that are looked at from another
 
 
@@ -34,8 +35,8 @@ def objects(places: Floats, spacing: Floats) -> Integers:
     return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
-def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
-    """Return the sign by which to turn each normal, `(n,)`, one sign an object.
+def turn_outward(places: Floats, normals: Floats, spacing: Floats, part: Integers) -> Floats:
+    """Return the sign by which to turn each normal, `(n,)`, one sign an object, or part of one.
 
     The largest object first: the volume that its normals enclose must be positive. A smaller one
     that is closed is judged in the same way, and turned once more if it lies inside those before
@@ -44,17 +45,18 @@ def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
 
     Args:
         places: Places on surfaces, `(n, 3)`.
-        normals: Unit normals that agree with one another within an object, `(n, 3)`.
+        normals: Unit normals, `(n, 3)`.
         spacing: The side of the square that each place stands for, `(n,)`.
+        part: The number of the part of each place, within which normals agree with one another,
+            `(n,)`: a closed part is an object of its own.
     """
-    number = objects(places, spacing)
     vectors = normals * (spacing**2)[:, None]
+    number = _closed_parts(objects(places, spacing), part, vectors, spacing)
     signs, before = np.ones(len(places)), np.zeros(len(places), dtype=bool)
     for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
         rows = np.flatnonzero(number == which)
         x, v = places[rows], vectors[rows]
-        closed = np.linalg.norm(v.sum(0)) < OPEN * (spacing[rows] ** 2).sum()
-        if closed or not before.any():
+        if _is_closed(v, spacing[rows]) or not before.any():
             outward = ((x - x.mean(0)) * v).sum() >= 0.0
             if before.any():
                 outward ^= _inside(x, places[before], vectors[before] * signs[before, None])
@@ -67,6 +69,21 @@ def turn_outward(places: Floats, normals: Floats, spacing: Floats) -> Floats:
         signs[rows] = 1.0 if outward else -1.0
         before[rows] = True
     return signs
+
+
+def _is_closed(vectors: Floats, spacing: Floats) -> bool:
+    """Return whether area vectors cancel, as they do on a surface that bounds a volume."""
+    return bool(np.linalg.norm(vectors.sum(0)) < OPEN * (spacing**2).sum())
+
+
+def _closed_parts(number: Integers, part: Integers, vectors: Floats, spacing: Floats) -> Integers:
+    """Return the numbers of objects, where each closed part of one is another."""
+    joint = number * (int(part.max(initial=0)) + 1) + part
+    for which in np.unique(joint):
+        rows = joint == which
+        if rows.sum() < FEWEST or not _is_closed(vectors[rows], spacing[rows]):
+            joint[rows] = -1 - number[rows]
+    return np.unique(joint, return_inverse=True)[1].astype(np.int64)
 
 
 def _inside(x: Floats, places: Floats, vectors: Floats) -> bool:

@@ -209,9 +209,9 @@ def _oriented(
     tree = cKDTree(places)
     spacing = tree.query(places, 5)[0][:, 4]
     own = double[nodes]
-    signs, sure = settle_signs(places, directions, spacing * np.where(own, SHARP, 1.0))
+    signs, sure, part = settle_signs(places, directions, spacing * np.where(own, SHARP, 1.0))
     directions = directions * signs[:, None]
-    directions *= turn_outward(places, directions, spacing)[:, None]
+    directions *= turn_outward(places, directions, spacing, part)[:, None]
     result, confidence = np.empty_like(normals), np.empty(len(normals))
     for start in range(0, len(normals), BATCH):
         rows = slice(start, start + BATCH)
