@@ -74,6 +74,39 @@ def test_one_sheet_with_noise_and_sheets_far_apart_are_none(noise):
         assert pairs.noise == np.inf
 
 
+@pytest.mark.parametrize("count", [5_000, 12_000])
+def test_noise_that_makes_two_sheets_a_thick_one_is_that_about_each(count):
+    noise = 0.4 * np.sqrt(12_000 / count) * 0.025
+    points, normals = plate(count, 4.0 * noise, noise)
+    level = noise_level(points, cKDTree(points))
+    pairs = paired(points, level)
+    assert level.noise > 1.8 * noise
+    assert pairs.noise == pytest.approx(noise, rel=0.1)
+    assert pairs.double.mean() > 0.98
+    flat = np.abs(normals[pairs.double, 2]) == 1.0
+    assert np.quantile(np.abs(pairs.normals[flat, 2]), 0.05) > 0.98
+    # on which sheet a point lies is wrong for as many as cross the middle: 2.3 %
+    side = np.sign(pairs.feet[:, 2])
+    wrong = side[flat] != normals[pairs.double, 2][flat]
+    assert 0.01 < wrong.mean() < 0.04
+    sides = pairs.sides[flat]
+    assert 1.0 < wrong.mean() / (0.5 * (1.0 - sides).mean()) < 2.0
+    assert wrong[sides > 0.9].mean() < 0.01
+    oriented = orient(prepare(torch.from_numpy(points)))
+    outward = np.sign(oriented.normals[pairs.double, 2])[flat]
+    assert (outward != side[flat]).mean() < 0.01
+
+
+def test_thick_noise_about_one_sheet_or_a_rod_is_none():
+    random = np.random.default_rng(2)
+    rod = random.standard_normal((8000, 3)) * (1, 1, 0)
+    rod = 0.05 * rod / np.linalg.norm(rod, axis=1, keepdims=True)
+    rod[:, 2] = random.uniform(-1, 1, 8000)
+    for points in (shell(8000, 0.0), rod):
+        noisy = points + 0.04 * random.standard_normal(points.shape)
+        assert not pairs_of(noisy).double.any()
+
+
 @pytest.mark.slow
 def test_a_thin_plate_has_its_area_and_volume():
     points, _ = plate(2000, 0.04)

@@ -1,4 +1,4 @@
-"""Places where points lie on two sheets, nearer to each other than the points of one are."""
+"""Places where points lie on two sheets, nearer to each other than spacing or noise let one see."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,13 @@ STEP = 0.25  # of the spacing: sheets nearer to each other than this are one
 AMONG = 0.25  # of them, from which a point's own normal means little
 ON = 0.2  # of the step, within which a point lies on one of the sheets
 AGREE = 8  # neighbours, half of which must lie on two sheets too
-BATCH = 4096
+NOISY = (136, 192, 272, 384)  # neighbours where noise hides the sheets from 24
+LOOKS = 200  # places that are looked at with each of these
+APART = 0.55  # the ratio for them: 0.45 and 0.54 for sheets 4 and 2.7 standard deviations apart
+ENOUGH = 0.4  # share of these that must show two; rods and bodies made 0.26 at most
+PLACES = 3000  # whose sheets the points around follow
+WITHIN = 3.2  # standard deviations up to which a point lies on such a sheet
+BATCH = 100_000  # neighbours at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +45,7 @@ class Pairs:
         normals: Unit normals of those, of either sign, `(m, 3)`.
         feet: Those moved onto their own sheet, `(m, 3)`.
         unclear: Which others are among those, so that their own normals mean little, `(n,)`.
+        sides: How sure it is on which of the two each of those lies, `(m,)`, from 0 to 1.
         noise: Standard deviation of the points about two sheets; infinite unless most are.
     """
 
@@ -46,6 +53,7 @@ class Pairs:
     unclear: Booleans
     normals: Floats
     feet: Floats
+    sides: Floats
     noise: float
 
 
@@ -56,6 +64,7 @@ class _Fit:
     feet: Floats
     misfit: Floats
     steps: Floats
+    upper: Booleans
 
 
 def paired(points: Floats, level: NoiseLevel) -> Pairs:
@@ -67,28 +76,32 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
     plane common to both parts, and again. Two sheets fit where the misfit is less than 0.4 of that
     of one; the best split of noise about one leaves 0.6.
 
-    Cost: 1,000 places, 0.1 s; 60 microseconds a point if there are some.
+    Noise may hide two sheets from so few neighbours, and make them one thick sheet: about a plate
+    four standard deviations thick the points have twice that deviation. Where `noise_level` had to
+    go to patches of 136 neighbours and more, as many are fitted too. If two sheets leave less than
+    0.55 of the misfit of one at two fifths of the places, every point follows the nearest of these,
+    and the noise is that about two sheets.
+
+    Cost: 1,000 places, 0.1 s; 60 microseconds a point if there are some. Up to 0.2 s more for
+    large patches, and 0.7 s if these show two sheets.
 
     Args:
         points: The cloud in the unit frame, `(n, 3)`.
         level: Its noise and spacing.
     """
     nobody = np.zeros(len(points), dtype=bool)
-    none = Pairs(nobody, nobody, np.zeros((0, 3)), np.zeros((0, 3)), np.inf)
+    none = Pairs(nobody, nobody, np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.inf)
     if len(points) <= NEIGHBOURS:
         return none
     tree = cKDTree(points)
-    some = _fits(points, tree, np.arange(0, len(points), max(1, len(points) // QUERIES)))
+    some = _fits(points, tree, _some(points, QUERIES), NEIGHBOURS)
     share = float(some.double.mean())
     if share < SOME:
-        return none
+        return _noisy(points, tree, level) or none
     noise = np.inf
     if share > MOST:
-        free = NEIGHBOURS - TERMS
-        law = chdtri(free, 1.0 - QUANTILE) / free
-        least = np.quantile(some.misfit[some.double] ** 2, QUANTILE) / law
-        noise = max(float(np.sqrt(least)), FLOOR * level.spacing)
-    whole = _fits(points, tree, np.arange(len(points)))
+        noise = max(_noise(some, NEIGHBOURS), FLOOR * level.spacing)
+    whole = _fits(points, tree, np.arange(len(points)), NEIGHBOURS)
     near = tree.query(points, AGREE + 1)[1][:, 1:]
     among = whole.double[near].mean(1) >= 0.5
     double = whole.double & among
@@ -98,7 +111,43 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
         rest = np.flatnonzero(~double & (double[near].mean(1) >= AMONG))
         double[_follow(points, rest, np.flatnonzero(double), whole)] = True
     unclear = ~double & (double[near].mean(1) >= AMONG)
-    return Pairs(double, unclear, whole.normals[double], whole.feet[double], noise)
+    sides = np.ones(int(double.sum()))
+    return Pairs(double, unclear, whole.normals[double], whole.feet[double], sides, noise)
+
+
+def _some(points: Floats, count: int) -> Integers:
+    return np.arange(0, len(points), max(1, len(points) // count))
+
+
+def _noise(fit: _Fit, count: int) -> float:
+    """Return the standard deviation of points about two sheets."""
+    free = count - TERMS
+    law = chdtri(free, 1.0 - QUANTILE) / free
+    return float(np.sqrt(np.quantile(fit.misfit[fit.double] ** 2, QUANTILE) / law))
+
+
+def _noisy(points: Floats, tree: cKDTree, level: NoiseLevel) -> Pairs | None:
+    """Return the points on two sheets that noise makes one thick one, if most are."""
+    sizes = [count for count in NOISY if count <= level.patch]
+    looks = [_fits(points, tree, _some(points, LOOKS), count).double.mean() for count in sizes]
+    if max(looks, default=0.0) < ENOUGH:
+        return None
+    size = sizes[int(np.argmax(looks))]
+    rows = _some(points, PLACES)
+    fit = _fits(points, tree, rows, size)
+    noise = _noise(fit, size)
+    nearest = np.flatnonzero(fit.double)[cKDTree(points[rows[fit.double]]).query(points)[1]]
+    normals, feet = fit.normals[nearest], fit.feet[nearest]
+    # the height of each point above the sheet that the place lies on, and of the other sheet
+    height = ((points - feet) * normals).sum(1)
+    other = np.where(fit.upper[nearest], -1.0, 1.0) * fit.steps[nearest]
+    middle = height - 0.5 * other
+    height = np.where(middle * other > 0.0, height - other, height)
+    double = np.abs(height) < WITHIN * noise
+    # what a normal law about each sheet gives for one side less what it gives for the other
+    sides = np.tanh(0.5 * np.abs(middle * other) / noise**2)
+    feet = points - height[:, None] * normals
+    return Pairs(double, ~double, normals[double], feet[double], sides[double], noise)
 
 
 def _follow(points: Floats, rows: Integers, double: Integers, fit: _Fit) -> Integers:
@@ -112,19 +161,21 @@ def _follow(points: Floats, rows: Integers, double: Integers, fit: _Fit) -> Inte
     return rows[lies]
 
 
-def _fits(points: Floats, tree: cKDTree, rows: Integers) -> _Fit:
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
-        near = tree.query(points[some], NEIGHBOURS)[1]
-        one = np.minimum(*(fit_patches(points, points[some], near[:, :k]).residuals for k in SIZES))
+def _fits(points: Floats, tree: cKDTree, rows: Integers, count: int) -> _Fit:
+    parts, step = [], BATCH // count
+    sizes, ratio = (SIZES, RATIO) if count == NEIGHBOURS else ((count,), APART)
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        near = tree.query(points[some], count)[1]
+        one = np.min([fit_patches(points, points[some], near[:, :k]).residuals for k in sizes], 0)
         two = _two_sheets(points[some], points[near])
-        parts.append((two.double & (two.misfit < RATIO * one), *list(vars(two).values())[1:]))
+        parts.append((two.double & (two.misfit < ratio * one), *list(vars(two).values())[1:]))
     return _Fit(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _two_sheets(queries: Floats, near: Floats) -> _Fit:
     """Fit a paraboloid with a step to neighbours `(b, k, 3)`, the first of them the query."""
+    count = near.shape[1]
     local = near - near.mean(1)[:, None]
     frames = np.linalg.eigh(local.transpose(0, 2, 1) @ local)[1]
     for _ in range(ROUNDS):
@@ -136,17 +187,17 @@ def _two_sheets(queries: Floats, near: Floats) -> _Fit:
     u, v = u / radius[:, None], v / radius[:, None]
     for _ in range(2):  # again with the bend taken off
         basis = np.stack([np.ones_like(u), upper, u, v, u * u, u * v, v * v], axis=2)
-        gram = basis.transpose(0, 2, 1) @ basis + 1e-6 * NEIGHBOURS * np.eye(TERMS)
+        gram = basis.transpose(0, 2, 1) @ basis + 1e-6 * count * np.eye(TERMS)
         solution = np.linalg.solve(gram, basis.transpose(0, 2, 1) @ height[..., None])
         errors = height - (basis @ solution)[..., 0]
         bend = (basis[..., 2:] @ solution[:, 2:])[..., 0]
         last, upper = upper, _split(height - bend)
-    misfit = np.sqrt((errors**2).sum(1) / (NEIGHBOURS - TERMS))
+    misfit = np.sqrt((errors**2).sum(1) / (count - TERMS))
     counts = last.sum(1)
     ends = [_mean(np.stack([u, v], 2), part) for part in (last, 1.0 - last)]
     beside = np.linalg.norm(ends[0] - ends[1], axis=1)
-    least = STEP * radius * np.sqrt(2.0 * np.pi / NEIGHBOURS)
-    double = (np.minimum(counts, NEIGHBOURS - counts) >= LEAST) & (beside < BESIDE)
+    least = STEP * radius * np.sqrt(2.0 * np.pi / count)
+    double = (np.minimum(counts, count - counts) >= LEAST) & (beside < BESIDE)
     steps = np.abs(solution[:, 1, 0])
     double &= steps > least
     slopes = [
@@ -156,7 +207,8 @@ def _two_sheets(queries: Floats, near: Floats) -> _Fit:
     normals = np.stack([np.ones_like(radius), -slopes[0] / radius, -slopes[1] / radius], axis=1)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     feet = queries - errors[:, :1] * frames[..., 0]
-    return _Fit(double, np.einsum("bij,bj->bi", frames, normals), feet, misfit, steps)
+    normals = np.einsum("bij,bj->bi", frames, normals)
+    return _Fit(double, normals, feet, misfit, steps, last[:, 0] > 0.0)
 
 
 def _split(heights: Floats) -> Floats:
