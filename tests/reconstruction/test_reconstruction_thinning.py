@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.spatial import cKDTree
 
-from levelset.reconstruction._orientation import thin
+from levelset.reconstruction._thinning import thin
 
 RNG = np.random.default_rng(0)
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from levelset._tools.cells import distinct
 from levelset._typing import Booleans, Floats, Integers
 from levelset.errors import DataError
 from levelset.reconstruction._cloud import Cloud
@@ -19,13 +18,13 @@ from levelset.reconstruction._objects import turn_outward
 from levelset.reconstruction._one_sided import is_one_sided
 from levelset.reconstruction._outliers import find_outliers
 from levelset.reconstruction._signs import settle_signs
+from levelset.reconstruction._thinning import thin
 from levelset.reconstruction._two_sheets import paired
 
 __all__ = [
     "UNSURE",
     "OrientedPoints",
     "orient",
-    "thin",
 ]
 
 HEAVIER = 4.0  # weight of a mean of many points, at most
@@ -226,35 +225,3 @@ def _oriented(
         confidence[rows] = np.abs(fit) / np.maximum(size, 1e-300) * sure[near[:, 0]]
     result[nodes[own]], confidence[nodes[own]] = directions[own], sure[own]
     return result, confidence
-
-
-def thin(points: Floats, most: int) -> Integers:
-    """Return at most `most` rows of points: of each cell of a lattice the one nearest its mean.
-
-    Bisection settles the size of the cells, so that 95 to 100 % of `most` come back, or all.
-
-    Args:
-        points: The cloud, `(n, 3)`, without duplicates.
-        most: Largest number of rows.
-    """
-    if len(points) <= most:
-        return np.arange(len(points))
-    points = points - points.min(0)
-    low, high = 0.0, float(points.max()) * 1.001
-    for _ in range(40):
-        size = 0.5 * (low + high)
-        count = distinct(_cells(points, size))
-        low, high = (size, high) if count > most else (low, size)
-        if 0.95 * most < count <= most:
-            break
-    _, cell, counts = np.unique(_cells(points, high), return_inverse=True, return_counts=True)
-    sums = [np.bincount(cell, points[:, axis]) for axis in range(3)]
-    means = np.stack(sums, axis=1) / counts[:, None]
-    order = np.lexsort((((points - means[cell]) ** 2).sum(1), cell))
-    first = np.r_[0, np.cumsum(counts)[:-1]]
-    return order[first]
-
-
-def _cells(points: Floats, size: float) -> Integers:
-    index = (points / size).astype(np.int64)
-    return (index[:, 0] << 42) + (index[:, 1] << 21) + index[:, 2]
