@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from levelset.reconstruction._dipoles import couplings
-from levelset.reconstruction._orientation import thin
 from levelset.reconstruction._signs import (
     CLUSTERS,
     best_signs,
@@ -15,6 +14,7 @@ from levelset.reconstruction._signs import (
     polish,
     settle_signs,
 )
+from levelset.reconstruction._thinning import thin
 
 
 def random_couplings(count, seed):

@@ -5,7 +5,7 @@ import torch
 
 from levelset._typing import Floats, Singles
 
-__all__ = ["couplings", "fit_into"]
+__all__ = ["SOFTENING", "couplings", "fit_into"]
 
 ROWS = 64  # at once, so that they stay in the cache
 SOFTENING = 0.5  # of the spacing: nearer than this, dipoles do not feel each other more

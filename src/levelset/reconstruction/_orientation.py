@@ -20,6 +20,7 @@ from levelset.reconstruction._outliers import find_outliers
 from levelset.reconstruction._signs import settle_signs
 from levelset.reconstruction._thinning import thin
 from levelset.reconstruction._two_sheets import paired
+from levelset.reconstruction._walls import nodes_of
 
 __all__ = [
     "UNSURE",
@@ -134,7 +135,7 @@ def orient(cloud: Cloud) -> OrientedPoints:
     outlier = find_outliers(points, level, spread) & ~pairs.double
     estimated, feet, spacing = _surface_near(points, outlier, pairs.double, level, spread)
     estimated[pairs.double], feet[pairs.double] = pairs.normals, pairs.feet
-    normals, confidence = _oriented(estimated, feet, outlier | pairs.unclear, pairs.double)
+    normals, confidence = _oriented(estimated, feet, outlier | pairs.unclear, pairs.double, spread)
     confidence[pairs.double] *= pairs.sides
     notes: tuple[str, ...] = ()
     if cloud.normals is not None:
@@ -191,15 +192,15 @@ def _surface_near(
 
 
 def _oriented(
-    normals: Floats, feet: Floats, followers: Booleans, double: Booleans
+    normals: Floats, feet: Floats, followers: Booleans, double: Booleans, spread: Floats
 ) -> tuple[Floats, Floats]:
     """Return outward normals and confidences.
 
-    Followers have no say in them. Of the points on two sheets the signs settled together count:
-    their neighbours lie on both, and a vote of a few goes wrong.
+    Followers have no say in them. Of points on two sheets it is known that all look away from the
+    other sheet or all towards it; so these settle together which it is.
     """
-    inliers = np.flatnonzero(~followers)
-    nodes = inliers[thin(feet[inliers], NODES)]
+    normals = normals.copy()
+    nodes, own = nodes_of(normals, feet, np.flatnonzero(~followers), double, spread, NODES)
     places, directions = feet[nodes], normals[nodes]
     if is_one_sided(places, directions):
         message = (
@@ -210,8 +211,7 @@ def _oriented(
         raise DataError(message)
     tree = cKDTree(places)
     spacing = tree.query(places, 5)[0][:, 4]
-    own = double[nodes]
-    signs, sure, part = settle_signs(places, directions, spacing * np.where(own, SHARP, 1.0))
+    signs, sure, part = settle_signs(places, directions, spacing * np.where(own, SHARP, 1.0), own)
     directions = directions * signs[:, None]
     directions *= turn_outward(places, directions, spacing, part)[:, None]
     result, confidence = np.empty_like(normals), np.empty(len(normals))
@@ -224,4 +224,10 @@ def _oriented(
         result[rows] = normals[rows] * np.where(fit < 0.0, -1.0, 1.0)[:, None]
         confidence[rows] = np.abs(fit) / np.maximum(size, 1e-300) * sure[near[:, 0]]
     result[nodes[own]], confidence[nodes[own]] = directions[own], sure[own]
+    pairs = np.flatnonzero(own & double[nodes])
+    if len(pairs):
+        nearest = pairs[cKDTree(places[pairs]).query(feet[double])[1]]
+        turned = (directions[nearest] * normals[nodes[nearest]]).sum(1)
+        result[double] = normals[double] * np.sign(turned)[:, None]
+        confidence[double] = sure[nearest]
     return result, confidence

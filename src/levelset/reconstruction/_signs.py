@@ -3,19 +3,22 @@
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.spatial import cKDTree
 
 from levelset._typing import Booleans, Floats, Integers, Singles
-from levelset.reconstruction._dipoles import couplings
+from levelset.reconstruction._dipoles import SOFTENING, couplings
 
 __all__ = ["best_signs", "contract", "parts", "polish", "settle_signs"]
 
 CLUSTERS = 48  # left by the contraction, for the search
 STARTS = 256  # of the search
+NEIGHBOURS = 12
+JOINED = 3.0  # times the coupling side by side, for dipoles known to have the same sign
 WEAK = 3e-3  # of what a part agrees with itself: agreement across, below which it says nothing
 
 
 def settle_signs(
-    places: Floats, normals: Floats, spacing: Floats
+    places: Floats, normals: Floats, spacing: Floats, alike: Booleans | None = None
 ) -> tuple[Floats, Floats, Integers]:
     r"""Return the signs that make dipoles fit best, how sure each is, and what hangs together.
 
@@ -35,6 +38,7 @@ def settle_signs(
         places: Where the dipoles are, `(n, 3)`.
         normals: Their unit normals, of either sign, `(n, 3)`.
         spacing: The side of the square that each stands for, `(n,)`.
+        alike: Dipoles whose signs are known to be those of the others of these near them, `(n,)`.
 
     Returns:
         Signs, 1 or -1, `(n,)`; the share of its couplings that agree with each, from 0 to 1: the
@@ -42,6 +46,8 @@ def settle_signs(
         to, `(n,)`, see `parts`.
     """
     matrix = couplings(places, normals, spacing)
+    if alike is not None:
+        _join(matrix, places, spacing, np.flatnonzero(alike))
     joined, signs, labels = contract(matrix)
     small = joined.astype(np.float64)
     best = best_signs(small)
@@ -52,6 +58,17 @@ def settle_signs(
     whole = np.bincount(labels, gain, len(small)).astype(np.float64)
     part = parts(best[:, None] * small * best, whole)[labels]
     return signs.astype(np.float64), sure.astype(np.float64), part
+
+
+def _join(matrix: Singles, places: Floats, spacing: Floats, rows: Integers) -> None:
+    """Couple some dipoles, in place, to those of them near each as if they stood side by side."""
+    count = min(NEIGHBOURS, len(rows))
+    if count > 1:
+        distance, near = cKDTree(places[rows]).query(places[rows], count)
+        for apart, column in zip(distance[:, 1:].T, rows[near[:, 1:]].T, strict=True):
+            square = apart**2 + 0.5 * SOFTENING**2 * (spacing[rows] ** 2 + spacing[column] ** 2)
+            coupling = (spacing[rows] * spacing[column]) ** 2 * square**-1.5
+            matrix[rows, column] = matrix[column, rows] = JOINED * coupling
 
 
 def contract(matrix: Singles) -> tuple[Singles, Singles, Integers]:

@@ -9,6 +9,7 @@ from scipy.special import chdtri
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._local_planes import fit_patches
 from levelset.reconstruction._noise import FLOOR, NoiseLevel
+from levelset.reconstruction._walls import away
 
 __all__ = ["Pairs", "paired"]
 
@@ -22,7 +23,9 @@ QUERIES = 1000  # places that are looked at first
 SOME = 0.05  # share of them below which there are none
 MOST = 0.5  # share above which the noise is that about two sheets
 QUANTILE = 0.3  # of the patches by their misfit, as for the noise about one
-SIZES = (9, NEIGHBOURS)  # neighbours that one sheet is fitted to; the better fit counts
+FEW = 9  # neighbours that may lie on the nearer sheet alone
+CLEARLY = 0.32  # the ratio below which these few decide no more; thick noise makes 0.36
+WORSE = 2.5  # misfit of two sheets over theirs, up to which there are two all the same
 STEP = 0.25  # of the spacing: sheets nearer to each other than this are one
 AMONG = 0.25  # of them, from which a point's own normal means little
 ON = 0.2  # of the step, within which a point lies on one of the sheets
@@ -42,7 +45,7 @@ class Pairs:
 
     Attributes:
         double: Which points lie on one of two sheets, `(n,)`.
-        normals: Unit normals of those, of either sign, `(m, 3)`.
+        normals: Unit normals of those, away from the other sheet, `(m, 3)`.
         feet: Those moved onto their own sheet, `(m, 3)`.
         unclear: Which others are among those, so that their own normals mean little, `(n,)`.
         sides: How sure it is on which of the two each of those lies, `(m,)`, from 0 to 1.
@@ -74,7 +77,9 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
     both faces, and a plane or paraboloid through them lies anywhere. Here one paraboloid and a
     step are fitted to 24 neighbours: exactly the best split of the heights above the plane, the
     plane common to both parts, and again. Two sheets fit where the misfit is less than 0.4 of that
-    of one; the best split of noise about one leaves 0.6.
+    of one; the best split of noise about one leaves 0.6. The nearest 9 may lie on one of two, so
+    where the misfit is less than 0.32 of that of one, one through these may fit better, but not far
+    better, as it does beside an edge.
 
     Noise may hide two sheets from so few neighbours, and make them one thick sheet: about a plate
     four standard deviations thick the points have twice that deviation. Where `noise_level` had to
@@ -111,8 +116,8 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
         rest = np.flatnonzero(~double & (double[near].mean(1) >= AMONG))
         double[_follow(points, rest, np.flatnonzero(double), whole)] = True
     unclear = ~double & (double[near].mean(1) >= AMONG)
-    sides = np.ones(int(double.sum()))
-    return Pairs(double, unclear, whole.normals[double], whole.feet[double], sides, noise)
+    normals = away(points, whole.normals, double)[double]
+    return Pairs(double, unclear, normals, whole.feet[double], np.ones(len(normals)), noise)
 
 
 def _some(points: Floats, count: int) -> Integers:
@@ -147,6 +152,7 @@ def _noisy(points: Floats, tree: cKDTree, level: NoiseLevel) -> Pairs | None:
     # what a normal law about each sheet gives for one side less what it gives for the other
     sides = np.tanh(0.5 * np.abs(middle * other) / noise**2)
     feet = points - height[:, None] * normals
+    normals = normals * np.where(middle < 0.0, -1.0, 1.0)[:, None]
     return Pairs(double, ~double, normals[double], feet[double], sides[double], noise)
 
 
@@ -163,13 +169,18 @@ def _follow(points: Floats, rows: Integers, double: Integers, fit: _Fit) -> Inte
 
 def _fits(points: Floats, tree: cKDTree, rows: Integers, count: int) -> _Fit:
     parts, step = [], BATCH // count
-    sizes, ratio = (SIZES, RATIO) if count == NEIGHBOURS else ((count,), APART)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         near = tree.query(points[some], count)[1]
-        one = np.min([fit_patches(points, points[some], near[:, :k]).residuals for k in sizes], 0)
+        one = fit_patches(points, points[some], near).residuals
+        if count == NEIGHBOURS:
+            few = fit_patches(points, points[some], near[:, :FEW]).residuals
+            clear = np.minimum(CLEARLY * one, WORSE * few)
+            limit = np.maximum(RATIO * np.minimum(one, few), clear)
+        else:
+            limit = APART * one
         two = _two_sheets(points[some], points[near])
-        parts.append((two.double & (two.misfit < ratio * one), *list(vars(two).values())[1:]))
+        parts.append((two.double & (two.misfit < limit), *list(vars(two).values())[1:]))
     return _Fit(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
