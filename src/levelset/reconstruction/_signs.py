@@ -14,7 +14,7 @@ CLUSTERS = 48  # left by the contraction, for the search
 STARTS = 256  # of the search
 NEIGHBOURS = 12
 JOINED = 3.0  # times the coupling side by side, for dipoles known to have the same sign
-WEAK = 3e-3  # of what a part agrees with itself: agreement across, below which it says nothing
+WEAK = 1e-2  # of what a part agrees with itself: agreement across, below which it says nothing
 
 
 def settle_signs(
