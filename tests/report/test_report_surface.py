@@ -3,11 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from levelset import report
 from levelset.reconstruction import Fast, surface
+from levelset.report._surface import _turning
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +79,18 @@ def test_scan_mesh_cuts_and_residuals_are_drawn(page, ball):
 def test_the_histogram_counts_the_points(page):
     histogram = figures(page)[3]["data"][0]
     assert sum(histogram["y"][:-1]) == pytest.approx(800, abs=9)  # the farthest 1 % are beyond
+
+
+@pytest.mark.parametrize("sides", [(1.0, 1.0, 1.0), (9.0, 1.0, 1.0), (1.0, 9.0, 0.0)])
+def test_the_camera_sees_all_of_a_scan_however_it_is_turned(sides):
+    draws = torch.rand(500, 3, generator=torch.Generator().manual_seed(0)).double()
+    points = (draws * torch.tensor(sides) + 3.0).numpy()
+    scene = _turning(points).layout.scene
+    placed = [
+        (column - (low + high) / 2) / max(high - low, 1e-9) * scene.aspectratio[name]
+        for name, column in zip("xyz", points.T, strict=True)
+        for low, high in [scene[f"{name}axis"].range]
+    ]
+    farthest = np.linalg.norm(placed, axis=0).max()
+    away = np.linalg.norm([scene.camera.eye[name] for name in "xyz"])
+    assert farthest == pytest.approx(away * np.sin(np.pi / 8), rel=1e-3)

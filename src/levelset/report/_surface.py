@@ -1,6 +1,7 @@
 """The sections of a page about a reconstructed surface: scan, mesh and cuts, to turn."""
 
 import html
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ _WORTH = 0.005  # of the area in doubt, from which on it is drawn
 _LIGHT = {"ambient": 0.5, "diffuse": 0.75, "specular": 0.2, "roughness": 0.6, "fresnel": 0.1}
 _FLAT = {"ambient": 1.0, "diffuse": 0.0, "specular": 0.0, "fresnel": 0.0}
 _AXES = "xyz"
+# From where the camera of a scene looks at its middle, and the angle that it sees.
+_EYE, _VIEW = (0.7, 0.6, 1.5), math.pi / 4
 # Blue inside, white on the surface, orange outside.
 _SIDES = [[0.0, "#2A86C8"], [0.5, "#FFFFFF"], [1.0, "#D55E00"]]
 
@@ -159,14 +162,29 @@ def _tinted(doubt: Tensor) -> list[str]:
 
 
 def _same_axes(figure: "Figure", points: np.ndarray) -> None:
-    """Give a scene the axes that hold all of the points, of one size however flat they are."""
+    """Give a scene the axes that hold all of the points, of one size however flat they are.
+
+    The camera stands where it sees all of them, however they are turned.
+    """
     columns = _columns(points).items()
     ranges = {f"{name}axis": {"range": [float(c.min()), float(c.max())]} for name, c in columns}
     sides = np.ptp(points, axis=0)
     # The diagonal that a cube has; by plotly's own rule a flat scene outgrows its window.
-    ratio = np.maximum(sides * (3.0**0.5 / np.linalg.norm(sides)), 1e-3)
+    scale = 3.0**0.5 / np.linalg.norm(sides)
+    ratio = np.maximum(sides * scale, 1e-3)
     aspect = {name: float(side) for (name, _), side in zip(columns, ratio, strict=True)}
-    figure.update_layout(scene={**ranges, "aspectmode": "manual", "aspectratio": aspect})
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    radius = scale * float(np.linalg.norm(points - middle, axis=1).max())
+    away = radius / math.sin(_VIEW / 2) / math.hypot(*_EYE)
+    eye = {name: away * side for name, side in zip(_AXES, _EYE, strict=True)}
+    figure.update_layout(
+        scene={
+            **ranges,
+            "aspectmode": "manual",
+            "aspectratio": aspect,
+            "camera": {"eye": eye},
+        }
+    )
 
 
 def _cuts(result: Surface) -> "Figure":
@@ -292,7 +310,7 @@ def _scene(height: int = 460) -> "Figure":
             "xaxis": axis,
             "yaxis": axis,
             "zaxis": axis,
-            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": {"x": 0.7, "y": 0.6, "z": 1.5}},
+            "camera": {"up": {"x": 0, "y": 1, "z": 0}, "eye": dict(zip(_AXES, _EYE, strict=True))},
         },
     )
     return figure
