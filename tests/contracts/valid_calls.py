@@ -627,6 +627,7 @@ def other_calls() -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
         "training.Term.at": lambda: (
             training.Term(losses.hinge, weight=training.Ramp({0: 1})).at, {"epoch": 1, "epochs": 5}
         ),
+        "training.Augmentation": lambda: (training.Augmentation, {"shift": 2, "flip": True}),
         "training.Ramp": lambda: (training.Ramp, {"knots": {0: 0.1, 5: 1.0}}),
         "training.Steps": lambda: (training.Steps, {"knots": {5: 0.1}}),
         "training.Term": lambda: (training.Term, {"loss": losses.hinge}),

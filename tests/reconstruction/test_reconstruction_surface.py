@@ -114,10 +114,11 @@ def test_very_many_points_are_averaged_and_it_is_said(monkeypatch):
     assert (found.mesh.vertices.norm(dim=1) - 1).abs().max() < 0.03
 
 
-def test_points_that_fill_a_volume_are_doubted():
-    points = torch.rand(600, 3, generator=seeded(), dtype=torch.float64)
+@pytest.mark.parametrize("count", [600, 3_000])
+def test_points_that_fill_a_volume_are_doubted(count):
+    points = torch.rand(count, 3, generator=seeded(), dtype=torch.float64)
     found = surface(points, settings=SMALL, resolution=24)
-    assert found.unsure > 0.1
+    assert found.unsure > 0.4
     assert any("lie on no surface" in note for note in found.notes)
 
 

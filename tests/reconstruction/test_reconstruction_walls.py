@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from levelset.reconstruction._cloud import prepare
 from levelset.reconstruction._orientation import orient
 from levelset.reconstruction._thinning import thin
-from levelset.reconstruction._walls import across, away, nodes_of, sheet_of
+from levelset.reconstruction._walls import across, are_walls, away, nodes_of, sheet_of
 
 COUNT = 6_000
 
@@ -42,6 +42,19 @@ def test_normals_look_away_from_the_other_sheet(wall):
     outward = away(points, mixed, np.ones(COUNT, dtype=bool))
     assert ((outward * normals).sum(1) > 0.0).mean() > 0.99
     np.testing.assert_array_equal(away(points, mixed, np.zeros(COUNT, dtype=bool)), mixed)
+
+
+@pytest.mark.parametrize("wall", [plate, shell])
+def test_walls_are_told_from_points_that_fill_a_volume(wall):
+    points, normals = wall(0.04, noise=0.005)
+    assert are_walls(points, normals, 24)
+    assert not are_walls(points, -normals, 24)
+    random = np.random.default_rng(1)
+    volume, directions = random.uniform(-1, 1, (COUNT, 3)), random.standard_normal((COUNT, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    facing = away(volume, directions, np.ones(COUNT, dtype=bool))
+    assert not are_walls(volume, facing, 24)
+    assert not are_walls(points[:1], normals[:1], 24)
 
 
 def test_sheets_have_numbers_of_their_own():

@@ -135,7 +135,7 @@ def test_a_run_is_resumed_with_the_same_moves_only(squares: Images, tmp_path: Pa
 
 @pytest.mark.parametrize("shift", [-1, 1.5, True, "2", None])
 def test_shifts_that_cannot_be_are_refused(shift: Any) -> None:
-    with pytest.raises(ParameterError, match=r"Augmentation: `shift` must be an integer .*0, got"):
+    with pytest.raises(ParameterError, match=r"Augmentation: `shift` must be an integer.*, got"):
         Augmentation(shift=shift)
 
 

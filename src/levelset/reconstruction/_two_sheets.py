@@ -9,7 +9,7 @@ from scipy.special import chdtri
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._local_planes import fit_patches
 from levelset.reconstruction._noise import FLOOR, NoiseLevel
-from levelset.reconstruction._walls import away
+from levelset.reconstruction._walls import are_walls, away
 
 __all__ = ["Pairs", "paired"]
 
@@ -117,6 +117,8 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
         double[_follow(points, rest, np.flatnonzero(double), whole)] = True
     unclear = ~double & (double[near].mean(1) >= AMONG)
     normals = away(points, whole.normals, double)[double]
+    if not are_walls(whole.feet[double], normals, NEIGHBOURS):
+        return none
     return Pairs(double, unclear, normals, whole.feet[double], np.ones(len(normals)), noise)
 
 
@@ -153,6 +155,8 @@ def _noisy(points: Floats, tree: cKDTree, level: NoiseLevel) -> Pairs | None:
     sides = np.tanh(0.5 * np.abs(middle * other) / noise**2)
     feet = points - height[:, None] * normals
     normals = normals * np.where(middle < 0.0, -1.0, 1.0)[:, None]
+    if not are_walls(feet[double], normals[double], size):
+        return None
     return Pairs(double, ~double, normals[double], feet[double], sides[double], noise)
 
 

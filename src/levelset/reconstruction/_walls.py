@@ -6,7 +6,7 @@ from scipy.spatial import cKDTree
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._thinning import thin
 
-__all__ = ["across", "away", "nodes_of", "sheet_of"]
+__all__ = ["across", "are_walls", "away", "nodes_of", "sheet_of"]
 
 AROUND = 24  # points whose mean lies between two sheets
 ACROSS = 64  # neighbours among which points on another sheet are looked for
@@ -14,6 +14,9 @@ PARALLEL = 0.8  # cosine between their normals
 CLEAR = 4.0  # standard deviations between the sheets
 SEVERAL = 3  # points on the other sheet
 POOL = 30_000  # points among which those across are looked for
+LOOKS = 1000  # places at which it is seen whether there are walls
+APART = 0.15  # share of them that must look the opposite way
+BACK = 0.9  # share of these that must lie behind
 FEW = 0.1  # share of places on such walls, above which half as many places are taken
 
 
@@ -49,6 +52,26 @@ def nodes_of(
     normals[two[same]] *= -1.0
     nodes = np.unique(np.r_[nodes, two])
     return nodes, double[nodes] | np.isin(nodes, np.r_[one, two])
+
+
+def are_walls(places: Floats, normals: Floats, count: int) -> bool:
+    """Return whether places on two sheets lie as on walls: many look apart, back to back.
+
+    On walls a third of the neighbours or more look the opposite way, and 0.98 of these lie behind;
+    among points that fill a volume it is a twentieth at most.
+
+    Args:
+        places: On the sheets, `(n, 3)`.
+        normals: Their unit normals, away from the other sheet, `(n, 3)`.
+        count: Neighbours that are looked at, as many as show both sheets.
+    """
+    rows = np.arange(0, len(places), max(1, len(places) // LOOKS))
+    near = cKDTree(places).query(places[rows], min(count, len(places)))[1].reshape(len(rows), -1)
+    height = np.einsum("nkj,nj->nk", places[near] - places[rows, None], normals[rows])
+    opposite = np.einsum("nkj,nj->nk", normals[near], normals[rows]) < -PARALLEL
+    if opposite.mean() < APART:
+        return False
+    return bool((height[opposite] < 0.0).mean() > BACK)
 
 
 def away(points: Floats, normals: Floats, double: Booleans) -> Floats:

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from levelset._tools.arguments import checked
 from levelset._tools.checks import check_whole
 from levelset.errors import LevelSetWarning, ShapeError
 
 __all__ = ["Augmentation", "Moved", "check_images", "warn_of_searches"]
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """How images are moved about, at random, before a step of training learns from them.

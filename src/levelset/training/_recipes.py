@@ -81,7 +81,7 @@ def recipe(name: str) -> Recipe:
         >>> recipe("mnist-geometric-svm").loss
         "geometric_svm(weight=ramp({0: 0.01, 50: 0.2}), ratio='output', max_iter=20)"
         >>> sorted(recipe("mnist-geometric-svm").options())[:3]
-        ['batch_size', 'clip_norm', 'epochs']
+        ['augmentation', 'batch_size', 'clip_norm']
 
     References:
         - M. Atzmon et al., "Controlling Neural Level Sets", NeurIPS 2019, supplement, table A2 and
