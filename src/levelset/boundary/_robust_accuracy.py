@@ -126,7 +126,7 @@ def robust_accuracy(
 
     Cost, for an input that stands to the end: 62 gradients and as many forward passes, and four
     more. Where the margin came down to half of what it was, up to 110 gradients more at `standard`
-    and 300 at `thorough`; and where it came down to a tenth, a quarter or 0.3, up to 200, 1,400 or
+    and 300 at `thorough`; and where it came down to a tenth, a quarter or 0.4, up to 200, 1,400 or
     6,400 windows of Square.
 
     Args:
@@ -216,7 +216,7 @@ def _stages(effort: Effort, classes: int) -> list[Stage]:
         Stage("climb", 50, "cross_entropy", near=0.5),
         *(Stage("climb", 50, of_target, rival=rival, near=0.35) for rival in rivals),
         Stage("walk", 95, near=0.25),
-        Stage("square", 5_000, near=0.3, goes_on=((1_000, 0.15), (2_500, 0.08))),
+        Stage("square", 5_000, near=0.4, goes_on=((1_000, 0.2), (2_500, 0.12))),
     ]
 
 
