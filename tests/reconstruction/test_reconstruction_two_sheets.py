@@ -74,6 +74,7 @@ def test_one_sheet_with_noise_and_sheets_far_apart_are_none(noise):
         assert pairs.noise == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [5_000, 12_000])
 def test_noise_that_makes_two_sheets_a_thick_one_is_that_about_each(count):
     noise = 0.4 * np.sqrt(12_000 / count) * 0.025

@@ -103,6 +103,7 @@ def test_nodes_elsewhere_are_those_of_the_thinned_cloud():
     assert not own.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wall", "spacings"), [(plate, 0.6), (shell, 1.6)])
 def test_walls_thinner_than_the_places_are_apart_are_turned_outward(wall, spacings):
     area = 8.0 if wall is plate else 8.0 * np.pi
