@@ -75,9 +75,9 @@ def test_bodies_that_touch_are_turned_each_by_itself(turned):
     places, normals, spacing = joined(sphere(800), sphere(400, 0.7, (1.75, 0.0, 0.0)))
     assert len(np.unique(objects(places, spacing))) == 1
     body = np.repeat([0, 1], [800, 400])
-    given = np.array(turned, dtype=float)[body]
-    signs = outward(places, normals * given[:, None], spacing, body)
-    np.testing.assert_array_equal(signs, given)
+    sides = np.array(turned, dtype=float)[body]
+    signs = outward(places, normals * sides[:, None], spacing, body)
+    np.testing.assert_array_equal(signs, sides)
 
 
 def test_a_part_that_is_open_or_tiny_goes_with_its_object():

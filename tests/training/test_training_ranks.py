@@ -21,7 +21,7 @@ from levelset.datasets import Images
 from levelset.errors import LevelSetWarning, RunError
 from levelset.losses import geometric_svm, robust_distance
 from levelset.networks import fc
-from levelset.training import cross_entropy, initialise, train
+from levelset.training import Augmentation, cross_entropy, initialise, train
 from levelset.training._ranks import Ranks, joined, warn_of_batches
 
 FORK = multiprocessing.get_context("fork")
@@ -111,6 +111,27 @@ def test_two_processes_train_as_one_to_rounding() -> None:
     for name, (weights, numbers) in alone.items():
         torch.testing.assert_close(answers[0][name][0], weights, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(answers[0][name][1], numbers, rtol=1e-9, atol=1e-12)
+
+
+def trained_on_moved_images() -> list[float]:
+    """Return all parameters after some epochs on images that are moved about."""
+    generator = torch.Generator().manual_seed(1)
+    points = torch.rand(21, 1, 6, 6, generator=generator, dtype=torch.float64)
+    images = Images(points, DATA.labels, DATA.classes, "noise")
+    network = nn.Sequential(nn.Flatten(), fc(36, 2).double())
+    train(
+        initialise(network, generator=generator), images, epochs=3, batch_size=10,
+        augmentation=Augmentation(shift=2, flip=True), generator=generator,
+    )  # fmt: skip
+    return torch.cat([p.detach().flatten() for p in network.parameters()]).tolist()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_images_are_moved_alike_in_all_processes() -> None:
+    answers = together(2, trained_on_moved_images)
+    assert answers[0] == answers[1]
+    alone = trained_on_moved_images()
+    torch.testing.assert_close(answers[0], alone, rtol=1e-9, atol=1e-12)
 
 
 LEAVING = """

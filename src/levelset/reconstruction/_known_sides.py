@@ -4,12 +4,12 @@ import numpy as np
 
 from levelset._typing import Booleans, Floats
 from levelset.reconstruction._cloud import Cloud, rows_words
+from levelset.reconstruction._objects import is_closed
 
 __all__ = ["agreed", "seen"]
 
 ASKEW = 0.2  # cosine between a normal and that of the points around, below which it is wrong
 GRAZING = 0.15  # cosine between a normal and the line of sight, below which it decides no side
-OPEN = 0.3  # sum of the area vectors over the area above which a surface bounds nothing
 # Shares of the points, against their surroundings and askew to them, below which nothing is said:
 # single ones at edges.
 FEW, FEW_ASKEW = 2e-3, 1e-2
@@ -35,8 +35,8 @@ def agreed(
     normals, count, notes = cloud.normals, len(own), []
     cosine = (own * normals).sum(1)
     if sure.any() and (cosine[sure] < 0.0).mean() > 0.5:
-        area = spacing[sure] ** 2
-        if np.linalg.norm((own[sure] * area[:, None]).sum(0)) < OPEN * area.sum():
+        sides = spacing[sure]
+        if is_closed(own[sure] * sides[:, None] ** 2, sides):
             notes.append(
                 "the normals point inwards, so the surface bounds the space around it; turn them "
                 "all if it is an object's"

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from levelset._typing import Floats, Integers
 from levelset.reconstruction._dipoles import fit_into
 
-__all__ = ["objects", "turn_outward"]
+__all__ = ["is_closed", "objects", "turn_outward"]
 
 REACH = 2.5  # spacings over which two places belong to one object
 NEIGHBOURS = 12
@@ -56,7 +56,7 @@ def turn_outward(places: Floats, normals: Floats, spacing: Floats, part: Integer
     for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
         rows = np.flatnonzero(number == which)
         x, v = places[rows], vectors[rows]
-        if _is_closed(v, spacing[rows]) or not before.any():
+        if is_closed(v, spacing[rows]) or not before.any():
             outward = ((x - x.mean(0)) * v).sum() >= 0.0
             if before.any():
                 outward ^= _inside(x, places[before], vectors[before] * signs[before, None])
@@ -71,8 +71,13 @@ def turn_outward(places: Floats, normals: Floats, spacing: Floats, part: Integer
     return signs
 
 
-def _is_closed(vectors: Floats, spacing: Floats) -> bool:
-    """Return whether area vectors cancel, as they do on a surface that bounds a volume."""
+def is_closed(vectors: Floats, spacing: Floats) -> bool:
+    """Return whether area vectors cancel, as they do on a surface that bounds a volume.
+
+    Args:
+        vectors: Normals by the areas that they stand for, `(n, 3)`.
+        spacing: The sides of these squares, `(n,)`.
+    """
     return bool(np.linalg.norm(vectors.sum(0)) < OPEN * (spacing**2).sum())
 
 
@@ -81,7 +86,7 @@ def _closed_parts(number: Integers, part: Integers, vectors: Floats, spacing: Fl
     joint = number * (int(part.max(initial=0)) + 1) + part
     for which in np.unique(joint):
         rows = joint == which
-        if rows.sum() < FEWEST or not _is_closed(vectors[rows], spacing[rows]):
+        if rows.sum() < FEWEST or not is_closed(vectors[rows], spacing[rows]):
             joint[rows] = -1 - number[rows]
     return np.unique(joint, return_inverse=True)[1].astype(np.int64)
 

@@ -65,6 +65,8 @@ def are_walls(places: Floats, normals: Floats, count: int) -> bool:
         normals: Their unit normals, away from the other sheet, `(n, 3)`.
         count: Neighbours that are looked at, as many as show both sheets.
     """
+    if len(places) == 0:
+        return False
     rows = np.arange(0, len(places), max(1, len(places) // LOOKS))
     near = cKDTree(places).query(places[rows], min(count, len(places)))[1].reshape(len(rows), -1)
     height = np.einsum("nkj,nj->nk", places[near] - places[rows, None], normals[rows])

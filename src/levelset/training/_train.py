@@ -122,8 +122,9 @@ def train(
             steps stay in float32. Where a processor multiplies in bfloat16, a step of ConvNet-4a by
             the cross-entropy or by `adversarial` takes about half the time.
         augmentation: Shifts and reflections of images, drawn anew each time that one is seen; a
-            search that goes on from where it ended moves along with its image. `None` for images as
-            they are.
+            search that goes on from where it ended moves along with its image, but few steps may
+            then miss what is there, of which a `LevelSetWarning` warns. `None` for images as they
+            are.
         held_out: Classified after each epoch; never trained on.
         out: Folder for checkpoints and weights; `None` keeps all in memory.
         resume: Go on from the checkpoint in `out`; from the start if there is none. A generator
