@@ -1,11 +1,12 @@
 """Surfaces from raw points, beside screened Poisson and ball pivoting, where Poisson breaks too.
 
-Six regimes on the meshes of LEVELSET_DATA: 30,000 uniform points with noise 0.002 a coordinate; the
-simulated raw scans of 60,000; noise 0.01; noise 0.02; 3 % of outliers uniform in the cube from -1
-to 1 (in the tight bounding box they hardly disturb Poisson); 2,000 points. No method is given
-normals: Poisson and ball pivoting estimate theirs from 30 neighbours and orient them by consistent
-tangent planes, the time of which counts. Each method runs in a process of its own, so that its
-largest memory is its own too, imports included.
+Seven regimes on the meshes of LEVELSET_DATA: 30,000 uniform points with noise 0.002 a coordinate;
+the simulated raw scans of 60,000; noise 0.01; noise 0.02; 3 % of outliers uniform in the cube from
+-1 to 1 (in the tight bounding box they hardly disturb Poisson); 2,000 points; 30,000 that lie 20
+times as dense at x = 1 as at x = -1. No method is given normals: Poisson and ball pivoting estimate
+theirs from 30 neighbours and orient them by consistent tangent planes, the time of which counts.
+Each method runs in a process of its own, so that its largest memory is its own too, imports
+included.
 
 Prints, lengths times 1,000: S1, the mean exact distance from the surface to the true one and
 back, each through 200,000 samples; SH, the largest; NC, the consistency of normals; pieces, genus,
@@ -57,6 +58,7 @@ class Regime:
         outliers: Share of the points replaced by uniform ones in the cube from -1 to 1.
         goals: Largest S1 wanted, times 1,000, for the shapes in order; `None` if none is set.
         factor: With it, the goal is this times the same method's S1 on uniform points.
+        contrast: How many times as dense the points are at x = 1 as at x = -1.
     """
 
     count: int
@@ -64,6 +66,7 @@ class Regime:
     outliers: float = 0.0
     goals: tuple[float | None, ...] = (None,) * 4
     factor: float | None = None
+    contrast: float = 1.0
 
 
 # Goals on uniform points are what Poisson of depth 8 was measured at; the others are set above it.
@@ -74,6 +77,7 @@ REGIMES = {
     "sigma .02": Regime(30_000, 0.02, goals=(4.5, 3.3, 3.9, 3.2)),
     "outliers": Regime(30_000, 0.002, outliers=0.03, factor=1.5),
     "sparse": Regime(2_000, 0.002, goals=(5.0, 5.0, 5.0, 5.0)),
+    "uneven": Regime(30_000, 0.002, contrast=20.0),
 }
 
 
@@ -82,14 +86,25 @@ def cloud(home: Path, shape: str, truth: Mesh, regime: Regime, seed: int) -> tor
     if not regime.count:
         return read_points(home / f"{shape}-scan.ply").points
     generator = torch.Generator().manual_seed(seed)
-    points = sample_surface(truth, regime.count, generator=generator)[0]
+    points = drawn(truth, regime, generator)
     noise = torch.randn(points.shape, generator=generator, dtype=torch.float64)
     points = points + regime.sigma * noise
     away = round(regime.outliers * regime.count)
     if away:
-        drawn = torch.rand(away, 3, generator=generator, dtype=torch.float64)
-        points[:away] = 2.0 * drawn - 1.0
+        anywhere = torch.rand(away, 3, generator=generator, dtype=torch.float64)
+        points[:away] = 2.0 * anywhere - 1.0
     return points
+
+
+def drawn(truth: Mesh, regime: Regime, generator: torch.Generator) -> torch.Tensor:
+    """Return points of the true surface, `(n, 3)`, float64."""
+    if regime.contrast == 1.0:
+        return sample_surface(truth, regime.count, generator=generator)[0]
+    spare = round(2.0 * regime.contrast * regime.count)
+    points = sample_surface(truth, spare, generator=generator)[0]
+    weights = regime.contrast ** (points[:, 0] / 2.0)
+    chosen = torch.multinomial(weights, regime.count, generator=generator)
+    return points[chosen]
 
 
 def ours(points: np.ndarray, settings: Fast | Paper) -> tuple[np.ndarray, np.ndarray, float]:
