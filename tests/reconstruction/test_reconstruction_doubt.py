@@ -40,7 +40,7 @@ def test_the_doubt_of_a_place_is_that_of_the_points_there(ball):
 def test_all_around_a_handle_that_may_be_none_is_doubtful(ball):
     turn = np.linspace(0, 2 * math.pi, 20, endpoint=False)
     ring = np.stack([0.2 * np.cos(turn), 0.2 * np.sin(turn), np.ones(20)], 1)
-    handle = Handle(Loop(ring, 0.4 * math.pi), 0.5, 1.0)
+    handle = Handle(Loop(ring, 0.4 * math.pi, ring), 0.5, 1.0)
     doubt = doubted(ball, -np.ones(len(ball.vertices)), None, (handle,)).scalars["doubt"]
     away = (ball.vertices - torch.tensor([0.0, 0.0, 1.0]).double()).norm(dim=1)
     assert (doubt[away < 0.28] == 1.0).all()

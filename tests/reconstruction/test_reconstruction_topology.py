@@ -1,5 +1,7 @@
 """Handles and pieces that points do not bear out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,8 +42,12 @@ def points_on(field, count=4000, resolution=48):
     return OrientedPoints(places, normals, ones, ones, spacing, 0.002 * ones)
 
 
-def meshed(network):
-    return extract_mesh(network, bounds=BOX, resolution=64)
+def meshed(network, resolution=64):
+    return extract_mesh(network, bounds=BOX, resolution=resolution)
+
+
+def settled(network, witnesses):
+    return settle_topology(network, witnesses, lambda: meshed(network), lambda: meshed(network, 48))
 
 
 def pierced(points):
@@ -69,7 +75,7 @@ def test_a_tunnel_and_a_bridge_that_no_point_has_seen_are_taken_away(false, true
     network = grid(false)
     assert handles(meshed(network)) == 1
     witnesses = Witnesses(points_on(true))
-    mesh, unclear, removed = settle_topology(network, witnesses, lambda: meshed(network))
+    mesh, unclear, removed = settled(network, witnesses)
     assert (handles(mesh), mesh.components, mesh.watertight) == (0, 1, True)
     assert (removed, unclear) == (1, ())
     # the rest of the surface stays where it was
@@ -82,17 +88,16 @@ def test_a_handle_that_points_lie_on_stays(tube):
     ring = Torus(0.6, tube)
     network = grid(ring)
     before = network.coefficients.clone()
-    mesh, unclear, removed = settle_topology(
-        network, Witnesses(points_on(ring)), lambda: meshed(network)
-    )
+    mesh, unclear, removed = settled(network, Witnesses(points_on(ring)))
     assert (handles(mesh), unclear, removed) == (1, (), 0)
     assert torch.equal(network.coefficients, before)
 
 
 def test_what_the_points_say_is_the_angle_between_normals_and_axis():
     ring = Torus(0.6, 0.15)
-    loop = short_loops(extract_mesh(ring, bounds=BOX, resolution=48), longest=2.0)[0]
-    handle = Witnesses(points_on(ring)).judge(loop)
+    witnesses = Witnesses(points_on(ring))
+    mesh = extract_mesh(ring, bounds=BOX, resolution=48)
+    handle = witnesses.judge(short_loops(mesh, longest=2.0, odd=witnesses.gap)[0])
     # on a torus normals are at right angles to the axis of a loop around the tube
     assert handle.along < 0.1
     assert handle.supported == 1.0
@@ -100,9 +105,38 @@ def test_what_the_points_say_is_the_angle_between_normals_and_axis():
     away = OrientedPoints(*(np.asarray(a) for a in (
         np.eye(3) + 5, np.eye(3), np.ones(3), np.ones(3), np.full(3, 0.1),
         np.full(3, 0.01))))  # fmt: skip
-    lonely = Witnesses(away).judge(loop)
+    lonely = Witnesses(away).judge(handle.loop)
     assert lonely.supported == 0.0
     assert lonely.false
+
+
+def torn(tube, gap, count):
+    """Return random points on a torus but for a band as many spacings wide."""
+    points = points_on(Torus(0.6, tube), count)
+    x, y, _ = points.points.T
+    stay = 0.6 * np.abs(np.arctan2(y, x)) > 0.5 * gap * points.spacing
+    names = ("points", "normals", "weights", "confidence", "spacing", "spread")
+    return replace(points, **{name: getattr(points, name)[stay] for name in names})
+
+
+@pytest.mark.parametrize(("gap", "bare"), [(0.0, 0), (4.0, 1), (8.0, 1)])
+def test_a_handle_is_false_where_a_ring_around_it_has_no_points(gap, bare):
+    network, witnesses = grid(Torus(0.6, 0.12)), Witnesses(torn(0.12, gap, 1500))
+    judged = [handle.false for handle in witnesses.bare(meshed(network))]
+    assert judged == [True] * 2 * bare  # a ring has two rims
+    mesh, _, removed = settled(network, witnesses)
+    assert (handles(mesh), mesh.components, removed) == (1 - bare, 1, bare)
+    # it was cut where the points are missing
+    assert (network(torch.tensor([[0.6, 0.0, 0.0]])).item() > 0.0) == bool(bare)
+
+
+def test_a_ring_on_which_few_points_would_be_may_be_bare_by_chance():
+    mesh = meshed(grid(Torus(0.6, 0.08)))
+    # about 4 points are missing of 30, and 27 of 200
+    few, many = (Witnesses(torn(0.08, 3.0, count)).bare(mesh) for count in (30, 200))
+    assert [handle.false for handle in few] == [False] * 2
+    assert [handle.unsure for handle in few] == [True] * 2
+    assert [handle.false for handle in many] == [True] * 2
 
 
 def test_pieces_without_points_go_and_small_ones_with_points_stay():

@@ -13,9 +13,11 @@ from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._topology import Handle, Witnesses, borne_out, settle_topology
 
 __all__ = [
-    "as_network", "closed_mesh", "covered", "opened", "settled", "value_and_slope",
+    "SKETCH", "as_network", "closed_mesh", "covered", "opened", "settled", "value_and_slope",
 ]  # fmt: skip
 
+SKETCH = 96
+"""Cells along the longest side of the coarse mesh that pages show."""
 # Margin around the points, in the unit frame, and how many times it may double.
 _MARGIN, _WIDER = 0.1, 4
 # Cells between the walls of that box and those of the mesh's lattice.
@@ -38,8 +40,11 @@ def settled(
     def remesh() -> Mesh:
         return closed_mesh(network, points, resolution)
 
+    def sketch() -> Mesh:
+        return closed_mesh(network, points, min(SKETCH, resolution))
+
     if isinstance(network, SplineGrid):
-        return settle_topology(network, witnesses, remesh)
+        return settle_topology(network, witnesses, remesh, sketch)
     return borne_out(remesh(), witnesses), (), 0
 
 

@@ -62,10 +62,9 @@ def _densest(places: Floats) -> Floats:
 def handle_words(unclear: tuple[Handle, ...], removed: int, cloud: Cloud) -> tuple[str, ...]:
     notes = []
     if removed:
-        notes.append(
-            f"{removed} {'handle' if removed == 1 else 'handles'} that the points do not bear out "
-            "were filled or cut."
-        )
+        counted = "1 handle" if removed == 1 else f"{removed} handles"
+        were = "was" if removed == 1 else "were"
+        notes.append(f"{counted} that the points do not bear out {were} filled or cut.")
     for handle in unclear:
         place = _place_words(cloud, torch.from_numpy(handle.loop.middle))
         notes.append(

@@ -26,6 +26,7 @@ from levelset.reconstruction._grid import REACH
 from levelset.reconstruction._history import Step, Watch
 from levelset.reconstruction._meshes._mesh import Mesh, colours_at
 from levelset.reconstruction._meshing import (
+    SKETCH,
     as_network,
     closed_mesh,
     covered,
@@ -46,8 +47,6 @@ MOST_POINTS = 200_000
 _DEFAULT = Fast()
 Lids = Literal["smooth", "flat"]
 
-SKETCH = 96
-"""Cells along the longest side of the coarse mesh that pages show."""
 # Cells a side of the field that a preview shows.
 _COARSE = 32
 # The least noise that the fit assumes, in cells.
@@ -177,8 +176,9 @@ def surface(
     by the flattest surface across their rim, as the base of an object that stood on a table. With
     `closed=False` it ends where the points end, to within about their spacing. A surface with one
     side only, as a Möbius strip, is refused. Separate objects all stay, from ten points on. A
-    handle, as a bridge across a gap, is taken away where normals of the points near it stand along
-    its axis, and left where they stand across; `notes` names those that are unclear.
+    handle, as a bridge across a gap, is taken away where a ring around it has no points, or where
+    normals of the points near it stand along its axis, and left where they stand across; `notes`
+    names those that are unclear.
 
     Ctrl-C during the fit ends it, and the field fitted so far becomes the mesh.
 

@@ -11,6 +11,7 @@ from levelset._typing import Booleans, Floats, Integers
 from levelset.networks import SplineGrid
 from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
 from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
+from levelset.reconstruction._meshes._rings import rings
 from levelset.reconstruction._orientation import OrientedPoints
 
 __all__ = ["Handle", "Witnesses", "borne_out", "settle_topology", "without_handles"]
@@ -20,8 +21,11 @@ CORNERS = 64  # of a loop that are looked at
 FALSE = 0.5  # mean squared cosine above which points face along the axis of a loop
 DOUBT = 0.15  # distance from that within which it is not clear
 REACH = 2.5  # spacings around a loop within which points speak for or against it
+BARE_WITHIN = 1.0  # spacings around a place without points, for it to be bare
+CHANCE = 0.01  # that a ring has no points, above which it says nothing
 LONELY = 0.25  # share of a loop's corners with points near, below which nothing bears it out
 SLACK = 1.0  # cells that a patch reaches beyond its loop
+THICK = 1.0  # cells, standard deviation of a patch along the axis of its loop
 LIFT = 0.75  # cells by which a patch goes past the level
 ROUNDS = 4
 FEWEST = 10  # points that a piece must be the nearest to
@@ -82,6 +86,36 @@ class Witnesses:
         along = float(cosines[close].mean()) if close.any() else 1.0
         return Handle(loop, along, float(close.any(1).mean()))
 
+    def gap(self, places: Floats) -> Floats:
+        """Return how far the nearest point is from places, as a multiple of the spacing there."""
+        away, rows = self.tree.query(places)
+        return np.asarray(away / self._clear(rows))
+
+    def bare(self, mesh: Mesh) -> list[Handle]:
+        """Return the handles around which there is a ring without points.
+
+        Points that lie at random leave a band bare by the chance exp(-a), a being how many there
+        would be on it. Where that is small, nothing bears the handle out.
+
+        Args:
+            mesh: A watertight mesh.
+        """
+        vertices = mesh.vertices.numpy()
+        area = np.zeros(len(vertices))
+        np.add.at(area, mesh.faces.numpy(), mesh.face_areas.numpy()[:, None] / 3.0)
+        result = []
+        for ring in rings(mesh, self.gap(vertices) > 1.0):
+            rows = self.tree.query(ring.places)[1]
+            reach = float(np.median(self._clear(rows)))
+            band = cKDTree(ring.places).query(vertices, distance_upper_bound=reach)[0] < reach
+            missing = area[band].sum() / float(np.median(self.spacing[rows])) ** 2
+            bare = np.exp(-missing) < CHANCE
+            result.append(Handle(ring, FALSE, 0.0 if bare else 1.0))
+        return result
+
+    def _clear(self, rows: Integers) -> Floats:
+        return np.maximum(BARE_WITHIN * self.spacing[rows], 3.0 * self.spread[rows])
+
     def _reach(self, rows: Integers) -> Floats:
         return np.maximum(REACH * self.spacing[rows], 3.0 * self.spread[rows])
 
@@ -125,7 +159,10 @@ def borne_out(mesh: Mesh, witnesses: Witnesses) -> Mesh:
 
 
 def settle_topology(
-    network: SplineGrid, witnesses: Witnesses, remesh: Callable[[], Mesh]
+    network: SplineGrid,
+    witnesses: Witnesses,
+    remesh: Callable[[], Mesh],
+    sketch: Callable[[], Mesh],
 ) -> tuple[Mesh, tuple[Handle, ...], int]:
     """Take away, in place, the handles that the points speak against.
 
@@ -133,79 +170,125 @@ def settle_topology(
         network: The field.
         witnesses: The points.
         remesh: Makes the closed mesh of the field as it is, in its frame.
+        sketch: Makes a coarse one, on which they are taken away first.
 
     Returns:
         The mesh, the handles that stay though it is not clear that they are there, and how many
         were taken away.
     """
     mesh = borne_out(remesh(), witnesses)
-    count = first = handles(mesh)
-    doubtful: list[Handle] = []
+    first = handles(mesh)
+    if not (first and mesh.watertight):
+        return mesh, (), 0
+    before = network.coefficients.detach().clone()
+    rough, unclear = _rounds(network, witnesses, sketch)
+    if not torch.equal(network.coefficients, before):
+        mesh = borne_out(remesh(), witnesses)
+    if handles(mesh) != handles(rough):
+        mesh, unclear = _rounds(network, witnesses, remesh, mesh)
+    if handles(mesh) > first or not mesh.watertight:
+        with torch.no_grad():
+            network.coefficients.copy_(before)
+        mesh = borne_out(remesh(), witnesses)
+    return mesh, unclear, first - handles(mesh)
+
+
+def _rounds(
+    network: SplineGrid, witnesses: Witnesses, make: Callable[[], Mesh], mesh: Mesh | None = None
+) -> tuple[Mesh, tuple[Handle, ...]]:
+    """Take false handles away, in place, as long as there are some; return those left unclear."""
+    mesh = mesh or borne_out(make(), witnesses)
+    unclear: list[Handle] = []
     for _ in range(ROUNDS):
-        if not (count and mesh.watertight):
-            break
-        met = _judged(short_loops(mesh, longest=witnesses.longest), witnesses)
-        doubtful = [handle for handle in met if handle.unsure and not handle.false]
+        if not (handles(mesh) and mesh.watertight):
+            return mesh, ()
+        met = _judged(mesh, witnesses)
+        unclear = [handle for handle in met if handle.unsure and not handle.false]
         false = [handle for handle in met if handle.false]
-        if not false:
+        again = false and _patched(network, false, lambda: borne_out(make(), witnesses), mesh)
+        if not again:
             break
-        before = network.coefficients.detach().clone()
-        without_handles(network, false)
-        again = borne_out(remesh(), witnesses)
-        if handles(again) >= count or not again.watertight:
-            with torch.no_grad():
-                network.coefficients.copy_(before)
-            break
-        mesh, count = again, handles(again)
-    return mesh, tuple(doubtful), first - count
+        mesh = again
+    return mesh, tuple(unclear)
 
 
-def _judged(loops: list[Loop], witnesses: Witnesses) -> list[Handle]:
-    """Return what loops go around, apart from one another, the false ones first."""
+def _patched(
+    network: SplineGrid, false: list[Handle], remesh: Callable[[], Mesh], mesh: Mesh
+) -> Mesh | None:
+    """Take handles away, in place, and return the mesh; `None`, and nothing done, if it fails."""
+    before = network.coefficients.detach().clone()
+    for ball in (False, True):
+        without_handles(network, false, ball=ball)
+        again = remesh()
+        if handles(again) < handles(mesh) and again.watertight:
+            return again
+        with torch.no_grad():
+            network.coefficients.copy_(before)
+    return None
+
+
+def _judged(mesh: Mesh, witnesses: Witnesses) -> list[Handle]:
+    """Return handles and what the points say; if some have a ring without points, these alone."""
+    bare = _apart(witnesses.bare(mesh))
+    if any(handle.false for handle in bare):
+        return bare
+    loops = short_loops(mesh, longest=witnesses.longest, odd=witnesses.gap)
+    return _apart([witnesses.judge(loop) for loop in loops] + bare)
+
+
+def _apart(judged: list[Handle]) -> list[Handle]:
+    """Return handles whose loops are apart, the shortest of each kind: around air, or not."""
     chosen: list[Handle] = []
-    judged = [witnesses.judge(loop) for loop in loops]
-    for handle in sorted(judged, key=lambda h: (not h.false, h.loop.length)):
-        mine = handle.loop
-        if all(
-            np.linalg.norm(mine.middle - other.loop.middle) > mine.radius + other.loop.radius
-            for other in chosen
-        ):
+    # middle, radius and kind of each
+    seen = np.empty((len(judged), 5))
+    for handle in sorted(judged, key=lambda handle: handle.loop.length):
+        loop, others = handle.loop, seen[: len(chosen)]
+        away = np.linalg.norm(others[:, :3] - loop.middle, axis=1)
+        if not ((others[:, 4] == loop.hollow) & (away <= loop.radius + others[:, 3])).any():
+            seen[len(chosen)] = [*loop.middle, loop.radius, loop.hollow]
             chosen.append(handle)
     return chosen
 
 
-def without_handles(network: SplineGrid, false: list[Handle]) -> None:
+def without_handles(network: SplineGrid, false: list[Handle], *, ball: bool = False) -> None:
     """Fill the tunnels, and cut the bridges, that handles are made of, in place.
 
-    In the middle of each the field gets a patch, a bell as wide as the loop, just high enough to
-    turn the sign there.
+    In the middle of each the field gets a patch, a disc within the loop a cell thick, just high
+    enough to turn the sign there.
 
     Args:
         network: The field.
         false: The handles.
+        ball: Whether the patch is as thick as the loop is wide.
     """
     width = 2.0 * network.reach / network.cells
-    with torch.no_grad():
-        values = network(torch.from_numpy(np.stack([h.loop.middle for h in false])).float())
-        for handle, value in zip(false, values.flatten().tolist(), strict=True):
-            loop = handle.loop
-            spread = loop.radius + SLACK * width
-            index, away = _nodes(network, loop.middle, 3.0 * spread)
-            bell = torch.exp(-0.5 * (away / spread) ** 2)
-            height = abs(value) + LIFT * width
-            network.coefficients[index] -= float(np.sign(value) or 1.0) * height * bell
+    for handle in false:
+        loop = handle.loop
+        side = 1.0 if loop.hollow else -1.0
+        spread = loop.radius + SLACK * width
+        index, offsets = _nodes(network, loop.middle, 3.0 * spread)
+        along = (offsets @ torch.from_numpy(loop.axis).to(offsets)).square()
+        thick = spread if ball else THICK * width
+        across = (offsets.square().sum(-1) - along) / spread**2
+        bell = torch.exp(-0.5 * (across + along / thick**2))
+        with torch.no_grad():
+            corners = torch.from_numpy(loop.places).to(offsets)
+            middle = corners.mean(0)
+            within = side * network(torch.cat([middle[None], (middle + corners) / 2.0]))
+            height = max(float(within.max()), 0.0) + LIFT * width
+            network.coefficients[index] -= side * height * bell
 
 
 def _nodes(
     network: SplineGrid, middle: Floats, reach: float
 ) -> tuple[tuple[slice, slice, slice], torch.Tensor]:
-    """Return the block of coefficients around a place, and how far each is from it."""
+    """Return the block of coefficients around a place, and the way to each, `(..., 3)`."""
     width = 2.0 * network.reach / network.cells
     place = (middle + network.reach) / width + 0.5
     low = np.clip(np.floor(place - reach / width).astype(int), 0, network.cells + 1)
     high = np.clip(np.ceil(place + reach / width).astype(int) + 1, 1, network.cells + 2)
     lines = [torch.arange(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
-    offsets = [(line - float(p)) * width for line, p in zip(lines, place, strict=True)]
-    away = torch.stack(torch.meshgrid(*offsets, indexing="ij")).norm(dim=0)
+    ways = [(line - float(p)) * width for line, p in zip(lines, place, strict=True)]
+    offsets = torch.stack(torch.meshgrid(*ways, indexing="ij"), -1)
     one, two, three = (slice(a, b) for a, b in zip(low.tolist(), high.tolist(), strict=True))
-    return (one, two, three), away.to(network.coefficients)
+    return (one, two, three), offsets.to(network.coefficients)

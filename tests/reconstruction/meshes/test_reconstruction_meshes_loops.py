@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from levelset.reconstruction import Mesh, extract_mesh
-from levelset.reconstruction._meshes._loops import handles, short_loops
+from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
 from levelset.shapes import Sphere, Torus
 
 BOX = ((-1.3, -1.3, -0.3), (1.3, 1.3, 0.3))
@@ -16,6 +16,10 @@ BOX = ((-1.3, -1.3, -0.3), (1.3, 1.3, 0.3))
 @pytest.fixture(scope="module")
 def torus():
     return extract_mesh(Torus(1.0, 0.25), bounds=BOX, resolution=40)
+
+
+def anywhere(places):
+    return np.arange(len(places)).astype(float)
 
 
 def both(first, second):
@@ -32,25 +36,34 @@ def test_handles_add_up_over_the_pieces(torus):
 
 
 def test_the_shortest_loop_goes_around_the_tube(torus):
-    loop = short_loops(torus, longest=9.0)[0]
+    loop = short_loops(torus, longest=9.0, odd=anywhere)[0]
     # along edges a little longer than the circle itself
     assert 0.97 < loop.length / (2 * math.pi * 0.25) < 1.05
     assert loop.radius == pytest.approx(0.25, rel=0.05)
     # its middle lies on the ring, its axis along it
     assert np.linalg.norm(loop.middle) == pytest.approx(1.0, rel=0.02)
     assert abs(loop.axis @ loop.middle) < 0.15  # along edges it need not stand straight
+    assert not loop.hollow
 
 
 def test_the_other_loop_goes_around_the_hole(torus):
-    loop = short_loops(torus, longest=9.0)[-1]
+    loop = short_loops(torus, longest=9.0, odd=anywhere)[-1]
     assert 0.75 * 2 * math.pi < loop.length < 1.1 * 2 * math.pi
     assert abs(loop.axis[2]) > 0.9
+
+
+def test_a_loop_in_a_tunnel_goes_around_air(torus):
+    around = np.linspace(0.0, 2.0 * math.pi, 50, endpoint=False)
+    circle = np.stack([np.cos(around), np.sin(around), 0.0 * around], 1)
+    # on the inner equator the outside is the middle
+    assert Loop(0.75 * circle, 1.5 * math.pi, -circle).hollow
+    assert not Loop(1.25 * circle, 2.5 * math.pi, circle).hollow
 
 
 def test_loops_are_closed_lines_along_edges(torus):
     edges = {tuple(edge) for edge in torus.edges.tolist()}
     row = {tuple(place): k for k, place in enumerate(torus.vertices.tolist())}
-    for loop in short_loops(torus, longest=9.0):
+    for loop in short_loops(torus, longest=9.0, odd=anywhere):
         rows = [row[tuple(place)] for place in loop.places.tolist()]
         pairs = zip(rows, [*rows[1:], rows[0]], strict=True)
         assert all((min(pair), max(pair)) in edges for pair in pairs)
@@ -58,9 +71,10 @@ def test_loops_are_closed_lines_along_edges(torus):
 
 
 def test_no_loop_is_longer_than_asked_for_and_a_ball_has_none(torus):
-    assert all(loop.length < 2.0 for loop in short_loops(torus, longest=2.0))
-    assert short_loops(torus, longest=1.0) == []
+    assert all(loop.length < 2.0 for loop in short_loops(torus, longest=2.0, odd=anywhere))
+    assert short_loops(torus, longest=1.0, odd=anywhere) == []
     ball = extract_mesh(Sphere(1.0), bounds=((-1.2,) * 3, (1.2,) * 3), resolution=16)
-    assert short_loops(ball, longest=100.0) == []
+    assert short_loops(ball, longest=100.0, odd=anywhere) == []
     # nor does a piece without handles beside another
-    assert len(short_loops(both(ball, torus), longest=2.0)) == len(short_loops(torus, longest=2.0))
+    mine, two = (short_loops(m, longest=2.0, odd=anywhere) for m in (torus, both(ball, torus)))
+    assert len(mine) == len(two)

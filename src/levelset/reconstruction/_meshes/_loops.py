@@ -1,6 +1,8 @@
 """Loops on a mesh that cut no piece off: where its handles are."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,22 +22,29 @@ class Loop:
     Attributes:
         places: Its corners in order, `(k, 3)`.
         length: How long it is.
+        outward: Vectors out of the surface at the corners, `(k, 3)`.
     """
 
     places: Floats
     length: float
+    outward: Floats
 
-    @property
+    @cached_property
     def middle(self) -> Floats:
         """The mean of its corners, `(3,)`."""
         return np.asarray(self.places.mean(0))
 
-    @property
+    @cached_property
     def radius(self) -> float:
         """Largest distance of a corner from the middle."""
         return float(np.linalg.norm(self.places - self.middle, axis=1).max())
 
-    @property
+    @cached_property
+    def hollow(self) -> bool:
+        """Whether it goes around air, as in a tunnel, and not around the inside, as of a bridge."""
+        return float((self.outward * (self.middle - self.places)).sum()) > 0.0
+
+    @cached_property
     def axis(self) -> Floats:
         """The direction across the plane that it lies nearest to, `(3,)`."""
         return np.asarray(np.linalg.svd(self.places - self.middle, full_matrices=False)[2][2])
@@ -48,13 +57,16 @@ def handles(mesh: Mesh) -> int:
     return mesh.components - euler // 2
 
 
-def short_loops(mesh: Mesh, *, longest: float, rounds: int = 3) -> list[Loop]:
+def short_loops(
+    mesh: Mesh, *, longest: float, odd: Callable[[Floats], Floats], rounds: int = 3
+) -> list[Loop]:
     """Return short loops of a watertight mesh that cut no piece off, the shortest first.
 
     A tree of shortest ways from a corner, and a tree of faces across the other edges, leave two
-    edges a handle. Each of them closes a loop, and no union of these cuts a piece off. From a
-    corner of each loop that is shorter than `longest` the same is done again: the loops that start
-    there are the shortest through that corner.
+    edges a handle. Each of them closes a loop, and no union of these cuts a piece off. From the
+    oddest corner of each loop the same is done again, and then from the corner opposite where a
+    loop began, if it is shorter than `longest`: each time they are the shortest through that
+    corner.
 
     Cost: about 1 second for 300,000 faces and corner that is started from, `rounds` times the
     number of handles at most.
@@ -62,6 +74,7 @@ def short_loops(mesh: Mesh, *, longest: float, rounds: int = 3) -> list[Loop]:
     Args:
         mesh: The mesh; pieces without handles are passed over.
         longest: Loops that are longer are left out.
+        odd: How odd the surface is at places `(k, 3)`, `(k,)`.
         rounds: How many times a handle's loops are looked for again from their own corners.
 
     References:
@@ -74,20 +87,25 @@ def short_loops(mesh: Mesh, *, longest: float, rounds: int = 3) -> list[Loop]:
         for label in torch.unique(labels):
             part = keep_faces(mesh, labels == label)
             if handles(part):
-                loops += short_loops(part, longest=longest, rounds=rounds)
+                loops += short_loops(part, longest=longest, odd=odd, rounds=rounds)
         return sorted(loops, key=lambda loop: loop.length)
     graph = _Graph(mesh)
     seen: set[int] = set()
     roots = [0]
-    for _ in range(rounds + 1):
+    for k in range(rounds + 1):
         fresh = []
         for root in roots:
             if root in seen:
                 continue
             seen.add(root)
-            fresh += [rows for rows in graph.loops(root) if graph.length(rows) < longest]
-        loops += [Loop(graph.vertices[rows], graph.length(rows)) for rows in fresh]
-        roots = [int(rows[0]) for rows in _apart(fresh, graph)]
+            fresh += graph.loops(root)
+        short = [rows for rows in fresh if graph.length(rows) < longest]
+        outward = mesh.corner_vectors.numpy()
+        loops += [Loop(graph.vertices[r], graph.length(r), outward[r]) for r in short]
+        if k == 0:  # from any corner: a handle may be far
+            roots = [int(r[odd(graph.vertices[r]).argmax()]) for r in _apart(fresh, graph)]
+        else:
+            roots = [int(r[len(r) // 2]) for r in _apart(short, graph)]
     return sorted(loops, key=lambda loop: loop.length)
 
 

@@ -305,6 +305,14 @@ class Mesh(Result):
         return torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
 
     @cached_property
+    def corner_vectors(self) -> Tensor:
+        """Outward vectors at the corners, the sum of those of the faces there, `(n, 3)`."""
+        vectors = torch.zeros_like(self.vertices)
+        for corner in self.faces.T:
+            vectors.index_add_(0, corner, self._face_vectors)
+        return vectors
+
+    @cached_property
     def _labels_used(self) -> Tensor:
         return torch.unique(self.labels[self.faces[:, 0]])
 
