@@ -33,6 +33,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from levelset.reconstruction import Fast, Mesh, Metrics, Paper, metrics, sample_
 
 SHAPES = ("stanford-bunny", "rocker-arm", "fandisk", "spot")
 MILLI = 1e3
+POISSON = {f"Poisson {depth}": depth for depth in range(6, 11)}
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,7 @@ def methods(options: argparse.Namespace) -> dict[str, Callable[[np.ndarray], Mad
     return {
         "Fast": lambda points: ours(points, Fast(seconds=options.seconds)),
         "Paper": lambda points: ours(points, Paper(seconds=options.paper_seconds)),
-        "Poisson 6": lambda points: poisson(points, 6),
-        "Poisson 8": lambda points: poisson(points, 8),
+        **{name: partial(poisson, depth=depth) for name, depth in POISSON.items()},
         "pivoting": pivoting,
     }
 
@@ -226,6 +227,36 @@ def verdict(goal: float, best: float) -> str:
     return f"  goal: S1 <= {goal:.2f}: {'met' if best <= goal else f'missed, {best:.2f}'}"
 
 
+Rows = dict[str, Metrics | None]
+Ratios = dict[str, list[tuple[float, float]]]
+
+
+def beside_poisson(title: str, rows: Rows, ratios: Ratios) -> None:
+    """Print what ours is as a multiple of the Poisson with the least S1, and keep it."""
+    fast = rows.get("Fast")
+    rivals = [m for name, m in rows.items() if name in POISSON and m is not None]
+    if fast is None or not rivals:
+        return
+    best = min(rivals, key=lambda m: m.surface_l1)
+    pair = fast.surface_l1 / best.surface_l1, fast.surface_max / best.surface_max
+    ratios.setdefault(title, []).append(pair)
+    print(
+        f"  Fast over the best Poisson: S1 {pair[0]:.2f}, SH {pair[1]:.2f}, "
+        f"NC {fast.normal_consistency - best.normal_consistency:+.4f}"
+    )
+
+
+def all_beside_poisson(ratios: Ratios) -> None:
+    """Print the means over the shapes, and the worst."""
+    for title, pairs in ratios.items():
+        s1, sh = np.array(pairs).T
+        print(
+            f"{title}: over the best Poisson's, S1 of Fast {np.exp(np.log(s1).mean()):.2f} in the "
+            f"mean, {s1.max():.2f} at worst; SH {np.exp(np.log(sh).mean()):.2f}, {sh.max():.2f} "
+            f"at worst; above 1.05 {(s1 > 1.05).sum()} and {(sh > 1.05).sum()} of {len(pairs)}"
+        )
+
+
 def is_right(found: dict[str, np.ndarray], name: str) -> bool:
     """Return whether a mesh is closed, with the pieces and the handles of a solid."""
     mesh = Mesh(torch.from_numpy(found["vertices"]), torch.from_numpy(found["faces"]))
@@ -238,6 +269,7 @@ def is_right(found: dict[str, np.ndarray], name: str) -> bool:
 def topology(options: argparse.Namespace, names: list[str]) -> None:
     """Run the solids with every seed, and print how often the topology is right."""
     right: dict[tuple[str, str], list[bool]] = {}
+    ratios: Ratios = {}
     for shape in options.shapes:
         truth = true_mesh(shape)
         for title in options.regimes:
@@ -246,13 +278,17 @@ def topology(options: argparse.Namespace, names: list[str]) -> None:
                 print(
                     f"\n{shape}, {title}, seed {seed}: {len(points):,} points\n{HEAD}", flush=True
                 )
+                rows = {}
                 for name in names:
                     result = apart(name, options, points)
-                    made = line(name, result, truth, options.draws) is not None
-                    right.setdefault((name, title), []).append(made and is_right(result, shape))
+                    rows[name] = line(name, result, truth, options.draws)
+                    good = rows[name] is not None and is_right(result, shape)
+                    right.setdefault((name, title), []).append(good)
+                beside_poisson(title, rows, ratios)
     print("\nclosed, with the right pieces and handles:")
     for (name, title), runs in right.items():
         print(f"  {name:10} {title:10} {sum(runs)} of {len(runs)}")
+    all_beside_poisson(ratios)
 
 
 def growth(options: argparse.Namespace, home: Path, names: list[str]) -> None:
@@ -266,9 +302,9 @@ def growth(options: argparse.Namespace, home: Path, names: list[str]) -> None:
                 line(name, apart(name, options, points), truth, options.draws)
 
 
-def compare(options: argparse.Namespace, home: Path, names: list[str]) -> dict[str, list[float]]:
-    """Run all that is asked for; return S1 of ours over the best Poisson's, by regime."""
-    ratios: dict[str, list[float]] = {}
+def compare(options: argparse.Namespace, home: Path, names: list[str]) -> None:
+    """Run the regimes on the meshes, beside the best Poisson."""
+    ratios: Ratios = {}
     for shape in options.shapes:
         truth = Mesh.read(home / f"{shape}.ply")
         clean = None
@@ -287,22 +323,15 @@ def compare(options: argparse.Namespace, home: Path, names: list[str]) -> dict[s
                 goal = regime.factor * clean
             if goal is not None:
                 print(verdict(goal, mine))
-            rivals = [m for n, m in rows.items() if n.startswith("Poisson") and m is not None]
-            if rivals:
-                best = min(rivals, key=lambda m: m.surface_l1)
-                ratios.setdefault(title, []).append(fast.surface_l1 / best.surface_l1)
-                print(
-                    f"  Fast over the best Poisson: S1 {ratios[title][-1]:.2f}, "
-                    f"SH {fast.surface_max / best.surface_max:.2f}, "
-                    f"NC {fast.normal_consistency - best.normal_consistency:+.4f}"
-                )
-    return ratios
+            beside_poisson(title, rows, ratios)
+    print()
+    all_beside_poisson(ratios)
 
 
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    everything = ["Fast", "Poisson 6", "Poisson 8", "pivoting"]
+    everything = ["Fast", *POISSON, "pivoting"]
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), help="meshes by name")
     parser.add_argument("--regimes", nargs="+", default=list(REGIMES), choices=list(REGIMES))
     parser.add_argument("--methods", nargs="+", default=everything, choices=[*everything, "Paper"])
@@ -336,10 +365,7 @@ def main() -> None:
     if options.sizes:
         growth(options, home, names)
         return
-    ratios = compare(options, home, names)
-    for title, found in ratios.items():
-        mean = float(np.exp(np.mean(np.log(found))))
-        print(f"\n{title}: S1 of Fast over the best Poisson's {mean:.2f}, worst {max(found):.2f}")
+    compare(options, home, names)
 
 
 if __name__ == "__main__":
