@@ -27,8 +27,8 @@ def outward(places, normals, spacing, part=None):
 
 
 def test_objects_are_what_hangs_together():
-    places, _, spacing = joined(sphere(300), sphere(100, 0.3, (2.0, 0.0, 0.0)), sphere(200, 0.5))
-    number = objects(places, spacing)
+    clouds = sphere(300), sphere(100, 0.3, (2.0, 0.0, 0.0)), sphere(200, 0.5)
+    number = objects(*joined(*clouds))
     assert len(np.unique(number)) == 3
     for rows in (slice(0, 300), slice(300, 400), slice(400, 600)):
         assert len(np.unique(number[rows])) == 1
@@ -58,8 +58,36 @@ def test_a_torn_off_piece_fits_into_the_rest(turned):
     cap = height[kept] > 0.93
     given = np.where(cap, turned, 1.0)
     signs = outward(places[kept], normals[kept] * given[:, None], spacing[kept])
-    assert len(np.unique(objects(places[kept], spacing[kept]))) == 2
+    assert len(np.unique(objects(places[kept], normals[kept], spacing[kept]))) == 2
     np.testing.assert_array_equal(signs, given)
+
+
+@pytest.mark.parametrize("turned", [1.0, -1.0])
+def test_the_two_faces_of_a_hollow_ball_two_spacings_thick_are_not_one_object(turned):
+    outer = sphere(2_000)
+    gap = 2.0 * outer[2][0]
+    inner = sphere(round(2_000 * (1.0 - gap) ** 2), 1.0 - gap)
+    places, normals, spacing = joined(outer, inner)
+    assert len(np.unique(objects(places, normals, spacing))) == 2
+    given = np.repeat([1.0, turned], [len(outer[0]), len(inner[0])])
+    signs = outward(places, normals * given[:, None], spacing)
+    truth = np.repeat([1.0, -1.0], [len(outer[0]), len(inner[0])])
+    np.testing.assert_array_equal(signs * given, truth)
+
+
+def test_the_faces_of_a_block_are_one_object_whatever_the_corners():
+    rng = np.random.default_rng(0)
+    side, where = rng.integers(0, 6, 3_000), rng.uniform(-1.0, 1.0, (3_000, 3))
+    normals = np.zeros((3_000, 3))
+    normals[np.arange(3_000), side // 2] = 2.0 * (side % 2) - 1.0
+    places = np.where(normals != 0.0, normals, where)
+    spacing = np.full(3_000, np.sqrt(24.0 / 3_000))
+    # sheared, half of its edges are sharper than a right angle
+    shear = np.array([[1.0, 0.0, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    for matrix in (np.eye(3), shear):
+        across = normals @ np.linalg.inv(matrix).T
+        across /= np.linalg.norm(across, axis=1)[:, None]
+        assert len(np.unique(objects(places @ matrix, across, spacing))) == 1
 
 
 def test_half_a_sphere_seen_from_one_side_is_turned_to_the_viewer():
@@ -73,7 +101,7 @@ def test_half_a_sphere_seen_from_one_side_is_turned_to_the_viewer():
 def test_bodies_that_touch_are_turned_each_by_itself(turned):
     """They are one object to what hangs together, and two to their signs."""
     places, normals, spacing = joined(sphere(800), sphere(400, 0.7, (1.75, 0.0, 0.0)))
-    assert len(np.unique(objects(places, spacing))) == 1
+    assert len(np.unique(objects(places, normals, spacing))) == 1
     body = np.repeat([0, 1], [800, 400])
     sides = np.array(turned, dtype=float)[body]
     signs = outward(places, normals * sides[:, None], spacing, body)

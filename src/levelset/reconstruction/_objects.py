@@ -11,6 +11,7 @@ from levelset.reconstruction._dipoles import fit_into
 __all__ = ["is_closed", "objects", "turn_outward"]
 
 REACH = 2.5  # spacings over which two places belong to one object
+ABOVE = 0.75  # sine of the angle to both tangent planes beyond which places face each other
 NEIGHBOURS = 12
 OPEN = 0.3  # sum of the area vectors over the area above which an object is not closed
 ACROSS = 64  # neighbours in other objects that decide for one that is not closed
@@ -18,16 +19,23 @@ FEWEST = 20  # places of which a part may be an object of its own
 PROBES = 50  # places of an object that are looked at from another
 
 
-def objects(places: Floats, spacing: Floats) -> Integers:
+def objects(places: Floats, normals: Floats, spacing: Floats) -> Integers:
     """Return the number of the object of each place, `(n,)`: of each connected part.
+
+    Two places are not connected if each lies above the other, as those on both sides of a wall or a
+    gap do; around an edge at least one lies beside the other.
 
     Args:
         places: Places on surfaces, `(n, 3)`.
+        normals: Unit normals of either sign, `(n, 3)`.
         spacing: Distance of each to its neighbours, `(n,)`.
     """
     count = min(NEIGHBOURS, len(places))
     distance, near = cKDTree(places).query(places, count)
     linked = distance < REACH * np.maximum(spacing[:, None], spacing[near])
+    way = places[near] - places[:, None]
+    heights = [np.abs((way * n).sum(2)) for n in (normals[:, None], normals[near])]
+    linked &= np.minimum(*heights) <= ABOVE * distance
     own = np.repeat(np.arange(len(places)), count).reshape(near.shape)
     graph = csr_matrix(
         (np.ones(linked.sum()), (own[linked], near[linked])), shape=(len(places),) * 2
@@ -51,7 +59,7 @@ def turn_outward(places: Floats, normals: Floats, spacing: Floats, part: Integer
             `(n,)`: a closed part is an object of its own.
     """
     vectors = normals * (spacing**2)[:, None]
-    number = _closed_parts(objects(places, spacing), part, vectors, spacing)
+    number = _closed_parts(objects(places, normals, spacing), part, vectors, spacing)
     signs, before = np.ones(len(places)), np.zeros(len(places), dtype=bool)
     for which in np.argsort(-np.bincount(number, spacing**2), kind="stable"):
         rows = np.flatnonzero(number == which)
