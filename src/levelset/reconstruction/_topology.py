@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from levelset._typing import Booleans, Floats, Integers
 from levelset.networks import SplineGrid
-from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
+from levelset.reconstruction._meshes._loops import Loop, handles, short_loops, tightened
 from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
 from levelset.reconstruction._meshes._rings import rings
 from levelset.reconstruction._orientation import OrientedPoints
@@ -233,7 +233,12 @@ def _judged(mesh: Mesh, witnesses: Witnesses) -> list[Handle]:
     if any(handle.false for handle in bare):
         return bare
     loops = short_loops(mesh, longest=witnesses.longest, odd=witnesses.gap)
-    return _apart([witnesses.judge(loop) for loop in loops] + bare)
+    judged = _apart([witnesses.judge(loop) for loop in loops] + bare)
+    # a loop that is not the shortest around a handle may pass where normals stand another way
+    for k, handle in enumerate(judged):
+        if handle.false or handle.unsure:
+            judged[k] = witnesses.judge(tightened(mesh, handle.loop))
+    return _apart(judged)
 
 
 def _apart(judged: list[Handle]) -> list[Handle]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from levelset.reconstruction import Mesh, extract_mesh
-from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
+from levelset.reconstruction._meshes._loops import Loop, handles, short_loops, tightened
 from levelset.shapes import Sphere, Torus
 
 BOX = ((-1.3, -1.3, -0.3), (1.3, 1.3, 0.3))
@@ -78,3 +78,16 @@ def test_no_loop_is_longer_than_asked_for_and_a_ball_has_none(torus):
     # nor does a piece without handles beside another
     mine, two = (short_loops(m, longest=2.0, odd=anywhere) for m in (torus, both(ball, torus)))
     assert len(mine) == len(two)
+
+
+def test_a_loop_that_makes_a_detour_is_tightened_to_the_tube(torus):
+    ball = extract_mesh(Sphere(0.3), bounds=((-0.4,) * 3, (0.4,) * 3), resolution=16)
+    # around the tube, once along half of the ring and back
+    turn = np.linspace(0.0, 2.0 * math.pi, 60, endpoint=False)
+    along, out = np.sin(turn) ** 2 * np.sign(np.cos(turn)), 1.0 + 0.25 * np.cos(turn)
+    places = np.stack([out * np.cos(along), out * np.sin(along), 0.25 * np.sin(turn)], 1)
+    for mesh in (torus, both(ball, torus)):
+        loop = tightened(mesh, Loop(places, 4.0, places))
+        assert 0.97 < loop.length / (2 * math.pi * 0.25) < 1.05
+        assert not loop.hollow
+        assert tightened(mesh, loop).length == loop.length

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
 
-__all__ = ["Loop", "handles", "short_loops"]
+__all__ = ["Loop", "handles", "short_loops", "tightened"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +107,31 @@ def short_loops(
         else:
             roots = [int(r[len(r) // 2]) for r in _apart(short, graph)]
     return sorted(loops, key=lambda loop: loop.length)
+
+
+def tightened(mesh: Mesh, loop: Loop, *, rounds: int = 4) -> Loop:
+    """Return the shortest loop through a corner of a loop, again and again while it gets shorter.
+
+    Cost: that of `short_loops` a round.
+
+    Args:
+        mesh: The mesh.
+        loop: A loop on it.
+        rounds: How often at most.
+    """
+    if mesh.components > 1:
+        nearest = int(np.square(mesh.vertices.numpy() - loop.places[0]).sum(1).argmin())
+        label = mesh.labels[nearest]
+        mesh = keep_faces(mesh, mesh.labels[mesh.faces[:, 0]] == label)
+    graph, outward = _Graph(mesh), mesh.corner_vectors.numpy()
+    for k in range(rounds):
+        # opposite where it began, and then a quarter on
+        start = loop.places[(2 - k % 2) * len(loop.places) // 4]
+        root = int(np.square(graph.vertices - start).sum(1).argmin())
+        rows = min(graph.loops(root), key=graph.length)
+        if graph.length(rows) < loop.length:
+            loop = Loop(graph.vertices[rows], graph.length(rows), outward[rows])
+    return loop
 
 
 def _apart(loops: list[Integers], graph: "_Graph") -> list[Integers]:
