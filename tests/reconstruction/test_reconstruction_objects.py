@@ -69,10 +69,10 @@ def test_the_two_faces_of_a_hollow_ball_two_spacings_thick_are_not_one_object(tu
     inner = sphere(round(2_000 * (1.0 - gap) ** 2), 1.0 - gap)
     places, normals, spacing = joined(outer, inner)
     assert len(np.unique(objects(places, normals, spacing))) == 2
-    given = np.repeat([1.0, turned], [len(outer[0]), len(inner[0])])
-    signs = outward(places, normals * given[:, None], spacing)
+    sides = np.repeat([1.0, turned], [len(outer[0]), len(inner[0])])
+    signs = outward(places, normals * sides[:, None], spacing)
     truth = np.repeat([1.0, -1.0], [len(outer[0]), len(inner[0])])
-    np.testing.assert_array_equal(signs * given, truth)
+    np.testing.assert_array_equal(signs * sides, truth)
 
 
 def test_the_faces_of_a_block_are_one_object_whatever_the_corners():

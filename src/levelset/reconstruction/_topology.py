@@ -89,7 +89,7 @@ class Witnesses:
     def gap(self, places: Floats) -> Floats:
         """Return how far the nearest point is from places, as a multiple of the spacing there."""
         away, rows = self.tree.query(places)
-        return np.asarray(away / self._clear(rows))
+        return np.asarray(away / self._reach(rows, BARE_WITHIN))
 
     def bare(self, mesh: Mesh) -> list[Handle]:
         """Return the handles around which there is a ring without points.
@@ -106,18 +106,15 @@ class Witnesses:
         result = []
         for ring in rings(mesh, self.gap(vertices) > 1.0):
             rows = self.tree.query(ring.places)[1]
-            reach = float(np.median(self._clear(rows)))
+            reach = float(np.median(self._reach(rows, BARE_WITHIN)))
             band = cKDTree(ring.places).query(vertices, distance_upper_bound=reach)[0] < reach
             missing = area[band].sum() / float(np.median(self.spacing[rows])) ** 2
             bare = np.exp(-missing) < CHANCE
             result.append(Handle(ring, FALSE, 0.0 if bare else 1.0))
         return result
 
-    def _clear(self, rows: Integers) -> Floats:
-        return np.maximum(BARE_WITHIN * self.spacing[rows], 3.0 * self.spread[rows])
-
-    def _reach(self, rows: Integers) -> Floats:
-        return np.maximum(REACH * self.spacing[rows], 3.0 * self.spread[rows])
+    def _reach(self, rows: Integers, spacings: float = REACH) -> Floats:
+        return np.maximum(spacings * self.spacing[rows], 3.0 * self.spread[rows])
 
     def near(self, places: Floats) -> Booleans:
         """Return which places have a point near, `(n,)`."""

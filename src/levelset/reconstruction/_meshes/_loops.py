@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
 
-__all__ = ["Loop", "handles", "short_loops", "tightened"]
+__all__ = ["Loop", "beside_edges", "handles", "short_loops", "sides_of", "tightened"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def short_loops(
             if handles(part):
                 loops += short_loops(part, longest=longest, odd=odd, rounds=rounds)
         return sorted(loops, key=lambda loop: loop.length)
-    graph = _Graph(mesh)
+    graph, outward = _Graph(mesh), mesh.corner_vectors.numpy()
     seen: set[int] = set()
     roots = [0]
     for k in range(rounds + 1):
@@ -100,7 +100,6 @@ def short_loops(
             seen.add(root)
             fresh += graph.loops(root)
         short = [rows for rows in fresh if graph.length(rows) < longest]
-        outward = mesh.corner_vectors.numpy()
         loops += [Loop(graph.vertices[r], graph.length(r), outward[r]) for r in short]
         if k == 0:  # from any corner: a handle may be far
             roots = [int(r[odd(graph.vertices[r]).argmax()]) for r in _apart(fresh, graph)]
@@ -145,6 +144,18 @@ def _apart(loops: list[Integers], graph: "_Graph") -> list[Integers]:
     return chosen
 
 
+def sides_of(faces: Integers) -> Integers:
+    """Return the three edges of each face, the smaller corner first, `(3 n, 2)`."""
+    return np.sort(np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2), axis=1)
+
+
+def beside_edges(faces: Integers, count: int) -> tuple[Integers, Integers]:
+    """Return the sorted edges of a watertight mesh, and the faces beside each, `(m, 2)` both."""
+    sides = sides_of(faces)
+    order = np.argsort(sides[:, 0] * count + sides[:, 1], kind="stable")
+    return sides[order[::2]], (order // 3).reshape(-1, 2)
+
+
 class _Graph:
     """Edges of a mesh in one piece, each with its length and the two faces beside it."""
 
@@ -158,10 +169,7 @@ class _Graph:
         self.ways = csr_matrix((self.sizes, self.edges.T), shape=(count, count))
         faces = mesh.faces.numpy()
         self.faces = len(faces)
-        sides = np.sort(np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2), axis=1)
-        key = sides[:, 0] * count + sides[:, 1]
-        order = np.argsort(key, kind="stable")
-        self.beside = (order // 3).reshape(-1, 2)
+        self.beside = beside_edges(faces, count)[1]
         self.start = int(faces[0, 0])
 
     def loops(self, root: int) -> list[Integers]:

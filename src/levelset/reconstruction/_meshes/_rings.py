@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 
 from levelset._typing import Booleans, Integers
-from levelset.reconstruction._meshes._loops import Loop
+from levelset.reconstruction._meshes._loops import Loop, beside_edges, sides_of
 from levelset.reconstruction._meshes._mesh import Mesh
 
 __all__ = ["rings"]
@@ -33,7 +33,7 @@ def rings(mesh: Mesh, part: Booleans) -> list[Loop]:
     rows = np.flatnonzero(part[faces].all(1))
     if len(rows) == 0:
         return []
-    edges, beside = _beside(faces, len(mesh.vertices))
+    edges, beside = beside_edges(faces, len(mesh.vertices))
     result = []
     for region in _regions(faces, rows):
         rims = _rims(faces[region])
@@ -46,21 +46,9 @@ def rings(mesh: Mesh, part: Booleans) -> list[Loop]:
     return result
 
 
-def _sides(faces: Integers) -> Integers:
-    """Return the three edges of each face, the smaller corner first, `(3 n, 2)`."""
-    return np.sort(np.stack([faces, np.roll(faces, -1, 1)], 2).reshape(-1, 2), axis=1)
-
-
-def _beside(faces: Integers, count: int) -> tuple[Integers, Integers]:
-    """Return the sorted edges of a watertight mesh, and the faces beside each, `(m, 2)` both."""
-    sides = _sides(faces)
-    order = np.argsort(sides[:, 0] * count + sides[:, 1], kind="stable")
-    return sides[order[::2]], (order // 3).reshape(-1, 2)
-
-
 def _regions(faces: Integers, rows: Integers) -> Iterator[Integers]:
     """Yield the rows of the faces of each region."""
-    sides = _sides(faces[rows])
+    sides = sides_of(faces[rows])
     count = int(sides.max()) + 1
     graph = csr_matrix((np.ones(len(sides)), sides.T), shape=(count, count))
     label = connected_components(graph, directed=False)[1][faces[rows, 0]]
@@ -70,7 +58,7 @@ def _regions(faces: Integers, rows: Integers) -> Iterator[Integers]:
 
 def _rims(region: Integers) -> list[Integers]:
     """Return the edges of each rim of a region, `(k, 2)`."""
-    edges, uses = np.unique(_sides(region), axis=0, return_counts=True)
+    edges, uses = np.unique(sides_of(region), axis=0, return_counts=True)
     rim = edges[uses == 1]
     corners, local = np.unique(rim, return_inverse=True)
     local = local.reshape(rim.shape)
@@ -101,7 +89,7 @@ def _halfway(mesh: Mesh, region: Integers, rim: Integers, others: Integers) -> L
     """Return the corners of a region that are as far from one rim as from the others."""
     vertices = mesh.vertices.numpy()
     corners, local = np.unique(region, return_inverse=True)
-    edges = np.unique(_sides(local.reshape(region.shape)), axis=0)
+    edges = np.unique(sides_of(local.reshape(region.shape)), axis=0)
     sizes = np.linalg.norm(vertices[corners[edges[:, 0]]] - vertices[corners[edges[:, 1]]], axis=1)
     ways = csr_matrix((np.maximum(sizes, 1e-12), edges.T), shape=(len(corners),) * 2)
     starts = [np.searchsorted(corners, np.unique(line)) for line in (rim, others)]
