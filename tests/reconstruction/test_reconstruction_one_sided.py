@@ -42,6 +42,16 @@ def test_a_sphere_has_two_sides_and_a_cloud_none():
     assert not is_one_sided(x[:3], x[:3])
 
 
+def test_short_seams_here_and_there_are_noise():
+    # where noise twists the normals around a few places it makes what looks like a tiny strip
+    places, normals = strip(0, 4000)
+    for k in range(20):
+        x, n = strip(1, 120, seed=k)
+        places, normals = np.r_[places, 0.1 * x + [0, 0, 1 + k]], np.r_[normals, n]
+    assert not is_one_sided(places, normals)
+    assert is_one_sided(places[-120:], normals[-120:])
+
+
 def test_a_moebius_strip_is_refused_by_name():
     points, _ = strip(1, noise=0.004)
     with pytest.raises(DataError, match="one side only, as a Möbius strip"):
