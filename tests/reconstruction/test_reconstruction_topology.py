@@ -8,7 +8,7 @@ import torch
 
 from levelset.networks import SplineGrid
 from levelset.reconstruction import Fast, extract_mesh, sample_surface, surface
-from levelset.reconstruction._meshes._loops import handles, short_loops
+from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
 from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._topology import Witnesses, borne_out, settle_topology
 from levelset.shapes import Sphere, Torus
@@ -91,6 +91,40 @@ def test_a_handle_that_points_lie_on_stays(tube):
     mesh, unclear, removed = settled(network, Witnesses(points_on(ring)))
     assert (handles(mesh), unclear, removed) == (1, (), 0)
     assert torch.equal(network.coefficients, before)
+
+
+def around_a_rod(spread=0.002, *, ends):
+    """Return the judgement on a rod of radius 0.1 between `ends` walls, by a loop at its foot."""
+    rng, around = np.random.default_rng(0), np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)
+    circle = np.stack([np.cos(around), np.sin(around), 0.0 * around], 1)
+    flat = np.c_[rng.uniform(-0.5, 0.5, (2000, 2)), np.zeros(2000)]
+    flat = flat[np.linalg.norm(flat, axis=1) > 0.1]
+    wall = np.c_[0 * flat[:, :2], np.ones(len(flat))]
+    angle, height = rng.uniform(0, 2 * np.pi, 600), rng.uniform(0.0, 0.5, 600)
+    out = np.stack([np.cos(angle), np.sin(angle), 0 * angle], 1)
+    rod = 0.1 * out + np.c_[0 * height, 0 * height, height]
+    if ends == 1:
+        places, normals = np.r_[flat, rod], np.r_[wall, out]
+    else:  # two walls with nothing between them
+        above = np.array([0.0, 0.0, 0.1])
+        places, normals = np.r_[flat, flat + above], np.r_[wall, -wall]
+    ones = np.ones(len(places))
+    points = OrientedPoints(places, normals, ones, ones, 0.03 * ones, spread * ones)
+    middle = [0, 0, 0.02 if ends == 1 else 0.05]
+    return Witnesses(points).judge(Loop(0.1 * circle + middle, 0.63, circle))
+
+
+def test_a_rod_is_borne_out_where_it_stands_on_a_wall():
+    assert not around_a_rod(ends=1).false
+    assert around_a_rod(ends=2).false
+
+
+def test_noise_hides_handles_no_larger_than_itself():
+    assert not around_a_rod(spread=0.07, ends=1).hidden
+    judged = around_a_rod(spread=0.09, ends=1)
+    assert judged.hidden
+    assert judged.false
+    assert not judged.unsure
 
 
 def test_what_the_points_say_is_the_angle_between_normals_and_axis():

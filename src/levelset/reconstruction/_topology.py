@@ -19,15 +19,18 @@ __all__ = ["Handle", "Witnesses", "borne_out", "settle_topology", "without_handl
 NEAR = 8  # points looked at for each corner of a loop
 CORNERS = 64  # of a loop that are looked at
 FALSE = 0.5  # mean squared cosine above which points face along the axis of a loop
+HEARD = 0.2  # share of the points near a loop on one side of it, below which they have no say
 DOUBT = 0.15  # distance from that within which it is not clear
 REACH = 2.5  # spacings around a loop within which points speak for or against it
 BARE_WITHIN = 1.0  # spacings around a place without points, for it to be bare
 CHANCE = 0.01  # that a ring has no points, above which it says nothing
+HIDDEN = 1.25  # standard deviations, radius of a loop below which noise hides what it goes around
 LONELY = 0.25  # share of a loop's corners with points near, below which nothing bears it out
 SLACK = 1.0  # cells that a patch reaches beyond its loop
 THICK = 1.0  # cells, standard deviation of a patch along the axis of its loop
 LIFT = 0.75  # cells by which a patch goes past the level
 ROUNDS = 4
+MANY = 30  # handles, above which they are looked for on the coarse mesh alone
 FEWEST = 10  # points that a piece must be the nearest to
 BARE = 0.5  # share of a piece's corners with points near, below which nothing bears it out
 TINY = 2.0  # spacings across, up to which a piece is none, or as many standard deviations
@@ -42,16 +45,18 @@ class Handle:
         along: Mean squared cosine between normals of the points near and the axis of the loop: 0
             where the points lie on the handle, 1 where they lie on sheets that it pierces or joins.
         supported: Share of the loop that has points near.
+        hidden: Whether the loop is smaller than what noise lets be seen.
     """
 
     loop: Loop
     along: float
     supported: float
+    hidden: bool = False
 
     @property
     def false(self) -> bool:
-        """Whether the points speak against it."""
-        return self.supported < LONELY or self.along > FALSE
+        """Whether the points speak against it, or can say nothing for it."""
+        return self.hidden or self.supported < LONELY or self.along > FALSE
 
     @property
     def unsure(self) -> bool:
@@ -83,8 +88,13 @@ class Witnesses:
         close = away <= reach[:, None]
         # one row a corner of the loop, one column a point
         cosines = (self.normals[near] @ loop.axis) ** 2
-        along = float(cosines[close].mean()) if close.any() else 1.0
-        return Handle(loop, along, float(close.any(1).mean()))
+        above = (self.tree.data[near] - loop.middle) @ loop.axis > 0.0
+        sides = [close & side for side in (above, ~above)]
+        # where a handle begins, the points on one side of the loop lie on what it stands on
+        heard = [side for side in sides if side.sum() >= HEARD * close.sum() > 0]
+        along = min((float(cosines[side].mean()) for side in heard), default=1.0)
+        hidden = loop.radius < HIDDEN * float(np.median(self.spread[near[:, 0]]))
+        return Handle(loop, along, float(close.any(1).mean()), hidden)
 
     def gap(self, places: Floats) -> Floats:
         """Return how far the nearest point is from places, as a multiple of the spacing there."""
@@ -181,7 +191,7 @@ def settle_topology(
     rough, unclear = _rounds(network, witnesses, sketch)
     if not torch.equal(network.coefficients, before):
         mesh = borne_out(remesh(), witnesses)
-    if handles(mesh) != handles(rough):
+    if handles(rough) != handles(mesh) <= MANY:
         mesh, unclear = _rounds(network, witnesses, remesh, mesh)
     if handles(mesh) > first or not mesh.watertight:
         with torch.no_grad():
@@ -232,10 +242,10 @@ def _judged(mesh: Mesh, witnesses: Witnesses) -> list[Handle]:
     loops = short_loops(mesh, longest=witnesses.longest, odd=witnesses.gap)
     judged = _apart([witnesses.judge(loop) for loop in loops] + bare)
     # a loop that is not the shortest around a handle may pass where normals stand another way
-    for k, handle in enumerate(judged):
-        if handle.false or handle.unsure:
-            judged[k] = witnesses.judge(tightened(mesh, handle.loop))
-    return _apart(judged)
+    doubtful = [handle for handle in judged if handle.false or handle.unsure]
+    clear = [handle for handle in judged if handle not in doubtful]
+    again = tightened(mesh, [handle.loop for handle in doubtful])
+    return _apart(clear + [witnesses.judge(loop) for loop in again])
 
 
 def _apart(judged: list[Handle]) -> list[Handle]:

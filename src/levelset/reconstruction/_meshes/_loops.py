@@ -8,11 +8,15 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
+from scipy.spatial import cKDTree
 
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._meshes._mesh import Mesh, keep_faces
 
 __all__ = ["Loop", "beside_edges", "handles", "short_loops", "sides_of", "tightened"]
+
+
+MOST = 16  # corners that are started from in a round, and loops that are tightened
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +72,8 @@ def short_loops(
     loop began, if it is shorter than `longest`: each time they are the shortest through that
     corner.
 
-    Cost: about 1 second for 300,000 faces and corner that is started from, `rounds` times the
-    number of handles at most.
+    Cost: 0.1 second for 300,000 faces and corner that is started from; these are `rounds` times the
+    number of handles, 16 at most.
 
     Args:
         mesh: The mesh; pieces without handles are passed over.
@@ -82,65 +86,79 @@ def short_loops(
           the trees, and why their loops are shortest.
     """
     loops: list[Loop] = []
-    if mesh.components > 1:
-        labels = mesh.labels[mesh.faces[:, 0]]
-        for label in torch.unique(labels):
-            part = keep_faces(mesh, labels == label)
-            if handles(part):
-                loops += short_loops(part, longest=longest, odd=odd, rounds=rounds)
-        return sorted(loops, key=lambda loop: loop.length)
-    graph, outward = _Graph(mesh), mesh.corner_vectors.numpy()
-    seen: set[int] = set()
-    roots = [0]
-    for k in range(rounds + 1):
-        fresh = []
-        for root in roots:
-            if root in seen:
-                continue
-            seen.add(root)
-            fresh += graph.loops(root)
-        short = [rows for rows in fresh if graph.length(rows) < longest]
-        loops += [Loop(graph.vertices[r], graph.length(r), outward[r]) for r in short]
-        if k == 0:  # from any corner: a handle may be far
-            roots = [int(r[odd(graph.vertices[r]).argmax()]) for r in _apart(fresh, graph)]
-        else:
-            roots = [int(r[len(r) // 2]) for r in _apart(short, graph)]
+    for piece in _with_handles(mesh):
+        graph = _Graph(piece)
+        seen: set[int] = set()
+        roots = [0]
+        for k in range(rounds + 1):
+            fresh = [rows for root in roots if root not in seen for rows in graph.loops(root)]
+            seen.update(roots)
+            short = [rows for rows in fresh if graph.length(rows) < longest]
+            loops += [graph.loop(rows) for rows in short]
+            if k == 0:  # from any corner: a handle may be far
+                further = [int(r[odd(graph.vertices[r]).argmax()]) for r in _apart(fresh, graph)]
+            else:
+                further = [int(r[len(r) // 2]) for r in _apart(short or fresh, graph)]
+            roots = further[:MOST]
     return sorted(loops, key=lambda loop: loop.length)
 
 
-def tightened(mesh: Mesh, loop: Loop, *, rounds: int = 4) -> Loop:
-    """Return the shortest loop through a corner of a loop, again and again while it gets shorter.
+def tightened(mesh: Mesh, loops: list[Loop], *, rounds: int = 4) -> list[Loop]:
+    """Return for each loop the shortest through a corner of it, again while it gets shorter.
 
-    Cost: that of `short_loops` a round.
+    Cost: 0.1 second for 300,000 faces and round of a loop; no more than 16 loops are tightened.
 
     Args:
         mesh: The mesh.
-        loop: A loop on it.
+        loops: Loops on it, in the order in which they matter.
         rounds: How often at most.
     """
-    if mesh.components > 1:
-        nearest = int(np.square(mesh.vertices.numpy() - loop.places[0]).sum(1).argmin())
-        label = mesh.labels[nearest]
-        mesh = keep_faces(mesh, mesh.labels[mesh.faces[:, 0]] == label)
-    graph, outward = _Graph(mesh), mesh.corner_vectors.numpy()
+    graphs = [_Graph(piece) for piece in _with_handles(mesh)]
+    trees = [cKDTree(graph.vertices) for graph in graphs]
+    result = list(loops)
+    for i, loop in enumerate(loops[:MOST]):
+        which = int(np.argmin([tree.query(loop.places[0])[0] for tree in trees]))
+        result[i] = _tight(loop, graphs[which], trees[which], rounds)
+    return result
+
+
+def _tight(loop: Loop, graph: "_Graph", tree: cKDTree, rounds: int) -> Loop:
+    missed = 0
     for k in range(rounds):
         # opposite where it began, and then a quarter on
         start = loop.places[(2 - k % 2) * len(loop.places) // 4]
-        root = int(np.square(graph.vertices - start).sum(1).argmin())
-        rows = min(graph.loops(root), key=graph.length)
+        rows = min(graph.loops(int(tree.query(start)[1])), key=graph.length)
         if graph.length(rows) < loop.length:
-            loop = Loop(graph.vertices[rows], graph.length(rows), outward[rows])
+            loop, missed = graph.loop(rows), 0
+        else:
+            missed += 1
+        if missed == 2:
+            break
     return loop
 
 
+def _with_handles(mesh: Mesh) -> list[Mesh]:
+    """Return the pieces of a mesh that have handles."""
+    if mesh.components == 1:
+        return [mesh] if handles(mesh) else []
+    labels = mesh.labels[mesh.faces[:, 0]]
+    pieces = (keep_faces(mesh, labels == label) for label in torch.unique(labels))
+    return [piece for piece in pieces if handles(piece)]
+
+
 def _apart(loops: list[Integers], graph: "_Graph") -> list[Integers]:
-    """Return loops, the shortest first, without those that share a corner with an earlier one."""
+    """Return loops, the shortest first, without those that meet an earlier one of their kind.
+
+    Kinds are loops around air and loops around the inside: where a ring is all but cut through,
+    only the long way around its hole leads to the short one around what is left.
+    """
     chosen: list[Integers] = []
-    taken: Booleans = np.zeros(len(graph.vertices), dtype=bool)
+    taken: Booleans = np.zeros((2, len(graph.vertices)), dtype=bool)
     for rows in sorted(loops, key=graph.length):
-        if not taken[rows].any():
+        kind = taken[int(graph.loop(rows).hollow)]
+        if not kind[rows].any():
             chosen.append(rows)
-        taken[rows] = True
+        kind[rows] = True
     return chosen
 
 
@@ -157,10 +175,10 @@ def beside_edges(faces: Integers, count: int) -> tuple[Integers, Integers]:
 
 
 class _Graph:
-    """Edges of a mesh in one piece, each with its length and the two faces beside it."""
+    """Edges of a mesh in one piece, with their lengths, and the pairs of faces beside them."""
 
     def __init__(self, mesh: Mesh) -> None:
-        self.vertices = mesh.vertices.numpy()
+        self.vertices, self.outward = mesh.vertices.numpy(), mesh.corner_vectors.numpy()
         self.edges = mesh.edges.numpy()
         ends = self.vertices[self.edges]
         # an edge of no length would be none to the sparse matrix
@@ -168,9 +186,22 @@ class _Graph:
         count = len(self.vertices)
         self.ways = csr_matrix((self.sizes, self.edges.T), shape=(count, count))
         faces = mesh.faces.numpy()
-        self.faces = len(faces)
-        self.beside = beside_edges(faces, count)[1]
         self.start = int(faces[0, 0])
+        self._across(beside_edges(faces, count)[1], len(faces))
+
+    def _across(self, beside: Integers, count: int) -> None:
+        """Keep the pairs of faces that share edges, in order, and which edges these are."""
+        pairs = beside.min(1) * count + beside.max(1)
+        self.order = np.argsort(pairs, kind="stable")
+        self.pairs, self.first = np.unique(pairs[self.order], return_index=True)
+        self.last = np.r_[self.first[1:], len(pairs)]
+        self.several = np.flatnonzero(self.last - self.first > 1)
+        self.columns = (self.pairs % count).astype(np.int32)
+        self.rows = np.searchsorted(self.pairs, np.arange(count + 1) * count).astype(np.int32)
+
+    def loop(self, rows: Integers) -> Loop:
+        """Return the loop of some corners in order."""
+        return Loop(self.vertices[rows], self.length(rows), self.outward[rows])
 
     def loops(self, root: int) -> list[Integers]:
         """Return two loops a handle, as corners in order, near the shortest through `root`."""
@@ -178,25 +209,25 @@ class _Graph:
         away, before = dijkstra(self.ways, directed=False, indices=root, return_predecessors=True)
         before = before.astype(np.int64)
         first, second = self.edges.T
-        in_tree = (before[first] == second) | (before[second] == first)
-        rest = np.flatnonzero(~in_tree)
-        through = away[first[rest]] + away[second[rest]] + self.sizes[rest]
-        # The spanning tree takes the longest loops first, so that the shortest are left.
-        weight = 2.0 * through.max() - through
-        a, b = self.beside[rest].T
-        shape = (self.faces, self.faces)
-        # of faces that share two edges, the one of the longer loop
-        order = np.argsort(weight, kind="stable")
-        pair = np.minimum(a, b) * self.faces + np.maximum(a, b)
-        _, single = np.unique(pair[order], return_index=True)
-        single = order[single]
-        tree = minimum_spanning_tree(csr_matrix((weight[single], (a[single], b[single])), shape))
-        across = tree.tocoo()
-        crossed = np.minimum(across.row, across.col).astype(np.int64) * self.faces
-        crossed += np.maximum(across.row, across.col)
-        left = np.ones(len(rest), dtype=bool)
-        left[single[np.isin(pair[single], crossed)]] = False
-        return [self._closed(int(e), before) for e in rest[left]]
+        left = (before[first] != second) & (before[second] != first)
+        through = away[first] + away[second] + self.sizes
+        # The spanning tree takes the longest loops first, so that the shortest are left, and no
+        # edge of the tree of ways, which links faces that others link too.
+        weight = np.where(left, 2.0, 4.0) * through.max() - through
+        left[self._spanning(weight)] = False
+        return [self._closed(int(edge), before) for edge in np.flatnonzero(left)]
+
+    def _spanning(self, weight: Floats) -> Integers:
+        """Return the edges that the lightest tree of all faces crosses."""
+        edges = self.order[self.first]
+        for k in self.several:  # faces that share two edges or three
+            shared = self.order[self.first[k] : self.last[k]]
+            edges[k] = shared[weight[shared].argmin()]
+        count = len(self.rows) - 1
+        shape = (count, count)
+        tree = minimum_spanning_tree(csr_matrix((weight[edges], self.columns, self.rows), shape))
+        crossed = np.repeat(np.arange(count), np.diff(tree.indptr)) * count + tree.indices
+        return np.asarray(edges[np.searchsorted(self.pairs, crossed)])
 
     def _closed(self, edge: int, before: Integers) -> Integers:
         """Return the loop that an edge closes with the ways to its ends, but not the way to it."""
