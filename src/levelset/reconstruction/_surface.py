@@ -176,9 +176,9 @@ def surface(
     by the flattest surface across their rim, as the base of an object that stood on a table. With
     `closed=False` it ends where the points end, to within about their spacing. A surface with one
     side only, as a Möbius strip, is refused. Separate objects all stay, from ten points on. A
-    handle, as a bridge across a gap, is taken away where a ring around it has no points, or where
-    normals of the points near it stand along its axis, and left where they stand across; `notes`
-    names those that are unclear.
+    handle, as a bridge across a gap, is taken away where a ring around it has no points, where
+    normals of the points on both sides of it stand along its axis, or where it is no larger than
+    the noise, and left where they stand across; `notes` names those that are unclear.
 
     Ctrl-C during the fit ends it, and the field fitted so far becomes the mesh.
 

@@ -42,8 +42,9 @@ class Handle:
 
     Attributes:
         loop: The shortest line around it.
-        along: Mean squared cosine between normals of the points near and the axis of the loop: 0
-            where the points lie on the handle, 1 where they lie on sheets that it pierces or joins.
+        along: Mean squared cosine between normals of the points near and the axis of the loop, on
+            the side of it where it is less: 0 where the points lie on the handle, 1 where they lie
+            on sheets that it pierces or joins.
         supported: Share of the loop that has points near.
         hidden: Whether the loop is smaller than what noise lets be seen.
     """
