@@ -91,7 +91,7 @@ def short_loops(
         seen: set[int] = set()
         roots = [0]
         for k in range(rounds + 1):
-            fresh = [rows for root in roots if root not in seen for rows in graph.loops(root)]
+            fresh = [rows for root in roots for rows in graph.loops(root)]
             seen.update(roots)
             short = [rows for rows in fresh if graph.length(rows) < longest]
             loops += [graph.loop(rows) for rows in short]
@@ -99,7 +99,7 @@ def short_loops(
                 further = [int(r[odd(graph.vertices[r]).argmax()]) for r in _apart(fresh, graph)]
             else:
                 further = [int(r[len(r) // 2]) for r in _apart(short or fresh, graph)]
-            roots = further[:MOST]
+            roots = [root for root in dict.fromkeys(further) if root not in seen][:MOST]
     return sorted(loops, key=lambda loop: loop.length)
 
 
