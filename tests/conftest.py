@@ -78,6 +78,7 @@ def surroundings() -> dict[str, Any]:
 def drawn_alike() -> None:
     """Begin each test with the same global random state, whatever ran before it."""
     torch.manual_seed(0)
+    # the old global state is what is to be the same: a generator of one's own has no part in it
     np.random.seed(0)  # noqa: NPY002
     random.seed(0)
 
