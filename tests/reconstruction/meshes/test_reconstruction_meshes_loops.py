@@ -109,3 +109,12 @@ def test_a_loop_that_makes_a_detour_is_tightened_to_the_tube(torus):
         assert 0.97 < loop.length / (2 * math.pi * 0.25) < 1.05
         assert not loop.hollow
         assert tightened(mesh, [loop])[0].length == loop.length
+
+
+def test_a_loop_around_air_is_not_tightened_to_one_around_the_inside(torus):
+    # around the hole of the torus, on its outer side, where the loop around the tube is shorter
+    turn = np.linspace(0.0, 2.0 * math.pi, 60, endpoint=False)
+    ring = np.stack([np.cos(turn), np.sin(turn), 0.0 * turn], 1)
+    (loop,) = tightened(torus, [Loop(0.9 * ring + [0, 0, 0.25], 2.0 * math.pi * 0.9, -ring)])
+    assert loop.hollow
+    assert 0.97 < loop.length / (2.0 * math.pi * 0.75) < 1.05
