@@ -83,6 +83,42 @@ def test_a_tunnel_and_a_bridge_that_no_point_has_seen_are_taken_away(false, true
     assert true(far).abs().max() < 0.03
 
 
+def perforated(places, radius):
+    """Return the slab with holes through it that no point has seen."""
+
+    def field(points):
+        away = torch.stack([(points[:, :2] - points.new_tensor(p)).norm(dim=1) for p in places])
+        return torch.maximum(slab(points), radius - away.amin(0))
+
+    return field
+
+
+def test_strips_that_noise_hides_are_not_cut_while_the_tunnels_beside_them_can_be_filled():
+    network = grid(perforated([(x, y) for x in (-0.1, 0.1) for y in (-0.1, 0.1)], 0.075))
+    assert handles(meshed(network)) == 4
+    cloud = points_on(slab)
+    mesh, unclear, removed = settled(
+        network, Witnesses(replace(cloud, spread=0.06 + 0 * cloud.spread))
+    )
+    assert (handles(mesh), mesh.components, mesh.watertight) == (0, 1, True)
+    assert (removed, unclear) == (4, ())
+
+
+class Blind(Witnesses):
+    """Witnesses that see no handle."""
+
+    def judge(self, loop):
+        return replace(super().judge(loop), along=0.0, hidden=True)
+
+
+def test_handles_that_cannot_all_go_at_once_go_by_halves():
+    # to cut the strip between a hole and the rim, and fill the hole, leaves a slit
+    network = grid(perforated([(-0.16, -0.13), (-0.13, 0.49), (0.13, 0.17), (-0.17, 0.18)], 0.05))
+    assert handles(meshed(network)) == 4
+    mesh, unclear, removed = settled(network, Blind(points_on(slab)))
+    assert (handles(mesh), mesh.components, removed, unclear) == (0, 1, 4, ())
+
+
 @pytest.mark.parametrize("tube", [0.08, 0.2])
 def test_a_handle_that_points_lie_on_stays(tube):
     ring = Torus(0.6, tube)

@@ -55,9 +55,14 @@ class Handle:
     hidden: bool = False
 
     @property
+    def refuted(self) -> bool:
+        """Whether the points speak against it, or there are none."""
+        return self.supported < LONELY or self.along > FALSE
+
+    @property
     def false(self) -> bool:
         """Whether the points speak against it, or can say nothing for it."""
-        return self.hidden or self.supported < LONELY or self.along > FALSE
+        return self.hidden or self.refuted
 
     @property
     def unsure(self) -> bool:
@@ -204,7 +209,11 @@ def settle_topology(
 def _rounds(
     network: SplineGrid, witnesses: Witnesses, make: Callable[[], Mesh], mesh: Mesh | None = None
 ) -> tuple[Mesh, tuple[Handle, ...]]:
-    """Take false handles away, in place, as long as there are some; return those left unclear."""
+    """Take false handles away, in place, as long as there are some; return those left unclear.
+
+    Those that the points speak against go first: what is too small to be seen may be a strip
+    between two tunnels, and is none when these are filled.
+    """
     mesh = mesh or borne_out(make(), witnesses)
     unclear: list[Handle] = []
     for _ in range(ROUNDS):
@@ -212,7 +221,7 @@ def _rounds(
             return mesh, ()
         met = _judged(mesh, witnesses)
         unclear = [handle for handle in met if handle.unsure and not handle.false]
-        false = [handle for handle in met if handle.false]
+        false = [handle for handle in met if handle.refuted] or [h for h in met if h.hidden]
         again = false and _patched(network, false, lambda: borne_out(make(), witnesses), mesh)
         if not again:
             break
@@ -223,7 +232,11 @@ def _rounds(
 def _patched(
     network: SplineGrid, false: list[Handle], remesh: Callable[[], Mesh], mesh: Mesh
 ) -> Mesh | None:
-    """Take handles away, in place, and return the mesh; `None`, and nothing done, if it fails."""
+    """Take handles away, in place, and return the mesh; `None`, and nothing done, if it fails.
+
+    Where not all can go at once, since to cut a bridge between two holes makes them one, each half
+    of them is tried for itself.
+    """
     before = network.coefficients.detach().clone()
     for ball in (False, True):
         without_handles(network, false, ball=ball)
@@ -232,7 +245,11 @@ def _patched(
             return again
         with torch.no_grad():
             network.coefficients.copy_(before)
-    return None
+    if len(false) == 1 or not handles(mesh):
+        return None
+    half = len(false) // 2
+    one = _patched(network, false[:half], remesh, mesh)
+    return _patched(network, false[half:], remesh, one or mesh) or one
 
 
 def _judged(mesh: Mesh, witnesses: Witnesses) -> list[Handle]:
