@@ -129,6 +129,39 @@ def test_a_handle_that_points_lie_on_stays(tube):
     assert torch.equal(network.coefficients, before)
 
 
+def sheet_with_a_hole(points):
+    """Return the distance from a sheet 0.04 thick, 1.2 wide, with a hole of radius 0.2."""
+    sheet = (points.abs() - points.new_tensor([0.6, 0.6, 0.02])).amax(1)
+    return torch.maximum(sheet, 0.2 - points[:, :2].norm(dim=1))
+
+
+@pytest.mark.parametrize("wall", [True, False])
+def test_a_hole_in_a_thin_sheet_stays_though_most_points_near_face_along_its_axis(wall):
+    cloud = points_on(sheet_with_a_hole, 1500, resolution=96)
+    if not wall:  # a hole in the scan, it may be
+        inside = np.linalg.norm(cloud.points[:, :2], axis=1) < 0.25
+        cloud = replace(cloud, weights=1.0 * ~(inside & (np.abs(cloud.points[:, 2]) < 0.017)))
+        cloud = cloud.without_outliers()
+    network, witnesses = grid(sheet_with_a_hole), Witnesses(cloud)
+    mesh = meshed(network)
+    hole = next(h for h in short_loops(mesh, longest=2.0, odd=witnesses.gap) if h.hollow)
+    judged = witnesses.judge(hole)
+    assert judged.along > 0.5
+    assert (judged.open, judged.false, judged.unsure) == (True, False, not wall)
+    again, _, removed = settled(network, witnesses)
+    assert (handles(again), removed) == (1, 0)
+
+
+def test_a_hole_in_which_points_lie_is_not_open_even_if_they_are_taken_for_outliers():
+    cloud = points_on(lambda p: (p.abs() - p.new_tensor([0.6, 0.6, 0.02])).amax(1), 1500)
+    within = np.linalg.norm(cloud.points[:, :2], axis=1) < 0.2
+    mesh = meshed(grid(sheet_with_a_hole))
+    witnesses = Witnesses(replace(cloud, weights=1.0 * ~within))
+    hole = next(h for h in short_loops(mesh, longest=2.0, odd=witnesses.gap) if h.hollow)
+    assert not witnesses.judge(hole).open
+    assert witnesses.judge(hole).false
+
+
 def around_a_rod(spread=0.002, *, ends):
     """Return the judgement on a rod of radius 0.1 between `ends` walls, by a loop at its foot."""
     rng, around = np.random.default_rng(0), np.linspace(0.0, 2.0 * np.pi, 32, endpoint=False)

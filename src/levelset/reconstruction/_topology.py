@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
+from scipy.special import pdtr
 
 from levelset._typing import Booleans, Floats, Integers
 from levelset.networks import SplineGrid
@@ -24,6 +25,9 @@ DOUBT = 0.15  # distance from that within which it is not clear
 REACH = 2.5  # spacings around a loop within which points speak for or against it
 BARE_WITHIN = 1.0  # spacings around a place without points, for it to be bare
 CHANCE = 0.01  # that a ring has no points, above which it says nothing
+WITHIN = 0.85  # of a tunnel's width that is looked at for points
+STRAY = 4.0  # times the points there, that must still be fewer than two sheets would have
+RARE = 1e-3  # chance of so few on two sheets, below which it is open
 HIDDEN = 1.25  # standard deviations, radius of a loop below which noise hides what it goes around
 LONELY = 0.25  # share of a loop's corners with points near, below which nothing bears it out
 SLACK = 1.0  # cells that a patch reaches beyond its loop
@@ -47,17 +51,19 @@ class Handle:
             on sheets that it pierces or joins.
         supported: Share of the loop that has points near.
         hidden: Whether the loop is smaller than what noise lets be seen.
+        open: Whether it goes around air without points, where sheets that fill it would have many.
     """
 
     loop: Loop
     along: float
     supported: float
     hidden: bool = False
+    open: bool = False
 
     @property
     def refuted(self) -> bool:
         """Whether the points speak against it, or there are none."""
-        return self.supported < LONELY or self.along > FALSE
+        return self.supported < LONELY or (self.along > FALSE and not self.open)
 
     @property
     def false(self) -> bool:
@@ -67,7 +73,9 @@ class Handle:
     @property
     def unsure(self) -> bool:
         """Whether they do not speak clearly."""
-        return self.supported >= LONELY and abs(self.along - FALSE) < DOUBT
+        # an open one without a wall may be a hole in the scan
+        limit = 1.0 if self.open else FALSE
+        return self.supported >= LONELY and abs(self.along - limit) < DOUBT
 
 
 class Witnesses:
@@ -75,7 +83,7 @@ class Witnesses:
 
     def __init__(self, oriented: OrientedPoints) -> None:
         points = oriented.without_outliers()
-        self.tree = cKDTree(points.points)
+        self.tree, self.all = cKDTree(points.points), cKDTree(oriented.points)
         self.normals, self.spacing, self.spread = points.normals, points.spacing, points.spread
         self.usual, self.noise = float(np.median(points.spacing)), points.noise
 
@@ -100,7 +108,24 @@ class Witnesses:
         heard = [side for side in sides if side.sum() >= HEARD * close.sum() > 0]
         along = min((float(cosines[side].mean()) for side in heard), default=1.0)
         hidden = loop.radius < HIDDEN * float(np.median(self.spread[near[:, 0]]))
-        return Handle(loop, along, float(close.any(1).mean()), hidden)
+        open_ = loop.hollow and self._open(loop, float(np.median(reach)))
+        return Handle(loop, along, float(close.any(1).mean()), hidden, open_)
+
+    def _open(self, loop: Loop, reach: float) -> bool:
+        """Return whether far fewer points lie within a loop than two sheets across it would have.
+
+        Outliers count: on sheets thinner than the spacing, good points are taken for some.
+        """
+        rim, angle, radius = _round(loop.places - loop.middle, loop.axis)
+        size = float(radius.max()) + reach
+        rows = np.array(self.all.query_ball_point(loop.middle, size), dtype=np.int64)
+        ways, way, away = _round(self.all.data[rows] - loop.middle, loop.axis)
+        width = WITHIN * np.interp(way, angle, radius, period=2.0 * np.pi)
+        within = (away < width) & (np.abs(ways[:, 2]) < reach)
+        x, y = rim[:, :2].T
+        area = 0.5 * abs(float((x * np.roll(y, 1) - y * np.roll(x, 1)).sum()))
+        spacing = float(np.median(self.spacing[self.tree.query(loop.places)[1]]))
+        return bool(pdtr(STRAY * within.sum(), 2.0 * area * (WITHIN / spacing) ** 2) < RARE)
 
     def gap(self, places: Floats) -> Floats:
         """Return how far the nearest point is from places, as a multiple of the spacing there."""
@@ -143,6 +168,12 @@ class Witnesses:
         nearest = cKDTree(mesh.vertices[used].numpy()).query(self.tree.data)[1]
         labels = mesh.labels.numpy()
         return np.bincount(labels[used.numpy()[nearest]], minlength=int(labels.max()) + 1)
+
+
+def _round(ways: Floats, axis: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return ways turned so that an axis is the third, their angle around it, and their length."""
+    turned = ways @ np.roll(np.linalg.svd(axis[None])[2], -1, 0).T
+    return turned, np.arctan2(turned[:, 1], turned[:, 0]), np.hypot(turned[:, 0], turned[:, 1])
 
 
 def borne_out(mesh: Mesh, witnesses: Witnesses) -> Mesh:
