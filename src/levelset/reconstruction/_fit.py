@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from levelset._typing import Floats, Integers, Singles
 from levelset.networks import SplineGrid
+from levelset.reconstruction._facing import Facing, facing, loosened
 from levelset.reconstruction._grid import (
     REACH,
     Band,
@@ -117,6 +118,7 @@ class _Run:
         self.cells, self.seconds, self.progress = cells, seconds, progress
         self.start = time.perf_counter()
         self.spacing = _spacing(self.points.points)
+        self.facing = facing(self.points)
         self.grid = _ball(self.recipe.coarsest)
         self.solutions = 0
 
@@ -134,7 +136,7 @@ class _Run:
             if size > self.recipe.given:
                 points = trusted(points, start, self.recipe)
             pins = self.pins(size) if size <= self.recipe.dense else None
-            for grid, loss in solve_level(points, start, pins, self.recipe, self.late):
+            for grid, loss in solve_level(points, start, pins, self.recipe, self.late, self.facing):
                 self.grid = grid
                 self.report(size, loss, total)
             if self.late():
@@ -248,7 +250,13 @@ class _System:
         return rows[: self.counts[0]].astype(np.float64), bends.astype(np.float64)
 
 
-def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Recipe) -> _System:
+def _system(
+    points: OrientedPoints,
+    grid: Floats,
+    pins: Pins | None,
+    recipe: Recipe,
+    sheets: Facing | None,
+) -> _System:
     cells = len(grid) - 2
     at = stencil(points.points, cells)
     if cells <= recipe.dense:
@@ -263,6 +271,8 @@ def _system(points: OrientedPoints, grid: Floats, pins: Pins | None, recipe: Rec
     nodes, known = pins or Pins(np.zeros(0, np.int64), np.zeros(0))
     slope = points.normals.T.ravel() if whole else np.ones(len(columns))
     rough = roughness(band)
+    if sheets is not None:
+        rough = loosened(rough, band, sheets)
     blocks = [
         rows_to_matrix(columns, at.value - blunt[:, None] * at.laplacian, count),
         *(rows_to_matrix(columns, part, count) for part in _slopes(at, points.normals, whole)),
@@ -338,6 +348,7 @@ def solve_level(
     pins: Pins | None,
     recipe: Recipe,
     stop: Callable[[], bool],
+    sheets: Facing | None = None,
 ) -> Iterator[tuple[Floats, float]]:
     r"""Solve one level, and again with weights that follow the residuals; yield after each pass.
 
@@ -358,11 +369,12 @@ def solve_level(
         pins: Nodes outside, whose values are drawn towards their distance from the points.
         recipe: The constants.
         stop: Ends the search when true.
+        sheets: Where sheets face each other, across which roughness counts less.
 
     Yields:
         The coefficients, and the loss over the number of points.
     """
-    system = _system(points, grid, pins, recipe)
+    system = _system(points, grid, pins, recipe, sheets)
     nodes = system.band.nodes
     x = grid.ravel()[nodes].astype(np.float64)
     cycle: Cycle | None = None
