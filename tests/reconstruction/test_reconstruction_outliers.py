@@ -61,6 +61,20 @@ def uneven_cube(count, rng):
     return points + 0.002 * rng.standard_normal(points.shape)
 
 
+def test_faces_of_a_board_with_few_points_at_one_end_are_no_outliers():
+    rng = np.random.default_rng(5)
+    points = rng.uniform([-0.8, -0.4, 0.0], [0.8, 0.4, 0.0], (160_000, 3))
+    points = points[rng.random(len(points)) < 20.0 ** (points[:, 0] / 1.6 - 0.5)][:12_000]
+    points[:, 2] = 0.03 * rng.choice([-1.0, 1.0], len(points))
+    points += 0.002 * rng.standard_normal(points.shape)
+    inner = (points[:, 0] < -0.45) & (points[:, 0] > -0.7) & (np.abs(points[:, 1]) < 0.3)
+    assert inner.sum() > 200
+    assert found(points)[inner].mean() < 0.05
+    # while as many points in space around them still are
+    away = rng.uniform([-0.8, -0.4, 0.1], [0.8, 0.4, 0.6], (400, 3))
+    assert found(np.r_[points, away])[len(points) :].mean() > 0.97
+
+
 def test_corners_of_a_sparse_part_are_no_outliers():
     rng = np.random.default_rng(4)
     points = uneven_cube(8_000, rng)

@@ -17,6 +17,9 @@ SPARSE = 2.0  # medians of the spacing above which a point is looked at for stan
 BULKY = 0.2  # depth of a neighbourhood, in its radii, above which it is no surface
 SHEET = 2.4  # dimension around a point up to which it lies on a sheet, 2, and in no cloud, 3
 EVEN = 1.5  # medians of its neighbours' spacing up to which a point of a sheet is one of them
+CLOSE = 9  # neighbours that lie on one of two sheets, where 20 lie on both
+CLEAR = 1.5  # standard deviations from a paraboloid through these, up to which they lie on it
+HALF = 0.5  # share of a cloud around a point that may lie off such, on two sheets
 FEW = 0.15  # share of a cloud around a point below which it may lie on a sheet
 SPREADS = 4  # how often that is looked at
 ALONE = 2.5  # medians of its neighbours' spacing above which a point is not one of them
@@ -67,11 +70,16 @@ def find_outliers(points: Floats, level: NoiseLevel, noise: Floats) -> Booleans:
     for _ in range(2):  # of all neighbours, and of theirs: one alone knows it badly
         growth = _around(growth, groups, near)
     outlier, suspect = np.zeros(len(points), dtype=bool), np.zeros(len(points), dtype=bool)
-    sheet = growth >= 1.0 / SHEET
+    sheet, off, even = growth >= 1.0 / SHEET, np.zeros(len(points)), ~sparse
     for (_, rows), neighbours in zip(groups, near, strict=True):
         far, around = rows[sparse[rows]], neighbours[sparse[rows]]
-        sheet[far] &= gap[far] <= EVEN * np.median(gap[around], axis=1)
+        even[far] = gap[far] <= EVEN * np.median(gap[around], axis=1)
         outlier[far] = _bulky(points, far, around, noise)
+        deep = outlier[far]
+        if deep.any():
+            patches = fit_patches(points, points[far[deep]], around[deep, :CLOSE])
+            off[far[deep]] = patches.residuals > CLEAR * noise[far[deep]]
+    sheet = even & (sheet | (_around(off, groups, near) < HALF))
     for _ in range(SPREADS):  # on a sheet, those around are on one too
         cloud = (outlier & ~sheet).astype(np.float64)
         sheet &= _around(cloud, groups, near) < FEW
