@@ -64,6 +64,24 @@ def test_sheets_may_be_bent():
     assert np.quantile(cosine, 0.05) > 0.98
 
 
+def test_two_sheets_are_seen_where_a_few_points_lie_far_apart_and_these_are_no_outliers():
+    # 20 times as dense at one end: 2 % of the points, but a tenth of the plate
+    rng = np.random.default_rng(5)
+    points, normals = plate(200_000, 0.04)
+    rows = np.flatnonzero(rng.random(len(points)) < 20.0 ** (points[:, 0] / 2 / HALF[0] - 0.5))
+    points, normals = points[rows[:12_000]], normals[rows[:12_000]]
+    points = points + 0.002 * rng.standard_normal(points.shape)
+    flat, end = np.abs(normals[:, 2]) == 1.0, points[:, 0] < -0.75 * HALF[0]
+    assert (flat & end).mean() < 0.04
+    pairs = pairs_of(points)
+    assert pairs.double[flat & end].mean() > 0.8
+    assert pairs.double[points[:, 0] > 0.5 * HALF[0]].mean() < 0.01
+    result = orient(prepare(torch.from_numpy(points)))
+    inner = flat & end & (points[:, 0] > -0.95 * HALF[0]) & (np.abs(points[:, 1]) < 0.9 * HALF[1])
+    assert result.outlier[inner].mean() < 0.05
+    assert ((result.normals * normals).sum(1)[inner & ~result.outlier] > 0.95).mean() > 0.95
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.005, 0.02])
 def test_one_sheet_with_noise_and_sheets_far_apart_are_none(noise):
     ball = shell(3000, 0.0) + noise * np.random.default_rng(1).standard_normal((3000, 3))
@@ -116,6 +134,17 @@ def test_a_thin_plate_has_its_area_and_volume():
     assert (mesh.watertight, mesh.components, mesh.genus) == (True, 1, 0)
     assert float(mesh.area) == pytest.approx(area, rel=0.03)
     assert float(mesh.volume) == pytest.approx(volume, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_plate_half_as_thick_as_its_points_are_apart_has_its_thickness():
+    # what a field that resists to bend across it makes twice as thick, with many holes
+    points, _ = plate(2000, 0.02)
+    mesh = surface(torch.from_numpy(points)).mesh
+    area, volume = 8 * HALF[0] * HALF[1] + 0.08 * sum(HALF), 0.08 * HALF[0] * HALF[1]
+    assert (mesh.watertight, mesh.components, mesh.genus) == (True, 1, 0)
+    assert float(mesh.area) == pytest.approx(area, rel=0.03)
+    assert float(mesh.volume) == pytest.approx(volume, rel=0.1)
 
 
 @pytest.mark.slow

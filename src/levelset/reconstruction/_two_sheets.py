@@ -9,6 +9,7 @@ from scipy.special import chdtri
 from levelset._typing import Booleans, Floats, Integers
 from levelset.reconstruction._local_planes import fit_patches
 from levelset.reconstruction._noise import FLOOR, NoiseLevel
+from levelset.reconstruction._thinning import thin
 from levelset.reconstruction._walls import are_walls, away
 
 __all__ = ["Pairs", "paired"]
@@ -20,7 +21,7 @@ RATIO = 0.4  # misfit of two sheets over that of one, below which there are two;
 LEAST = 5  # points of each sheet
 BESIDE = 0.7  # radii between their middles, above which they lie side by side, as at a step
 QUERIES = 1000  # places that are looked at first
-SOME = 0.05  # share of them below which there are none
+SOME = 0.01  # share of them, among others, below which there are none
 MOST = 0.5  # share above which the noise is that about two sheets
 QUANTILE = 0.3  # of the patches by their misfit, as for the noise about one
 FEW = 9  # neighbours that may lie on the nearer sheet alone
@@ -99,8 +100,10 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
     if len(points) <= NEIGHBOURS:
         return none
     tree = cKDTree(points)
-    some = _fits(points, tree, _some(points, QUERIES), NEIGHBOURS)
-    share = float(some.double.mean())
+    looks = thin(points, QUERIES)
+    some = _fits(points, tree, looks, NEIGHBOURS)
+    near = cKDTree(points[looks]).query(points[looks], AGREE + 1)[1][:, 1:]
+    share = float((some.double & (some.double[near].mean(1) >= 0.5)).mean())
     if share < SOME:
         return _noisy(points, tree, level) or none
     noise = np.inf
@@ -108,8 +111,7 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
         noise = max(_noise(some, NEIGHBOURS), FLOOR * level.spacing)
     whole = _fits(points, tree, np.arange(len(points)), NEIGHBOURS)
     near = tree.query(points, AGREE + 1)[1][:, 1:]
-    among = whole.double[near].mean(1) >= 0.5
-    double = whole.double & among
+    double = whole.double & (whole.double[near].mean(1) >= 0.5)
     if not double.any():
         return none
     for _ in range(ROUNDS):
