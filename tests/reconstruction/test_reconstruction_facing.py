@@ -35,7 +35,7 @@ def test_flipped_normals_of_one_noisy_sheet_are_no_second_sheet():
     points = np.c_[rng.uniform(-0.5, 0.5, (1200, 2)), 0.01 * rng.standard_normal(1200)]
     normals = np.c_[np.zeros((1200, 2)), np.where(rng.random(1200) < 0.4, -1.0, 1.0)]
     sheets = facing(oriented(points, normals, spread=0.01))
-    assert sheets is None or (sheets.reach > 0).mean() < 0.01
+    assert sheets is None or (sheets.reach > 0).mean() < 0.02
 
 
 def test_the_rim_of_a_plate_is_an_edge_where_the_field_stays_stiff():

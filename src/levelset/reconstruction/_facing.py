@@ -13,9 +13,9 @@ from levelset.reconstruction._orientation import OrientedPoints
 __all__ = ["Facing", "facing", "loosened"]
 
 NEIGHBOURS = 24
-OPPOSED = -0.8  # cosine between normals, below which points face each other, or turn away
-LEAST = 4  # neighbours that must
-CLEAR = 4.0  # standard deviations between two sheets: less is one sheet with some normals wrong
+OPPOSED = -0.8  # cosine between normals, below which they lie on two sheets
+LEAST = 4  # neighbours on each sheet
+CLEAR = 1.5  # standard deviations between two sheets: less is one sheet with some normals wrong
 FLAT = 0.9  # share of the normals around along one line, below which there is an edge
 BEYOND = 1.5  # spacings around such a point in which the field may bend
 BATCH = 50_000  # points at once
@@ -58,17 +58,23 @@ def facing(points: OrientedPoints) -> Facing | None:
         points: The cloud.
     """
     reach = np.zeros(len(points.points))
-    tree, count = cKDTree(points.points), min(NEIGHBOURS, len(points.points))
+    tree, most = cKDTree(points.points), min(NEIGHBOURS, len(points.points))
     for start in range(0, len(reach), BATCH):
         rows = np.arange(start, min(start + BATCH, len(reach)))
-        near = tree.query(points.points[rows], count)[1].reshape(-1, count)
+        near = tree.query(points.points[rows], most)[1].reshape(-1, most)
         own = points.normals[rows, :, None]
         cosines = (points.normals[near] @ own)[..., 0]
         heights = ((points.points[near] - points.points[rows, None]) @ own)[..., 0]
-        apart = np.abs(heights) > CLEAR * points.spread[rows, None]
-        facing = ((cosines < OPPOSED) & apart).sum(1) >= LEAST
+        sides = cosines > -OPPOSED, cosines < OPPOSED
+        counts = [side.sum(1) for side in sides]
+        this, that = (
+            (heights * side).sum(1) / np.maximum(count, 1)
+            for side, count in zip(sides, counts, strict=True)
+        )
+        apart = np.abs(this - that) > CLEAR * points.spread[rows]
         flat = (cosines**2).mean(1) > FLAT
-        reach[rows] = BEYOND * points.spacing[rows] * (facing & flat)
+        good = apart & flat & (np.minimum(*counts) >= LEAST)
+        reach[rows] = BEYOND * points.spacing[rows] * good
     return Facing(points.points, points.normals, reach) if reach.any() else None
 
 
