@@ -62,18 +62,20 @@ def fit(
 ) -> SplineGrid:
     r"""Return the smooth field whose zero level runs through oriented points.
 
-    Grids of 16, 32, ... `cells` cells a side are solved one after the other, each from the last.
-    A solution minimises squared residuals over the squared noise, deviations of the slope from 1,
-    and the squared second derivatives near the surface, which is the energy of a bent plate; the
-    weight of the last is fixed, so that the noise around alone says how smooth the result is, and
-    where noise differs, density too. Each grid beyond 32 cells is solved again with weights that
-    let outliers and sharp edges be. From the third on the field itself says which side of a point
-    is outside, and takes points far from it out. Grids beyond 32 cells have unknowns near the
-    surface only; elsewhere they are the coarser ones, so that nothing new appears far from the
-    points; beyond 128 cells, in the cells around points only, so that holes stay as they are. Two
-    more things keep stray sheets away. On the coarsest two, nodes that see the open in two fifths
-    of all directions are drawn to their distance from the points, whatever the normals there say.
-    And cells of less than half the usual gap between the points are not used beyond 32 a side.
+    Grids of 16, 32, ... `cells` cells a side are solved one after the other, each from the last. A
+    solution minimises squared residuals over the squared noise, deviations of the slope from 1, and
+    the squared second derivatives near the surface, which is the energy of a bent plate; the weight
+    of the last is fixed, so that the noise around alone says how smooth the result is, and where
+    noise differs, density too. Each grid beyond 32 cells is solved again with weights that let
+    outliers and sharp edges be. Where two sheets face each other among the nearest points, the
+    second derivative across them counts a tenth (`loosened`). From the third on the field itself
+    says which side of a point is outside, and takes points far from it out. Grids beyond 32 cells
+    have unknowns near the surface only; elsewhere they are the coarser ones, so that nothing new
+    appears far from the points; beyond 128 cells, in the cells around points only, so that holes
+    stay as they are. Two more things keep stray sheets away. On the coarsest two, nodes that see
+    the open in two fifths of all directions are drawn to their distance from the points, whatever
+    the normals there say. And cells of less than half the usual gap between the points are not used
+    beyond 32 a side.
 
     If Ctrl-C is pressed, or `progress` raises, after the first solution, the last one is returned
     for `KeyboardInterrupt`; other exceptions pass.
