@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from levelset.networks import SplineGrid
-from levelset.reconstruction import Fast, extract_mesh, sample_surface, surface
+from levelset.reconstruction import Fast, _topology, extract_mesh, sample_surface, surface
 from levelset.reconstruction._meshes._loops import Loop, handles, short_loops
 from levelset.reconstruction._orientation import OrientedPoints
 from levelset.reconstruction._topology import Witnesses, borne_out, settle_topology
@@ -117,6 +117,25 @@ def test_handles_that_cannot_all_go_at_once_go_by_halves():
     assert handles(meshed(network)) == 4
     mesh, unclear, removed = settled(network, Blind(points_on(slab)))
     assert (handles(mesh), mesh.components, removed, unclear) == (0, 1, 4, ())
+
+
+def test_points_are_missed_where_a_mesh_does_not_come_near_them():
+    cloud = points_on(slab)
+    witnesses = Witnesses(cloud)
+    assert witnesses.missed(meshed(grid(slab))) == 0
+    half = grid(lambda p: torch.maximum(slab(p), p[:, 0]))
+    beyond = (cloud.points[:, 0] > 0.0).sum()
+    assert 0.7 * beyond < witnesses.missed(meshed(half)) < beyond
+
+
+def test_a_patch_that_takes_too_many_points_is_none(monkeypatch):
+    network = grid(pierced)
+    before = network.coefficients.clone()
+    monkeypatch.setattr(_topology, "FEWEST", -1)
+    monkeypatch.setattr(_topology, "LOST", -1.0)
+    mesh, _, removed = settled(network, Witnesses(points_on(slab)))
+    assert (handles(mesh), removed) == (1, 0)
+    assert torch.equal(network.coefficients, before)
 
 
 @pytest.mark.parametrize("tube", [0.08, 0.2])

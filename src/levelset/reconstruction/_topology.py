@@ -33,6 +33,7 @@ LONELY = 0.25  # share of a loop's corners with points near, below which nothing
 SLACK = 1.0  # cells that a patch reaches beyond its loop
 THICK = 1.0  # cells, standard deviation of a patch along the axis of its loop
 LIFT = 0.75  # cells by which a patch goes past the level
+LOST = 0.005  # share of the points that a patch may take from the surface
 ROUNDS = 8
 MANY = 30  # handles, above which they are looked for on the coarse mesh alone
 FEWEST = 10  # points that a piece must be the nearest to
@@ -162,6 +163,13 @@ class Witnesses:
         away, rows = self.tree.query(places)
         return np.asarray(away <= self._reach(rows))
 
+    def missed(self, mesh: Mesh) -> int:
+        """Return how many points a mesh does not come near."""
+        ends = mesh.vertices[mesh.edges]
+        edge = float((ends[:, 0] - ends[:, 1]).norm(dim=1).mean())
+        away = cKDTree(mesh.vertices.numpy()).query(self.tree.data)[0]
+        return int((away > edge + self._reach(np.arange(len(away)))).sum())
+
     def votes(self, mesh: Mesh) -> Integers:
         """Return how many points are nearest to each piece of a mesh, by its label."""
         used = torch.unique(mesh.faces)
@@ -253,7 +261,7 @@ def _rounds(
         met = _judged(mesh, witnesses)
         unclear = [handle for handle in met if handle.unsure and not handle.false]
         false = [handle for handle in met if handle.refuted] or [h for h in met if h.hidden]
-        again = false and _patched(network, false, lambda: borne_out(make(), witnesses), mesh)
+        again = false and _patched(network, false, witnesses, make, mesh)
         if not again:
             break
         mesh = again
@@ -261,26 +269,33 @@ def _rounds(
 
 
 def _patched(
-    network: SplineGrid, false: list[Handle], remesh: Callable[[], Mesh], mesh: Mesh
+    network: SplineGrid,
+    false: list[Handle],
+    witnesses: Witnesses,
+    make: Callable[[], Mesh],
+    mesh: Mesh,
 ) -> Mesh | None:
     """Take handles away, in place, and return the mesh; `None`, and nothing done, if it fails.
 
-    Where not all can go at once, since to cut a bridge between two holes makes them one, each half
-    of them is tried for itself.
+    It fails if there are no fewer of them then, or if points are lost: a patch across a wide loop
+    may take thin walls beside it away. Where not all can go at once, since to cut a bridge between
+    two holes makes them one, each half of them is tried for itself.
     """
     before = network.coefficients.detach().clone()
+    most = witnesses.missed(mesh) + max(FEWEST, int(LOST * len(witnesses.normals)))
     for ball in (False, True):
         without_handles(network, false, ball=ball)
-        again = remesh()
-        if handles(again) < handles(mesh) and again.watertight:
+        again = borne_out(make(), witnesses)
+        good = handles(again) < handles(mesh) and again.watertight
+        if good and witnesses.missed(again) <= most:
             return again
         with torch.no_grad():
             network.coefficients.copy_(before)
     if len(false) == 1 or not handles(mesh):
         return None
     half = len(false) // 2
-    one = _patched(network, false[:half], remesh, mesh)
-    return _patched(network, false[half:], remesh, one or mesh) or one
+    one = _patched(network, false[:half], witnesses, make, mesh)
+    return _patched(network, false[half:], witnesses, make, one or mesh) or one
 
 
 def _judged(mesh: Mesh, witnesses: Witnesses) -> list[Handle]:
