@@ -52,7 +52,7 @@ class Facing:
 def facing(points: OrientedPoints) -> Facing | None:
     """Return which points face another sheet among their 24 neighbours; `None` if none does.
 
-    Cost: 10 microseconds a point.
+    Cost: 5 microseconds a point.
 
     Args:
         points: The cloud.
