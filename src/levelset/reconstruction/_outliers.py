@@ -19,7 +19,7 @@ SHEET = 2.4  # dimension around a point up to which it lies on a sheet, 2, and i
 EVEN = 1.5  # medians of its neighbours' spacing up to which a point of a sheet is one of them
 CLOSE = 9  # neighbours that lie on one of two sheets, where 20 lie on both
 CLEAR = 1.5  # standard deviations from a paraboloid through these, up to which they lie on it
-HALF = 0.5  # share of a cloud around a point that may lie off such, on two sheets
+HALF = 0.5  # share of those around that lie off such, below which a point lies on two sheets
 FEW = 0.15  # share of a cloud around a point below which it may lie on a sheet
 SPREADS = 4  # how often that is looked at
 ALONE = 2.5  # medians of its neighbours' spacing above which a point is not one of them
@@ -35,7 +35,7 @@ def find_outliers(points: Floats, level: NoiseLevel, noise: Floats) -> Booleans:
     Twice. First, points far from others whose neighbourhood is a cloud rather than a sheet: deep,
     and with more and more points the farther one goes, or denser than the point has it itself. A
     corner of a part with few points is deep too, but its points grow as the square of the distance;
-    so are two near sheets, but the nearest nine points lie on one surface, of half of those around.
+    so are two near sheets, but there nine points side by side lie on one surface, half of the time.
     Then, among those left, points beyond 3.2 standard deviations from a robust paraboloid through
     their neighbours, or much farther from these than they are from one another. The standard
     deviation is that of the noise, or that of the neighbours where it is larger: at an edge, or

@@ -88,7 +88,7 @@ def paired(points: Floats, level: NoiseLevel) -> Pairs:
     0.55 of the misfit of one at two fifths of the places, every point follows the nearest of these,
     and the noise is that about two sheets.
 
-    Some part of the surface may be so alone, as the end of a plate with few points: the places that
+    Often only a part of the surface is so, as the end of a plate with few points: the places that
     are looked at first are even in space, and a hundredth of them, side by side, is enough.
 
     Cost: 1,000 places, 0.1 s; 60 microseconds a point if there are some. Up to 0.2 s more for
